@@ -1,0 +1,209 @@
+//! One stored object as the watch cache and every informer hold it: encoded once, shared by all.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Where an object lives within its resource.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ObjectKey {
+    /// Empty for cluster-scoped objects.
+    pub namespace: String,
+    pub name: String,
+}
+
+/// An immutable version of an object.
+///
+/// The JSON is canonical, in the storage version and **without** `metadata.resourceVersion`: the revision is
+/// spliced in when the object is read, so that the same bytes serve the store and every reader.
+#[derive(Debug)]
+pub struct Entry {
+    pub key: ObjectKey,
+    pub uid: String,
+    /// The store revision that wrote this version.
+    pub revision: u64,
+    pub labels: BTreeMap<String, String>,
+    /// The values of the resource's selectable fields, in the order of its table row.
+    pub fields: Box<[String]>,
+    json: Bytes,
+    /// The offset in `json` just behind the brace that opens `metadata`.
+    splice: usize,
+}
+
+/// Why bytes are not an object.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    #[error("object is not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("object has no metadata with a name")]
+    NoMetadata,
+}
+
+impl ObjectKey {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl std::fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
+impl Entry {
+    /// Encodes `object` as of `revision`. Any `metadata.resourceVersion` in it is dropped;
+    /// `selectable` are the JSON pointers of the resource's selectable fields.
+    pub fn from_value(mut object: Value, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(EntryError::NoMetadata)?;
+        metadata.remove("resourceVersion");
+        let json = Bytes::from(serde_json::to_vec(&object)?);
+        Self::from_parts(&object, json, revision, selectable)
+    }
+
+    /// Takes over `json` as the store returned it.
+    pub fn from_json(json: Bytes, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+        let object: Value = serde_json::from_slice(&json)?;
+        Self::from_parts(&object, json, revision, selectable)
+    }
+
+    fn from_parts(object: &Value, json: Bytes, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+        let metadata = &object["metadata"];
+        let name = metadata["name"].as_str().ok_or(EntryError::NoMetadata)?;
+        let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
+        let labels = metadata["labels"]
+            .as_object()
+            .map(|labels| {
+                labels.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+            })
+            .unwrap_or_default();
+        let fields = selectable.iter().map(|pointer| field_text(object.pointer(pointer))).collect();
+        let splice = metadata_offset(&json).ok_or(EntryError::NoMetadata)?;
+        Ok(Self {
+            key: ObjectKey::new(text("namespace"), name),
+            uid: text("uid"),
+            revision,
+            labels,
+            fields,
+            json,
+            splice,
+        })
+    }
+
+    /// The object's JSON as clients see it, with its `metadata.resourceVersion`.
+    pub fn to_json(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.json.len() + 48);
+        self.write_json(&mut out);
+        out.freeze()
+    }
+
+    /// Appends what [`Entry::to_json`] returns.
+    pub fn write_json(&self, out: &mut BytesMut) {
+        out.put_slice(&self.json[..self.splice]);
+        out.put_slice(b"\"resourceVersion\":\"");
+        out.put_slice(itoa::Buffer::new().format(self.revision).as_bytes());
+        out.put_slice(b"\"");
+        // `metadata` always holds a name, so something follows.
+        out.put_slice(b",");
+        out.put_slice(&self.json[self.splice..]);
+    }
+
+    /// The bytes as stored, without a resourceVersion.
+    pub fn stored_json(&self) -> &Bytes {
+        &self.json
+    }
+
+    /// The object as a document, with its `metadata.resourceVersion`.
+    pub fn to_value(&self) -> Value {
+        let mut object: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".to_owned(), Value::String(self.revision.to_string()));
+        }
+        object
+    }
+
+    /// The object as a typed struct, with its `metadata.resourceVersion`.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.to_json())
+    }
+}
+
+fn field_text(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Finds the top-level `"metadata":{` of an object and returns the offset behind its brace.
+fn metadata_offset(json: &[u8]) -> Option<usize> {
+    const KEY: &[u8] = b"\"metadata\":{";
+    let mut depth = 0usize;
+    let mut at = 0;
+    while at < json.len() {
+        match json[at] {
+            b'"' => {
+                if depth == 1 && json[at..].starts_with(KEY) {
+                    return Some(at + KEY.len());
+                }
+                at += string_length(&json[at..])?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The length of the JSON string literal at the start of `json`, quotes included.
+fn string_length(json: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        match json.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_revision_is_spliced_into_the_objects_own_metadata() {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "a": {"metadata": {"name": "decoy"}, "text": "\"metadata\":{"},
+            "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "stale", "labels": {"app": "web"}},
+            "spec": {"nodeName": "n1"},
+        });
+        let entry = Entry::from_value(object, 42, &["/metadata/name", "/spec/nodeName", "/spec/missing"]).unwrap();
+
+        let read: Value = serde_json::from_slice(&entry.to_json()).unwrap();
+        assert_eq!(read["metadata"]["resourceVersion"], "42");
+        assert_eq!(read["a"]["metadata"], json!({"name": "decoy"}));
+        assert_eq!(read, entry.to_value());
+        assert_eq!(entry.key, ObjectKey::new("shop", "web"));
+        assert_eq!(*entry.fields, ["web".to_owned(), "n1".to_owned(), String::new()]);
+        assert_eq!(entry.labels["app"], "web");
+    }
+
+    #[test]
+    fn an_object_without_a_name_is_refused() {
+        assert!(matches!(Entry::from_value(json!({"metadata": {}}), 1, &[]), Err(EntryError::NoMetadata)));
+        assert!(matches!(Entry::from_value(json!({"kind": "x"}), 1, &[]), Err(EntryError::NoMetadata)));
+    }
+}

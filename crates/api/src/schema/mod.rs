@@ -1,0 +1,162 @@
+//! What the fields of an object are: the one table that structure checks, defaulting, pruning, patching,
+//! server-side apply, OpenAPI and protobuf all read.
+//!
+//! A [`Schema`] is an arena of [`Type`]s that refer to each other by [`TypeId`], so recursive types
+//! (JSONSchemaProps) need no special case. Built-ins share one arena; each custom resource version brings
+//! its own. A [`Model`] is an arena and the type in it at which an object of some kind starts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The position of a [`Type`] in its [`Schema`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypeId(pub u32);
+
+/// An arena of types.
+#[derive(Debug, Default)]
+pub struct Schema {
+    types: Vec<Type>,
+    by_name: HashMap<String, TypeId>,
+}
+
+/// The schema of one kind: where an object of it starts.
+#[derive(Clone, Debug)]
+pub struct Model {
+    schema: Arc<Schema>,
+    root: TypeId,
+}
+
+/// A struct: named fields, and perhaps arbitrary further ones.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Type {
+    /// The OpenAPI definition name (`io.k8s.api.core.v1.PodSpec`), or empty for a nameless part of a custom resource.
+    pub name: String,
+    /// In declaration order, which is the order of Go's JSON.
+    pub fields: Vec<Field>,
+    /// `x-kubernetes-map-type: atomic`: apply owns the struct as a whole.
+    pub atomic: bool,
+    /// `x-kubernetes-preserve-unknown-fields`: pruning keeps what no field names.
+    pub preserve_unknown: bool,
+}
+
+/// One field of a [`Type`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// The JSON name. Empty for an embedded struct whose fields JSON inlines and protobuf nests.
+    pub json: String,
+    /// The protobuf field number; 0 where there is none (custom resources).
+    pub number: u32,
+    pub shape: Shape,
+    /// Go's `omitempty`: a zero value is not written. Fields without it are always written by upstream.
+    pub omit_empty: bool,
+    /// A Go pointer: absence and zero differ, also in protobuf (which then writes zero values).
+    pub pointer: bool,
+    /// Listed in OpenAPI's `required`.
+    pub required: bool,
+    /// How lists (and maps, structs when atomic) merge.
+    pub list: ListKind,
+    /// Strategic merge patch: the `patchStrategy` words (`merge`, `replace`, `retainKeys`).
+    pub patch_merge: bool,
+    pub patch_retain_keys: bool,
+    /// Strategic merge patch: `patchMergeKey`.
+    pub patch_merge_key: Option<String>,
+    /// The OpenAPI default, as JSON.
+    pub default: Option<serde_json::Value>,
+}
+
+/// What a value looks like, in JSON and in protobuf.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    Bool,
+    Int32,
+    Int64,
+    Double,
+    String,
+    /// Base64 in JSON.
+    Bytes,
+    /// `resource.Quantity`: a string in canonical form; protobuf message with field 1.
+    Quantity,
+    /// `intstr.IntOrString`.
+    IntOrString,
+    /// `metav1.Time`: RFC 3339 in seconds, or null.
+    Time,
+    /// `metav1.MicroTime`: RFC 3339 with six digits.
+    MicroTime,
+    /// `metav1.Duration`: Go's duration text.
+    Duration,
+    /// `runtime.RawExtension`: any object; protobuf message with the JSON bytes as field 1.
+    RawExtension,
+    /// `apiextensions JSON`: any value; protobuf message with the JSON bytes as field 1.
+    Json,
+    /// `metav1.FieldsV1`: any object; protobuf message with the JSON bytes as field 1.
+    FieldsV1,
+    Struct(TypeId),
+    List(Box<Shape>),
+    /// String keys.
+    Map(Box<Shape>),
+}
+
+/// `x-kubernetes-list-type` (or map-type) of a field.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ListKind {
+    /// Nothing stated: lists are atomic, maps and structs granular.
+    #[default]
+    Unstated,
+    Atomic,
+    Set,
+    /// Associative, by these keys of its items.
+    Map(Vec<String>),
+}
+
+impl Schema {
+    /// An arena of `types`, in the order of their ids. Nameless types are reached by id only.
+    pub fn new(types: Vec<Type>) -> Self {
+        let by_name = types
+            .iter()
+            .enumerate()
+            .filter(|(_, ty)| !ty.name.is_empty())
+            .map(|(at, ty)| (ty.name.clone(), TypeId(at as u32)))
+            .collect();
+        Self { types, by_name }
+    }
+
+    /// The type at `id`, which must have come from this arena.
+    pub fn get(&self, id: TypeId) -> &Type {
+        &self.types[id.0 as usize]
+    }
+
+    /// The type with this OpenAPI definition name.
+    pub fn id(&self, name: &str) -> Option<TypeId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All types, by id.
+    pub fn types(&self) -> impl Iterator<Item = (TypeId, &Type)> {
+        self.types.iter().enumerate().map(|(at, ty)| (TypeId(at as u32), ty))
+    }
+
+    /// The field that `json` names in a struct, looking through embedded structs as JSON does.
+    pub fn field(&self, id: TypeId, json: &str) -> Option<&Field> {
+        let ty = self.get(id);
+        ty.fields.iter().find(|field| !field.json.is_empty() && field.json == json).or_else(|| {
+            ty.fields.iter().filter(|field| field.json.is_empty()).find_map(|field| match field.shape {
+                Shape::Struct(inner) => self.field(inner, json),
+                _ => None,
+            })
+        })
+    }
+}
+
+impl Model {
+    pub fn new(schema: Arc<Schema>, root: TypeId) -> Self {
+        Self { schema, root }
+    }
+
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    pub fn root(&self) -> TypeId {
+        self.root
+    }
+}

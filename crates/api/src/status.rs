@@ -1,0 +1,262 @@
+//! Why a request was refused, in the words clients match on.
+//!
+//! The HTTP code, the machine-readable reason and the message of each refusal are upstream's
+//! (`k8s.io/apimachinery/pkg/api/errors`): client-go branches on the reason, people and scripts on the text.
+
+use serde_json::{Value, json};
+
+/// A refused request: upstream's `metav1.Status` with `status: Failure`.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct Status {
+    /// The HTTP status code.
+    pub code: u16,
+    /// `metav1.StatusReason`; empty for those without one.
+    pub reason: &'static str,
+    pub message: String,
+    pub details: Option<Box<Details>>,
+}
+
+/// What a [`Status`] is about.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Details {
+    pub name: String,
+    pub group: String,
+    /// The kind, or for most reasons the plural resource.
+    pub kind: String,
+    pub uid: String,
+    pub causes: Vec<Cause>,
+    pub retry_after_seconds: u32,
+}
+
+/// One reason among several, at one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cause {
+    /// `metav1.CauseType`, such as `FieldValueRequired`.
+    pub reason: &'static str,
+    pub message: String,
+    /// The path of the field, such as `spec.containers[0].name`.
+    pub field: String,
+}
+
+/// The group and plural resource (or kind) that a [`Status`] names: `deployments.apps`.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    pub group: &'a str,
+    pub resource: &'a str,
+}
+
+impl std::fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.group {
+            "" => f.write_str(self.resource),
+            group => write!(f, "{}.{group}", self.resource),
+        }
+    }
+}
+
+impl Status {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), details: None }
+    }
+
+    fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
+        let details = self.details.get_or_insert_default();
+        details.group = subject.group.to_owned();
+        details.kind = subject.resource.to_owned();
+        details.name = name.to_owned();
+        self
+    }
+
+    fn retry_after(mut self, seconds: u32) -> Self {
+        self.details.get_or_insert_default().retry_after_seconds = seconds;
+        self
+    }
+
+    /// The object does not exist.
+    pub fn not_found(subject: Subject<'_>, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{subject} \"{name}\" not found")).about(subject, name)
+    }
+
+    /// No such path, group, version, resource or verb route.
+    pub fn path_not_found() -> Self {
+        let mut status = Self::new(404, "NotFound", "the server could not find the requested resource");
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// The object exists.
+    pub fn already_exists(subject: Subject<'_>, name: &str) -> Self {
+        Self::new(409, "AlreadyExists", format!("{subject} \"{name}\" already exists")).about(subject, name)
+    }
+
+    /// The object changed since it was read, or a precondition does not hold.
+    pub fn conflict(subject: Subject<'_>, name: &str, why: &str) -> Self {
+        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {subject} \"{name}\": {why}"))
+            .about(subject, name)
+    }
+
+    /// Server-side apply: other managers own the fields that `causes` name.
+    pub fn apply_conflict(causes: Vec<Cause>, message: String) -> Self {
+        let mut status = Self::new(409, "Conflict", message);
+        status.details = Some(Box::new(Details { causes, ..Details::default() }));
+        status
+    }
+
+    /// The object breaks rules of its kind. `kind` and `group` name the kind, not the resource.
+    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+        let subject = Subject { group, resource: kind };
+        let list: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let said = match list.as_slice() {
+            [] => String::new(),
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut status =
+            Self::new(422, "Invalid", format!("{subject} \"{name}\" is invalid: {said}")).about(subject, name);
+        status.details.get_or_insert_default().causes = causes;
+        status
+    }
+
+    /// The request is malformed.
+    pub fn bad_request(why: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", why)
+    }
+
+    /// No identity could be made out.
+    pub fn unauthorized() -> Self {
+        Self::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    /// The identity may not do this.
+    pub fn forbidden(subject: Subject<'_>, name: &str, why: &str) -> Self {
+        let message = match (subject.resource, name) {
+            ("", _) => format!("forbidden: {why}"),
+            (_, "") => format!("{subject} is forbidden: {why}"),
+            _ => format!("{subject} \"{name}\" is forbidden: {why}"),
+        };
+        Self::new(403, "Forbidden", message).about(subject, name)
+    }
+
+    /// The resource has no such verb.
+    pub fn method_not_supported(subject: Subject<'_>, verb: &str) -> Self {
+        Self::new(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind \"{subject}\""))
+            .about(subject, "")
+    }
+
+    /// None of the encodings that the client takes can be made.
+    pub fn not_acceptable(accepted: &str) -> Self {
+        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
+    }
+
+    /// The body's encoding cannot be read.
+    pub fn unsupported_media_type(accepted: &str) -> Self {
+        Self::new(
+            415,
+            "UnsupportedMediaType",
+            format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+        )
+    }
+
+    /// The revision asked for has been compacted away: list again.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// The body is larger than is read.
+    pub fn too_large(limit: usize) -> Self {
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+    }
+
+    /// Too many requests: try again later.
+    pub fn too_many_requests(message: impl Into<String>, seconds: u32) -> Self {
+        Self::new(429, "TooManyRequests", message).retry_after(seconds)
+    }
+
+    /// The revision asked for has not been reached yet.
+    pub fn too_large_resource_version(asked: u64, current: u64) -> Self {
+        let mut status =
+            Self::new(504, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {current}"))
+                .retry_after(1);
+        status.details.get_or_insert_default().causes = vec![Cause {
+            reason: "ResourceVersionTooLarge",
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        }];
+        status
+    }
+
+    /// The server met a fault of its own; `why` is for people.
+    pub fn internal(why: impl std::fmt::Display) -> Self {
+        let mut status = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
+        status.details = Some(Box::new(Details {
+            causes: vec![Cause { reason: "", message: why.to_string(), field: String::new() }],
+            ..Details::default()
+        }));
+        status
+    }
+
+    /// The server cannot serve this now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message).retry_after(1)
+    }
+
+    /// The request ran out of time.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self::new(504, "Timeout", format!("Timeout: {}", message.into())).retry_after(1)
+    }
+
+    /// True when this says that an object does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.code == 404
+    }
+
+    /// The document that goes over the wire.
+    pub fn to_json(&self) -> Value {
+        let mut doc = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "code": self.code,
+        });
+        if !self.reason.is_empty() {
+            doc["reason"] = json!(self.reason);
+        }
+        if let Some(details) = &self.details {
+            doc["details"] = details.to_json();
+        }
+        doc
+    }
+}
+
+impl Details {
+    fn to_json(&self) -> Value {
+        let mut doc = json!({});
+        for (key, value) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
+            if !value.is_empty() {
+                doc[key] = json!(value);
+            }
+        }
+        if !self.causes.is_empty() {
+            doc["causes"] = self.causes.iter().map(Cause::to_json).collect();
+        }
+        if self.retry_after_seconds != 0 {
+            doc["retryAfterSeconds"] = json!(self.retry_after_seconds);
+        }
+        doc
+    }
+}
+
+impl Cause {
+    fn to_json(&self) -> Value {
+        let mut doc = json!({});
+        for (key, value) in [("reason", self.reason), ("message", &self.message), ("field", &self.field)] {
+            if !value.is_empty() {
+                doc[key] = json!(value);
+            }
+        }
+        doc
+    }
+}

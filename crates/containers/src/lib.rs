@@ -1,0 +1,1 @@
+//! Images, sandboxes, containers: a CRI runtime.

@@ -1,0 +1,1 @@
+//! The distribution: flags, certificates, join, supervision.

@@ -1,0 +1,3 @@
+//! The slim `k3rs` binary for production hosts.
+
+fn main() {}

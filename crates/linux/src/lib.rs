@@ -1,0 +1,1 @@
+//! Syscalls in safe wrappers: the only unsafe code.

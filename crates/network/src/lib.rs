@@ -1,0 +1,1 @@
+//! Pod network, services, policies, DNS.
