@@ -5,8 +5,12 @@
 //! (JSONSchemaProps) need no special case. Built-ins share one arena; each custom resource version brings
 //! its own. A [`Model`] is an arena and the type in it at which an object of some kind starts.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// A name in a schema: borrowed from the table of built-ins, owned in a custom resource's.
+pub type Name = Cow<'static, str>;
 
 /// The position of a [`Type`] in its [`Schema`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,7 +20,7 @@ pub struct TypeId(pub u32);
 #[derive(Debug, Default)]
 pub struct Schema {
     types: Vec<Type>,
-    by_name: HashMap<String, TypeId>,
+    by_name: HashMap<Name, TypeId>,
 }
 
 /// The schema of one kind: where an object of it starts.
@@ -30,7 +34,7 @@ pub struct Model {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Type {
     /// The OpenAPI definition name (`io.k8s.api.core.v1.PodSpec`), or empty for a nameless part of a custom resource.
-    pub name: String,
+    pub name: Name,
     /// In declaration order, which is the order of Go's JSON.
     pub fields: Vec<Field>,
     /// `x-kubernetes-map-type: atomic`: apply owns the struct as a whole.
@@ -43,11 +47,12 @@ pub struct Type {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
     /// The JSON name. Empty for an embedded struct whose fields JSON inlines and protobuf nests.
-    pub json: String,
+    pub json: Name,
     /// The protobuf field number; 0 where there is none (custom resources).
     pub number: u32,
     pub shape: Shape,
-    /// Go's `omitempty`: a zero value is not written. Fields without it are always written by upstream.
+    /// Upstream leaves the field out when it holds its zero value (Go's `omitempty`, or for a struct that is not a
+    /// pointer `omitzero`). Other fields are always written: as zero, or as `null` when a list, map or pointer.
     pub omit_empty: bool,
     /// A Go pointer: absence and zero differ, also in protobuf (which then writes zero values).
     pub pointer: bool,
@@ -59,9 +64,11 @@ pub struct Field {
     pub patch_merge: bool,
     pub patch_retain_keys: bool,
     /// Strategic merge patch: `patchMergeKey`.
-    pub patch_merge_key: Option<String>,
-    /// The OpenAPI default, as JSON.
-    pub default: Option<serde_json::Value>,
+    pub patch_merge_key: Option<Name>,
+    /// The declared default, as JSON. (The zero values that OpenAPI documents add as defaults are not stated here.)
+    pub default: Option<Box<serde_json::Value>>,
+    /// Custom resources: `nullable`, a stored `null` stays.
+    pub nullable: bool,
 }
 
 /// What a value looks like, in JSON and in protobuf.
@@ -94,6 +101,21 @@ pub enum Shape {
     List(Box<Shape>),
     /// String keys.
     Map(Box<Shape>),
+    /// A list of strings that protobuf wraps in a message with field 1 (`metav1.Verbs`, `ExtraValue`).
+    StringList,
+    /// A schema (the JSONSchemaProps at this id), or what else may stand in its place.
+    SchemaOr(SchemaAlternative, TypeId),
+}
+
+/// What may stand where a JSONSchemaProps can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaAlternative {
+    /// `JSONSchemaPropsOrBool`
+    Bool,
+    /// `JSONSchemaPropsOrArray`: a list of schemas.
+    Schemas,
+    /// `JSONSchemaPropsOrStringArray`: a list of strings.
+    Strings,
 }
 
 /// `x-kubernetes-list-type` (or map-type) of a field.
@@ -105,7 +127,7 @@ pub enum ListKind {
     Atomic,
     Set,
     /// Associative, by these keys of its items.
-    Map(Vec<String>),
+    Map(Vec<Name>),
 }
 
 impl Schema {
@@ -144,6 +166,31 @@ impl Schema {
                 _ => None,
             })
         })
+    }
+}
+
+impl Field {
+    /// A field of a custom resource: optional, a list merges as nothing is stated.
+    pub fn new(json: impl Into<Name>, shape: Shape) -> Self {
+        Self {
+            json: json.into(),
+            number: 0,
+            shape,
+            omit_empty: true,
+            pointer: true,
+            required: false,
+            list: ListKind::Unstated,
+            patch_merge: false,
+            patch_retain_keys: false,
+            patch_merge_key: None,
+            default: None,
+            nullable: false,
+        }
+    }
+
+    /// An embedded struct: JSON inlines its fields.
+    pub fn is_inline(&self) -> bool {
+        self.json.is_empty()
     }
 }
 
