@@ -8,5 +8,6 @@
 pub mod cri;
 pub mod object;
 pub mod resource;
+pub mod resources;
 pub mod schema;
 pub mod status;

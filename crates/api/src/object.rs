@@ -6,6 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::resource::Selectable;
+
 /// Where an object lives within its resource.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ObjectKey {
@@ -58,8 +60,8 @@ impl std::fmt::Display for ObjectKey {
 
 impl Entry {
     /// Encodes `object` as of `revision`. Any `metadata.resourceVersion` in it is dropped;
-    /// `selectable` are the JSON pointers of the resource's selectable fields.
-    pub fn from_value(mut object: Value, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+    /// `selectable` are the resource's selectable fields.
+    pub fn from_value(mut object: Value, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(EntryError::NoMetadata)?;
         metadata.remove("resourceVersion");
         let json = Bytes::from(serde_json::to_vec(&object)?);
@@ -67,12 +69,12 @@ impl Entry {
     }
 
     /// Takes over `json` as the store returned it.
-    pub fn from_json(json: Bytes, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+    pub fn from_json(json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let object: Value = serde_json::from_slice(&json)?;
         Self::from_parts(&object, json, revision, selectable)
     }
 
-    fn from_parts(object: &Value, json: Bytes, revision: u64, selectable: &[&str]) -> Result<Self, EntryError> {
+    fn from_parts(object: &Value, json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().ok_or(EntryError::NoMetadata)?;
         let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
@@ -82,7 +84,7 @@ impl Entry {
                 labels.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
             })
             .unwrap_or_default();
-        let fields = selectable.iter().map(|pointer| field_text(object.pointer(pointer))).collect();
+        let fields = selectable.iter().map(|field| field_text(object.pointer(&field.pointer))).collect();
         let splice = metadata_offset(&json).ok_or(EntryError::NoMetadata)?;
         Ok(Self {
             key: ObjectKey::new(text("namespace"), name),
@@ -190,7 +192,8 @@ mod tests {
             "metadata": {"name": "web", "namespace": "shop", "resourceVersion": "stale", "labels": {"app": "web"}},
             "spec": {"nodeName": "n1"},
         });
-        let entry = Entry::from_value(object, 42, &["/metadata/name", "/spec/nodeName", "/spec/missing"]).unwrap();
+        let selectable = ["metadata.name", "spec.nodeName", "spec.missing"].map(Selectable::new);
+        let entry = Entry::from_value(object, 42, &selectable).unwrap();
 
         let read: Value = serde_json::from_slice(&entry.to_json()).unwrap();
         assert_eq!(read["metadata"]["resourceVersion"], "42");

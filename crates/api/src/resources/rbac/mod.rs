@@ -1,0 +1,20 @@
+//! `rbac.authorization.k8s.io`: roles and who has them.
+
+use super::hooks::{Hooks, Names, PLAIN};
+use super::row::{Row, cluster, namespaced};
+use crate::resource::Resource;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+static ROLE: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, ..PLAIN };
+static BINDING: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, ..PLAIN };
+
+/// The rows of the group, by name.
+pub(super) fn rows() -> Vec<Resource> {
+    vec![
+        cluster(GROUP, "clusterrolebindings", "ClusterRoleBinding").hooks(&BINDING),
+        cluster(GROUP, "clusterroles", "ClusterRole").hooks(&ROLE),
+        namespaced(GROUP, "rolebindings", "RoleBinding").hooks(&BINDING),
+        namespaced(GROUP, "roles", "Role").hooks(&ROLE),
+    ]
+}
