@@ -6,8 +6,15 @@
 //! where their model comes from.
 
 pub mod cri;
+pub mod duration;
+pub mod field_path;
+pub mod int_or_string;
+pub mod names;
 pub mod object;
 pub mod resource;
 pub mod resources;
 pub mod schema;
+pub mod selector;
 pub mod status;
+pub mod time;
+pub mod validation;

@@ -1,0 +1,363 @@
+//! What names, labels and keys may look like, with upstream's explanations
+//! (`k8s.io/apimachinery/pkg/util/validation`, `.../api/validate/content`).
+//!
+//! Each check returns what is wrong, or nothing. The regular expressions appear in the messages only:
+//! matching them by hand is quicker and needs no lazily built automaton.
+
+const DNS_LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+const DNS_SUBDOMAIN: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
+const DNS_1035_LABEL: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
+const LABEL_KEY: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
+const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
+
+const DNS_LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', \
+     and must start and end with an alphanumeric character";
+const DNS_SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
+     '-' or '.', and must start and end with an alphanumeric character";
+const LABEL_KEY_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
+     an alphanumeric character";
+
+/// RFC 1123 label: up to 63 of `a-z0-9-`, alphanumeric at both ends.
+pub fn dns_label(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 63, "characters");
+    if !is_dns_label(value) {
+        wrong.push(match is_dns_subdomain(value) {
+            true => "must not contain dots".to_owned(),
+            false => explained(DNS_LABEL_RULE, DNS_LABEL, &["my-name", "123-abc"]),
+        });
+    }
+    wrong
+}
+
+/// RFC 1123 subdomain: up to 253 characters of dotted labels. The rule for most object names.
+pub fn dns_subdomain(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 253, "characters");
+    if !is_dns_subdomain(value) {
+        wrong.push(explained(DNS_SUBDOMAIN_RULE, DNS_SUBDOMAIN, &["example.com"]));
+    }
+    wrong
+}
+
+/// RFC 1035 label: as [`dns_label`], but starting with a letter. The rule for Service names.
+pub fn dns_1035_label(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 63, "characters");
+    if !(is_dns_label(value) && value.starts_with(|c: char| c.is_ascii_lowercase())) {
+        let rule = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
+                    alphabetic character, and end with an alphanumeric character";
+        wrong.push(explained(rule, DNS_1035_LABEL, &["my-name", "abc-123"]));
+    }
+    wrong
+}
+
+/// `*.` and a subdomain.
+pub fn wildcard_dns_subdomain(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 253, "characters");
+    if !value.strip_prefix("*.").is_some_and(is_dns_subdomain) {
+        let rule = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+                    consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+        wrong.push(explained(rule, &format!("\\*\\.{DNS_SUBDOMAIN}"), &["*.example.com"]));
+    }
+    wrong
+}
+
+/// A label key, annotation key, resource or finalizer name: an optional DNS prefix, `/`, and up to 63 of `A-Za-z0-9-_.`.
+pub fn qualified_name(value: &str) -> Vec<String> {
+    let examples = ["MyName", "my.name", "123-abc"];
+    let mut wrong = Vec::new();
+    let name = match value.split_once('/') {
+        None => value,
+        Some((_, name)) if name.contains('/') => {
+            let rule = format!("a valid label key {LABEL_KEY_RULE}");
+            let note = " with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
+            return vec![explained(&rule, LABEL_KEY, &examples) + note];
+        }
+        Some(("", name)) => {
+            wrong.push("prefix part must be non-empty".to_owned());
+            name
+        }
+        Some((prefix, name)) => {
+            let mut said = no_longer_than(prefix, 253, "bytes");
+            if !is_dns_subdomain(prefix) {
+                said.push(explained(DNS_SUBDOMAIN_RULE, DNS_SUBDOMAIN, &["example.com"]));
+            }
+            wrong.extend(said.into_iter().map(|text| format!("prefix part {text}")));
+            name
+        }
+    };
+    if name.is_empty() {
+        wrong.push("name part must be non-empty".to_owned());
+    } else if name.len() > 63 {
+        wrong.push("name part must be no more than 63 bytes".to_owned());
+    }
+    if !is_label_key_name(name) {
+        wrong.push(format!("name part {}", explained(LABEL_KEY_RULE, LABEL_KEY, &examples)));
+    }
+    wrong
+}
+
+/// A label's value: empty, or up to 63 of `A-Za-z0-9-_.`, alphanumeric at both ends.
+pub fn label_value(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 63, "bytes");
+    if !(value.is_empty() || is_label_key_name(value)) {
+        let rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and \
+                    must start and end with an alphanumeric character";
+        wrong.push(explained(rule, LABEL_VALUE, &["MyValue", "my_value", "12345"]));
+    }
+    wrong
+}
+
+/// The key of a ConfigMap's or Secret's data: a file name.
+pub fn config_map_key(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 253, "characters");
+    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        let rule = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
+        wrong.push(explained(rule, "[-._a-zA-Z0-9]+", &["key.name", "KEY_NAME", "key-name"]));
+    }
+    wrong.extend(climbing(value));
+    wrong
+}
+
+/// An environment variable's name by the strict rule.
+pub fn env_var_name(value: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let fits = !value.starts_with(|c: char| c.is_ascii_digit())
+        && !value.is_empty()
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if !fits {
+        let rule = "a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', \
+                    and must not start with a digit";
+        let examples = ["my.env-name", "MY_ENV.NAME", "MyEnvName1"];
+        wrong.push(explained(rule, "[-._a-zA-Z][-._a-zA-Z0-9]*", &examples));
+    }
+    wrong.extend(climbing(value));
+    wrong
+}
+
+/// An environment variable's name by the rule since 1.30: any printable ASCII but `=`.
+pub fn relaxed_env_var_name(value: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if value.is_empty() {
+        wrong.push("environment variable name must be non-empty".to_owned());
+    }
+    if value.chars().any(|c| !(' '..='~').contains(&c) || c == '=') {
+        let rule = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+        wrong.push(rule.to_owned());
+    }
+    wrong
+}
+
+/// A C identifier.
+pub fn c_identifier(value: &str) -> Vec<String> {
+    let fits = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let rule = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric \
+                characters or '_'";
+    unless(fits, || explained(rule, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"]))
+}
+
+/// A port's name: up to 15 of `a-z0-9-`, with a letter, no doubled hyphen and none at the ends.
+pub fn port_name(value: &str) -> Vec<String> {
+    let mut wrong = no_longer_than(value, 15, "characters");
+    let mut say = |holds: bool, text: &str| {
+        if !holds {
+            wrong.push(text.to_owned());
+        }
+    };
+    let charset = !value.is_empty() && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    say(charset, "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
+    say(value.bytes().any(|b| b.is_ascii_lowercase()), "must contain at least one letter (a-z)");
+    say(!value.contains("--"), "must not contain consecutive hyphens");
+    say(!value.starts_with('-') && !value.ends_with('-'), "must not begin or end with a hyphen");
+    wrong
+}
+
+/// A port's number.
+pub fn port_number(value: i64) -> Vec<String> {
+    in_range(value, 1, 65_535)
+}
+
+/// An inclusive range.
+pub fn in_range(value: i64, low: i64, high: i64) -> Vec<String> {
+    unless((low..=high).contains(&value), || format!("must be between {low} and {high}, inclusive"))
+}
+
+/// `30%`.
+pub fn percent(value: &str) -> Vec<String> {
+    let fits = value.strip_suffix('%').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let rule = "a valid percent string must be a numeric string followed by an ending '%'";
+    unless(fits, || explained(rule, "[0-9]+%", &["1%", "93%"]))
+}
+
+/// The name of an HTTP header.
+pub fn http_header_name(value: &str) -> Vec<String> {
+    let fits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let rule = "a valid HTTP header must consist of alphanumeric characters or '-'";
+    unless(fits, || explained(rule, "[-A-Za-z0-9]+", &["X-Header-Name"]))
+}
+
+/// What may stand as one segment of a request path.
+pub fn path_segment(value: &str) -> Vec<String> {
+    if value == "." || value == ".." {
+        return vec![format!("may not be '{value}'")];
+    }
+    ["/", "%"].iter().filter(|text| value.contains(**text)).map(|text| format!("may not contain '{text}'")).collect()
+}
+
+/// What a name check of `generateName` looks at: the prefix with a trailing dash masked, since more will follow it.
+pub fn as_prefix(name: &str) -> String {
+    match name.strip_suffix('-') {
+        Some(rest) if !rest.is_empty() => {
+            let mut masked = rest.to_owned();
+            masked.pop();
+            masked.push('a');
+            masked
+        }
+        _ => name.to_owned(),
+    }
+}
+
+fn is_dns_label(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    matches!((bytes.first(), bytes.last()), (Some(&a), Some(&z)) if alphanumeric(a) && alphanumeric(z))
+        && bytes.iter().all(|&b| alphanumeric(b) || b == b'-')
+}
+
+fn is_dns_subdomain(value: &str) -> bool {
+    value.split('.').all(is_dns_label)
+}
+
+fn is_label_key_name(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    let ends = |b: u8| b.is_ascii_alphanumeric();
+    matches!((bytes.first(), bytes.last()), (Some(&a), Some(&z)) if ends(a) && ends(z))
+        && bytes.iter().all(|&b| ends(b) || b"-_.".contains(&b))
+}
+
+fn no_longer_than(value: &str, limit: usize, unit: &str) -> Vec<String> {
+    unless(value.len() <= limit, || format!("must be no more than {limit} {unit}"))
+}
+
+fn climbing(value: &str) -> Option<String> {
+    match value {
+        "." => Some("must not be '.'".to_owned()),
+        ".." => Some("must not be '..'".to_owned()),
+        _ if value.starts_with("..") => Some("must not start with '..'".to_owned()),
+        _ => None,
+    }
+}
+
+fn unless(holds: bool, text: impl FnOnce() -> String) -> Vec<String> {
+    match holds {
+        true => Vec::new(),
+        false => vec![text()],
+    }
+}
+
+fn explained(rule: &str, regex: &str, examples: &[&str]) -> String {
+    let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
+    format!("{rule} (e.g. {}regex used for validation is '{regex}')", examples.join("or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+
+    fn check(wrong: Vec<String>, expected: Expect) {
+        expected.assert_eq(&wrong.join("\n"));
+    }
+
+    #[test]
+    fn good_names_pass() {
+        for name in ["a", "web-1", "a.b-c.d", "0"] {
+            assert_eq!(dns_subdomain(name), Vec::<String>::new(), "{name}");
+        }
+        for name in ["app", "app.kubernetes.io/name", "A_b.C-1", "example.com/x"] {
+            assert_eq!(qualified_name(name), Vec::<String>::new(), "{name}");
+        }
+        for value in ["", "v1.2_3", "a"] {
+            assert_eq!(label_value(value), Vec::<String>::new(), "{value}");
+        }
+        for key in ["a", "..", "A_b.c"].iter().filter(|key| **key != "..") {
+            assert_eq!(config_map_key(key), Vec::<String>::new(), "{key}");
+        }
+        assert!(port_name("http-1").is_empty() && percent("30%").is_empty() && env_var_name("A.b_c").is_empty());
+        assert!(wildcard_dns_subdomain("*.example.com").is_empty() && path_segment("web").is_empty());
+    }
+
+    #[test]
+    fn bad_names_are_explained() {
+        check(
+            dns_label("Web"),
+            expect![
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            ],
+        );
+        check(dns_label("a.b"), expect!["must not contain dots"]);
+        check(
+            dns_subdomain("a..b"),
+            expect![
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            ],
+        );
+        check(dns_subdomain(&"a".repeat(254)), expect!["must be no more than 253 characters"]);
+        check(
+            dns_1035_label("1a"),
+            expect![
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+            ],
+        );
+        check(
+            qualified_name("a/b/c"),
+            expect![
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            ],
+        );
+        check(
+            qualified_name("/"),
+            expect![[r#"
+                prefix part must be non-empty
+                name part must be non-empty
+                name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"#]],
+        );
+        check(label_value(&"a".repeat(64)), expect!["must be no more than 63 bytes"]);
+        check(
+            label_value("-"),
+            expect![
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+            ],
+        );
+        check(
+            config_map_key("../x"),
+            expect![[r#"
+            a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+            must not start with '..'"#]],
+        );
+        check(
+            port_name("-"),
+            expect![[r#"
+            must contain at least one letter (a-z)
+            must not begin or end with a hyphen"#]],
+        );
+        check(port_number(0), expect!["must be between 1 and 65535, inclusive"]);
+        check(
+            path_segment("a/b%"),
+            expect![[r#"
+            may not contain '/'
+            may not contain '%'"#]],
+        );
+        check(
+            relaxed_env_var_name("a=é"),
+            expect!["a valid environment variable name must consist only of printable ASCII characters other than '='"],
+        );
+    }
+
+    #[test]
+    fn a_prefix_may_end_in_a_dash() {
+        assert_eq!(as_prefix("web-"), "wea");
+        assert_eq!(as_prefix("-"), "-");
+        assert_eq!(as_prefix("web"), "web");
+        assert!(dns_label(&as_prefix("web-")).is_empty());
+    }
+}
