@@ -5,9 +5,13 @@
 //! (JSONSchemaProps) need no special case. Built-ins share one arena; each custom resource version brings
 //! its own. A [`Model`] is an arena and the type in it at which an object of some kind starts.
 
+pub mod table;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use table::{builtin, builtin_model};
 
 /// A name in a schema: borrowed from the table of built-ins, owned in a custom resource's.
 pub type Name = Cow<'static, str>;
