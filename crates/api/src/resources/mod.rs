@@ -11,7 +11,7 @@ mod core;
 pub mod hooks;
 mod networking;
 mod others;
-mod rbac;
+pub mod rbac;
 mod row;
 pub mod strategy;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `rbac.authorization.k8s.io`: roles and who has them.
 
+pub mod bootstrap;
+
 use super::hooks::{Hooks, Names, PLAIN};
 use super::row::{Row, cluster, namespaced};
 use crate::resource::Resource;
