@@ -2,6 +2,14 @@
 //!
 //! One global [`Revision`] orders all writes. A committed write is visible to reads and watches at its revision
 //! and never before; an acknowledged write survives a power cut; no revision is minted twice.
+//!
+//! [`sqlite::SqliteStore`] is the default datastore. [`memory::MemoryStore`] is the same contract in the fewest
+//! words: property tests compare the others with it, and tests of what stands above the store run on it.
+
+mod failpoint;
+mod hub;
+pub mod memory;
+pub mod sqlite;
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +19,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 /// A point in the store's history. Only the store mints them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 
 /// A key with its value as of some revision.
@@ -45,6 +53,8 @@ pub enum Expect {
 #[derive(Clone, Debug)]
 pub enum Change {
     Put(Bytes),
+    /// Deleting a key that is absent fails with [`Error::Precondition`], whatever was expected: there is nothing
+    /// to delete, so no revision is minted.
     Delete,
 }
 
@@ -73,7 +83,8 @@ pub struct Event {
 pub enum Notice {
     /// Events of one or more whole revisions, in order.
     Events(Vec<Event>),
-    /// Every event up to and including this revision has been delivered.
+    /// Every event up to and including this revision has been delivered. Comes once when the watch has caught up
+    /// with the store, and again whenever the store has moved on without an event for this watch.
     Progress(Revision),
 }
 
@@ -135,10 +146,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Every event of keys under `prefix` after `after` (a revision that was read or watched).
     ///
     /// The channel is bounded: a watcher that lags behind its bound is resumed from the database, not dropped.
-    /// It ends when the receiver is dropped, with [`Error::Compacted`] when its place is gone, or on close.
+    /// It ends when the receiver is dropped, with [`Error::Compacted`] when its place is gone, with
+    /// [`Error::Future`] when `after` has not been minted yet, or on close. Call it inside a Tokio runtime.
     fn watch(&self, prefix: &str, after: Revision) -> mpsc::Receiver<Result<Notice, Error>>;
 
     /// Forgets what was overwritten or deleted before `before`; reads and watches from earlier revisions fail.
+    /// What has been compacted already is not an error.
     fn compact(&self, before: Revision) -> BoxFuture<'_, Result<(), Error>>;
 }
 

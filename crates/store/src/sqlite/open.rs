@@ -1,0 +1,242 @@
+//! Opening a database file: whose it is, whether it is whole, and that nobody else has it.
+//!
+//! ```text
+//! state.db           the database; -wal and -shm beside it are SQLite's
+//! state.db.lock      flock'ed by the process that has the store open; holds its pid
+//! state.db.reserve   space that is given back when the disk is full, see `reserve`
+//! ```
+//!
+//! Nothing is changed before the file is known to be ours, and a damaged file is never changed at all.
+
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::schema::{self, Meta};
+
+/// Why a store cannot be opened. The file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("datastore {} is in use by process {pid}: stop it first, or choose another data directory", path.display())]
+    InUse { path: PathBuf, pid: String },
+    #[error(
+        "datastore {} has format {found}, this version knows {known}: run the version that wrote it, or a newer one",
+        path.display()
+    )]
+    Newer { path: PathBuf, found: i32, known: i32 },
+    #[error(
+        "{} belongs to {owner}: k3rs cannot take it over; choose another data directory, or move the file away",
+        path.display()
+    )]
+    Foreign { path: PathBuf, owner: &'static str },
+    #[error(
+        "datastore {} is damaged ({detail}): it was left as it is; restore a snapshot, or move it away to start empty",
+        path.display()
+    )]
+    Corrupt { path: PathBuf, detail: String },
+    #[error("cannot {action} {}", path.display())]
+    Io { path: PathBuf, action: &'static str, source: io::Error },
+    #[error("cannot open datastore {}", path.display())]
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+}
+
+/// A database that is ours, whole (or being checked), and locked.
+pub(super) struct Opened {
+    pub(super) writer: Connection,
+    pub(super) lock: Lock,
+    /// The last owner did not close it, and it is too large to have been checked on the way.
+    pub(super) unchecked: bool,
+}
+
+/// A file up to this size is checked while it is opened (about a second for 100 MB), a larger one afterwards.
+const CHECK_AT_ONCE: u64 = 128 << 20;
+
+/// Opens or creates the database at `path`.
+pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
+    let lock = Lock::take(path)?;
+    let failed = |source| sqlite_error(path, source);
+    create_file(path)?;
+    let mut writer = connect(path).map_err(failed)?;
+    let new = identify(path, &writer)?;
+    let private = Permissions::from_mode(0o600);
+    fs::set_permissions(path, private).map_err(|source| io_error(path, "restrict", source))?;
+    configure(&writer).map_err(failed)?;
+    let mut unchecked = false;
+    if new {
+        schema::create(&mut writer).map_err(failed)?;
+    } else if Meta::Clean.get(&writer).map_err(failed)? == 0 {
+        let size = fs::metadata(path).map_err(|source| io_error(path, "look at", source))?.len();
+        unchecked = size > CHECK_AT_ONCE;
+        if !unchecked && let Some(detail) = quick_check(&writer).map_err(failed)? {
+            return Err(OpenError::Corrupt { path: path.to_owned(), detail });
+        }
+    }
+    writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
+    Meta::Clean.set(&writer, 0).map_err(failed)?;
+    Ok(Opened { writer, lock, unchecked })
+}
+
+/// A connection that may write.
+pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Closing the last connection moves the WAL into the database: not before we know that it is ours and whole.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Only a stranger, such as a shell that looks at the file, ever holds a lock that we must wait for.
+    connection.busy_timeout(Duration::from_secs(5))?;
+    Ok(connection)
+}
+
+/// What the writer's connection needs before it writes.
+pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    // Takes effect in a new file only: pages freed by compaction can be given back.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // Each commit is on the disk before it is acknowledged; NORMAL would lose the last ones in a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // The writer checkpoints, when it has time.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -8192)
+}
+
+/// A connection that can only read.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -2048)?;
+    Ok(connection)
+}
+
+/// The first damage that SQLite finds in the file's structure.
+pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((verdict != "ok").then_some(verdict))
+}
+
+/// Checks a large file while it is in use; what is wrong with it ends up in `damage`.
+pub(super) fn check_later(path: &Path, damage: Arc<OnceLock<String>>) -> Result<(), OpenError> {
+    let connection = connect_reader(path).map_err(|source| sqlite_error(path, source))?;
+    let check = move || {
+        let found = quick_check(&connection).unwrap_or_else(|error| Some(error.to_string()));
+        if let Some(detail) = found {
+            // Set once: there is one check.
+            drop(damage.set(detail));
+        }
+    };
+    let thread = thread::Builder::new().name("store-check".to_owned()).spawn(check);
+    thread.map(drop).map_err(|source| io_error(path, "start a thread for", source))
+}
+
+/// True for a new file; an error for one that is not ours to use.
+fn identify(path: &Path, connection: &Connection) -> Result<bool, OpenError> {
+    let failed = |source| sqlite_error(path, source);
+    let number = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0)).map_err(failed);
+    let foreign = |owner| Err(OpenError::Foreign { path: path.to_owned(), owner });
+    if number("application_id")? == schema::APPLICATION_ID {
+        let found = number("user_version")?;
+        if found > schema::VERSION {
+            return Err(OpenError::Newer { path: path.to_owned(), found, known: schema::VERSION });
+        }
+        return Ok(false);
+    }
+    if schema::has_table(connection, "kine").map_err(failed)? {
+        return foreign("k3s (its kine table is there)");
+    }
+    // The page count of a file without content is 0.
+    if number("page_count")? > 0 {
+        return foreign("another program");
+    }
+    Ok(true)
+}
+
+/// Creates the file, readable by its owner only, so that SQLite's files beside it are too.
+fn create_file(path: &Path) -> Result<(), OpenError> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    match created {
+        Ok(_) => sync_directory(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(source) => Err(io_error(path, "create", source)),
+    }
+}
+
+/// Makes a new name durable.
+fn sync_directory(path: &Path) -> Result<(), OpenError> {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| io_error(directory, "sync", source))
+}
+
+/// The right to have the store open. It ends with the process at the latest.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    fn take(database: &Path) -> Result<Self, OpenError> {
+        let path = beside(database, "lock");
+        let failed = |action| {
+            let path = path.clone();
+            move |source| OpenError::Io { path, action, source }
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("open"))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                file.read_to_string(&mut pid).map_err(failed("read"))?;
+                return Err(OpenError::InUse { path: database.to_owned(), pid: pid.trim().to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
+        }
+        // For the message above; the lock itself is what counts.
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        written.map_err(failed("write"))?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The file called like the database with one more extension.
+pub(super) fn beside(database: &Path, extension: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+fn io_error(path: &Path, action: &'static str, source: io::Error) -> OpenError {
+    OpenError::Io { path: path.to_owned(), action, source }
+}
+
+/// Says whether SQLite's error is the file's fault.
+fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match source.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+            OpenError::Corrupt { path, detail: source.to_string() }
+        }
+        _ => OpenError::Sqlite { path, source },
+    }
+}
