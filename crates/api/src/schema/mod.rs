@@ -45,6 +45,8 @@ pub struct Type {
     pub atomic: bool,
     /// `x-kubernetes-preserve-unknown-fields`: pruning keeps what no field names.
     pub preserve_unknown: bool,
+    /// Part of a custom resource: its OpenAPI schema judges values, not Go's decoder.
+    pub structural: bool,
 }
 
 /// One field of a [`Type`].

@@ -66,7 +66,7 @@ pub fn parse(text: &'static str) -> Result<Schema, TableError> {
                 name: format!("{package}.{name}").into(),
                 fields: Vec::with_capacity(8),
                 atomic: flag == "atomic",
-                preserve_unknown: false,
+                ..Type::default()
             });
         } else if !line.is_empty() && !line.starts_with('#') {
             return Err(error("neither package, type nor field"));
