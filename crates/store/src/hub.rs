@@ -49,9 +49,6 @@ pub(crate) struct Stretch {
 pub(crate) trait History: Send + Sync + 'static {
     /// The events after `after`, from a stretch at least one revision long.
     fn events<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Stretch, Error>>;
-
-    /// Whether a watch may start after `after`.
-    fn check_start(&self, after: Revision) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// The one place that committed events pass.
@@ -71,13 +68,15 @@ struct Ring {
     before: Revision,
     bytes: usize,
     bounds: Bounds,
+    /// No watch may start before this revision, even if its events happen to be here.
+    compacted: Revision,
 }
 
 impl Hub {
     /// A hub for a store that stands at `current`.
-    pub(crate) fn new(current: Revision, bounds: Bounds) -> Self {
+    pub(crate) fn new(current: Revision, compacted: Revision, bounds: Bounds) -> Self {
         Self {
-            ring: Mutex::new(Ring { events: VecDeque::new(), before: current, bytes: 0, bounds }),
+            ring: Mutex::new(Ring { events: VecDeque::new(), before: current, bytes: 0, bounds, compacted }),
             newest: watch::Sender::new(current),
             closed: CancellationToken::new(),
             watchers: TaskTracker::new(),
@@ -89,15 +88,18 @@ impl Hub {
         *self.newest.borrow()
     }
 
-    /// Makes committed events known. Only the writer calls it, in revision order.
-    pub(crate) fn publish(&self, events: Vec<Event>) {
-        let Some(newest) = events.last().map(|event| event.revision) else { return };
+    /// Makes a commit known: its events, and what has been compacted. Only the writer calls it, in revision order.
+    pub(crate) fn publish(&self, events: Vec<Event>, compacted: Revision) {
+        let newest = events.last().map(|event| event.revision);
         let mut ring = self.ring.lock();
+        ring.compacted = compacted;
         for event in events {
             ring.push(event);
         }
         drop(ring);
-        self.newest.send_replace(newest);
+        if let Some(newest) = newest {
+            self.newest.send_replace(newest);
+        }
     }
 
     /// Waits until `revision`, which the caller has seen in the database, has been published.
@@ -127,12 +129,29 @@ impl Hub {
         after: Revision,
     ) -> mpsc::Receiver<Result<Notice, Error>> {
         let (notices, receiver) = mpsc::channel(CHANNEL);
+        if let Err(error) = self.check_start(after) {
+            // There is room: nothing has been sent yet.
+            drop(notices.try_send(Err(error)));
+            return receiver;
+        }
         let watcher = Watcher { hub: Arc::clone(self), history, prefix: prefix.to_owned(), cursor: after, notices };
         let closed = self.closed.clone();
         self.watchers.spawn(async move {
             closed.run_until_cancelled(watcher.run()).await;
         });
         receiver
+    }
+
+    fn check_start(&self, asked: Revision) -> Result<(), Error> {
+        let current = self.current();
+        if asked > current {
+            return Err(Error::Future { asked, current });
+        }
+        let oldest = self.ring.lock().compacted;
+        if asked < oldest {
+            return Err(Error::Compacted { asked, oldest });
+        }
+        Ok(())
     }
 }
 
@@ -186,15 +205,11 @@ struct Gone;
 
 impl Watcher {
     async fn run(mut self) {
-        // Both ends need no further word: the receiver is gone, or has been told why.
-        if let Err(error) = self.history.check_start(self.cursor).await {
-            self.notices.send(Err(error)).await.ok();
-            return;
-        }
         let mut newest = self.hub.newest.subscribe();
         let mut caught_up = false;
         loop {
             let current = *newest.borrow_and_update();
+            // Its error needs no further word: the receiver is gone, or has been told why.
             let Ok(told) = self.deliver(current).await else { return };
             if !caught_up || told < self.cursor {
                 caught_up = true;

@@ -82,6 +82,11 @@ impl Backend for MemoryStore {
 
     fn watch(&self, prefix: &str, after: Revision) -> mpsc::Receiver<Result<Notice, Error>> {
         let (notices, receiver) = mpsc::channel(CHANNEL);
+        if let Err(error) = self.history.lock().kept(after) {
+            // There is room: nothing has been sent yet.
+            drop(notices.try_send(Err(error)));
+            return receiver;
+        }
         let (history, newest) = (Arc::clone(&self.history), self.newest.subscribe());
         let prefix = prefix.to_owned();
         self.watchers.spawn(async move { follow(&history, newest, &prefix, after, &notices).await });
@@ -175,10 +180,6 @@ async fn follow(
     after: Revision,
     notices: &mpsc::Sender<Result<Notice, Error>>,
 ) -> Option<()> {
-    let start = history.lock().kept(after);
-    if let Err(error) = start {
-        return notices.send(Err(error)).await.ok();
-    }
     let mut cursor = after;
     let mut caught_up = false;
     loop {

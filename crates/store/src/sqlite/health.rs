@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -184,11 +184,11 @@ fn reserve(path: &Path) -> io::Result<()> {
     if fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE) {
         return Ok(());
     }
-    let fill = |mut file: File| {
-        io::copy(&mut io::repeat(0).take(RESERVE), &mut file)?;
-        file.sync_all()
-    };
-    File::create(&path).and_then(fill).inspect_err(|_| {
+    // Not synced: file systems account for the space when it is written, and nobody reads what is in it.
+    let fill = |mut file: File| io::copy(&mut io::repeat(0).take(RESERVE), &mut file).map(drop);
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&path).and_then(fill).inspect_err(|_| {
         // Half a reserve would only take space; that it may not be there to remove is fine.
         drop(fs::remove_file(&path));
     })

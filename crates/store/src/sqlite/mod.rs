@@ -75,9 +75,10 @@ impl SqliteStore {
         if opened.unchecked {
             open::check_later(path, Arc::clone(&damage))?;
         }
-        let hub = Arc::new(Hub::new(newest, options.ring));
+        let upkeep = Upkeep::resume(&opened.writer).map_err(failed)?;
+        let hub = Arc::new(Hub::new(newest, upkeep.compacted, options.ring));
         let writer = Writer {
-            upkeep: Upkeep::resume(&opened.writer).map_err(failed)?,
+            upkeep,
             connection: opened.writer,
             hub: Arc::clone(&hub),
             newest,
@@ -179,9 +180,5 @@ impl History for Readers {
     fn events<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Stretch, Error>> {
         let prefix = prefix.to_owned();
         Box::pin(self.read(move |snapshot| snapshot.events(&prefix, after)))
-    }
-
-    fn check_start(&self, after: Revision) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.read(move |snapshot| snapshot.check(after)))
     }
 }

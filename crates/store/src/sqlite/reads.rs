@@ -35,7 +35,7 @@ impl<'c> Snapshot<'c> {
     }
 
     /// Fails unless the state at `asked` can still, and already, be read.
-    pub(super) fn check(&self, asked: Revision) -> Result<(), Error> {
+    fn check(&self, asked: Revision) -> Result<(), Error> {
         if asked > self.current {
             return Err(Error::Future { asked, current: self.current });
         }
@@ -116,20 +116,21 @@ impl<'c> Snapshot<'c> {
 }
 
 /// The newest versions of the keys from ?1 to before ?2. An outer join, so that a missing version is found out.
-const LIVE: &str = concat!(
+pub(super) const LIVE: &str = concat!(
     "SELECT l.key, l.revision, ",
     version_columns!(),
     " FROM live l LEFT JOIN versions v ON v.revision = l.revision WHERE l.key >= ?1 AND l.key < ?2 ORDER BY l.key"
 );
 
-/// The same at revision ?3: `history` holds the versions of a key together, so that this is one walk along it.
-const AT: &str = concat!(
-    "SELECT h.key, h.revision, ",
+/// The same at revision ?3: one walk along `history`, which holds the versions of a key together in order.
+pub(super) const AT: &str = concat!(
+    "SELECT v.key, v.revision, ",
     version_columns!(),
-    " FROM (SELECT key, max(revision) AS revision FROM versions INDEXED BY history
-            WHERE key >= ?1 AND key < ?2 AND revision <= ?3 GROUP BY key) h
-      CROSS JOIN versions v ON v.revision = h.revision
-      WHERE v.value IS NOT NULL ORDER BY h.key"
+    " FROM versions v INDEXED BY history
+      WHERE v.key >= ?1 AND v.key < ?2 AND v.revision <= ?3
+        AND NOT EXISTS (SELECT 1 FROM versions w WHERE w.key = v.key AND w.revision > v.revision AND w.revision <= ?3)
+        AND v.value IS NOT NULL
+      ORDER BY v.key"
 );
 
 /// The first `limit` records (0: all), and whether there are more.

@@ -30,7 +30,7 @@ pub(super) struct Upkeep {
     pub(super) compacted: Revision,
     /// The versions up to here have been swept; behind `compacted` there is work to do.
     swept: Revision,
-    /// A sweep has freed pages since they were last counted.
+    /// A sweep may have freed pages since they were last counted.
     freed: bool,
 }
 
@@ -40,7 +40,7 @@ impl Upkeep {
         Ok(Self {
             compacted: Revision(Meta::Compacted.get(connection)?),
             swept: Revision(Meta::Swept.get(connection)?),
-            freed: false,
+            freed: true,
         })
     }
 }
@@ -61,7 +61,8 @@ impl Writer {
                 }
             }
             idle = jobs.is_empty();
-            if !idle {
+            // A store that is being closed leaves the rest to the next start.
+            if !idle || jobs.is_closed() {
                 return;
             }
         }

@@ -58,6 +58,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Serves the queue until all its senders are gone, then closes the file.
     pub(super) fn run(mut self, mut jobs: mpsc::Receiver<Job>, closed: oneshot::Sender<Result<(), Error>>) {
+        // What the last process left undone.
+        self.maintain(&jobs);
         while let Some(first) = jobs.blocking_recv() {
             let mut batch = vec![first];
             while batch.len() < BATCH
@@ -84,7 +86,7 @@ impl Writer {
             Ok(batch) => {
                 self.newest = batch.newest;
                 self.upkeep.compacted = batch.compacted;
-                self.hub.publish(batch.events);
+                self.hub.publish(batch.events, batch.compacted);
                 if let Err(error) = self.failpoints.hit(Point::BeforeAck) {
                     tracing::error!(%error, "a failpoint cannot fail what is committed");
                 }

@@ -1,6 +1,10 @@
 //! The SQLite store as its callers see it, and what becomes of it when things go wrong.
 
+mod compaction;
+mod concurrency;
 mod crash;
+mod model;
+mod opening;
 
 use std::path::PathBuf;
 
