@@ -98,7 +98,8 @@ fn types(number: u32) -> Option<Vec<Type>> {
     Some(found)
 }
 
-fn elements(socket: &mut Socket, table: &str, name: &str, set: &mut Set) -> Result<(), Error> {
+/// Reads the elements of a set, also of one that packets fill.
+pub(super) fn elements(socket: &mut Socket, table: &str, name: &str, set: &mut Set) -> Result<(), Error> {
     let mut request: Message = message(NFT_MSG_GETSETELEM, 0, table);
     request.text(NFTA_SET_ELEM_LIST_SET, name);
     let mut found: Vec<(bool, Key, Data)> = Vec::new();

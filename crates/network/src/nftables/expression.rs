@@ -14,8 +14,6 @@ use super::wire::{
 };
 
 const FIRST: u32 = NFT_REG32_00;
-/// Where a choice lies while the key by which it is remembered is loaded: behind the longest such key.
-const CHOICE: u32 = NFT_REG32_00 + 10;
 
 /// Appends the expressions of `statement`.
 pub(super) fn write(statement: &Statement, out: &mut Message) {
@@ -68,33 +66,14 @@ pub(super) fn write(statement: &Statement, out: &mut Message) {
             lookup(out, map, FIRST, Some(FIRST), false);
             translate(out, *family, FIRST);
         }
-        // update @memory { ip daddr . meta l4proto . th dport . ip saddr timeout 3h : <choice> }, dnat ip to <choice>
-        Statement::TranslateAndRemember { family, frontend, choice, map, memory, milliseconds } => {
-            let end = load_all(out, frontend, FIRST);
-            load(out, *choice, end);
-            lookup(out, map, FIRST, Some(CHOICE), false);
-            load(out, Field::Source(*family), end);
-            dynamic(out, memory, SET_UPDATE, Some(*milliseconds));
-            translate(out, *family, CHOICE);
-        }
-        // dnat ip to ip daddr . meta l4proto . th dport . ip saddr map @memory, if it is in @live
-        Statement::TranslateAsBefore { family, frontend, live, memory, milliseconds } => {
-            let end = load_all(out, frontend, FIRST);
-            load(out, Field::Source(*family), end);
-            lookup(out, memory, FIRST, Some(CHOICE), false);
-            dynamic(out, memory, SET_UPDATE, Some(*milliseconds));
-            // What was found, behind the frontend, is the key of what is alive.
-            lookup(out, memory, FIRST, Some(end), false);
-            lookup(out, live, FIRST, None, false);
-            translate(out, *family, end);
-        }
-        // delete @memory { ip daddr . meta l4proto . th dport . ip saddr }
-        Statement::Forget { family, frontend, memory } => {
-            let end = load_all(out, frontend, FIRST);
-            load(out, Field::Source(*family), end);
-            // Of a map the kernel wants to be shown data here too, though it doesn't look at them.
-            load_all(out, &[Field::Source(*family), Field::Port], CHOICE);
-            dynamic(out, memory, SET_DELETE, None);
+        // update @memory { ct original ip daddr . ct original ip saddr timeout 3h : ip daddr . th dport }
+        Statement::Remember { key, data, memory, milliseconds } => {
+            let data_register = load_all(out, key, FIRST);
+            load_all(out, data, data_register);
+            expression(out, "dynset", |out| {
+                out.text(1, memory).be32(3, SET_UPDATE).be32(4, FIRST).be32(5, data_register);
+                out.attr(6, &milliseconds.to_be_bytes());
+            });
         }
         // masquerade fully-random
         Statement::Masquerade => expression(out, "masq", |out| {
@@ -116,6 +95,11 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+const CT_SRC_IP: u32 = 19;
+const CT_DST_IP: u32 = 20;
+const CT_SRC_IP6: u32 = 21;
+const CT_DST_IP6: u32 = 22;
 const IPS_DST_NAT: u32 = 1 << 5;
 const FIB_SADDR: u32 = 1;
 const FIB_DADDR: u32 = 2;
@@ -124,7 +108,6 @@ const RTN_LOCAL: u32 = 2;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const SET_UPDATE: u32 = 1;
-const SET_DELETE: u32 = 2;
 const NAT_DESTINATION: u32 = 1;
 const RANDOM_FULLY: u32 = 1 << 4;
 const REJECT_ICMPX: u32 = 2;
@@ -168,6 +151,11 @@ fn load(out: &mut Message, field: Field, register: u32) {
         Field::Source(Family::V6) => payload(out, NETWORK_HEADER, 8, 16, register),
         Field::Destination(Family::V6) => payload(out, NETWORK_HEADER, 24, 16, register),
         Field::Port => payload(out, TRANSPORT_HEADER, 2, 2, register),
+        Field::OriginalSource(Family::V4) => original(out, CT_SRC_IP, register),
+        Field::OriginalDestination(Family::V4) => original(out, CT_DST_IP, register),
+        Field::OriginalSource(Family::V6) => original(out, CT_SRC_IP6, register),
+        Field::OriginalDestination(Family::V6) => original(out, CT_DST_IP6, register),
+        Field::OriginalPort => original(out, CT_PROTO_DST, register),
         Field::Protocol => meta(out, META_L4PROTO, register),
         Field::Random(modulus) => expression(out, "numgen", |out| {
             out.be32(1, register).be32(2, modulus).be32(3, NUMGEN_RANDOM).be32(4, 0);
@@ -184,6 +172,13 @@ fn payload(out: &mut Message, base: u32, offset: u32, length: u32, register: u32
 fn meta(out: &mut Message, key: u32, register: u32) {
     expression(out, "meta", |out| {
         out.be32(1, register).be32(2, key);
+    });
+}
+
+/// A property of the packet that opened the connection, before any translation.
+fn original(out: &mut Message, key: u32, register: u32) {
+    expression(out, "ct", |out| {
+        out.be32(1, register).be32(2, key).attr(3, &[0]);
     });
 }
 
@@ -231,16 +226,6 @@ fn lookup(out: &mut Message, set: &str, from: u32, to: Option<u32>, not: bool) {
         }
         if not {
             out.be32(5, 1);
-        }
-    });
-}
-
-/// Changes a map from a rule; the key stands in the first registers, the data from [`CHOICE`] on.
-fn dynamic(out: &mut Message, set: &str, operation: u32, milliseconds: Option<u64>) {
-    expression(out, "dynset", |out| {
-        out.text(1, set).be32(3, operation).be32(4, FIRST).be32(5, CHOICE);
-        if let Some(milliseconds) = milliseconds {
-            out.attr(6, &milliseconds.to_be_bytes());
         }
     });
 }

@@ -3,7 +3,7 @@
 use linux::netlink::{self, Listener, Protocol, Socket};
 
 use super::diff::{Command, Installed, diff};
-use super::table::Table;
+use super::table::{Data, Key, Table};
 use super::wire::{NFNL_SUBSYS_NFTABLES, NFNLGRP_NFTABLES, NFT_MSG_NEWGEN, kind};
 use super::{dump, encode};
 
@@ -59,6 +59,24 @@ impl Netfilter {
         let count = commands.len();
         self.installed = Some(Installed::of(table));
         Ok(count)
+    }
+
+    /// Deletes from the dynamic map `name` what `keep` does not want; returns how many elements went.
+    pub fn retain(&mut self, name: &str, keep: impl Fn(&Key, &Data) -> bool) -> Result<usize, Error> {
+        let Some(set) = self.installed.as_ref().and_then(|installed| installed.sets.get(name)) else { return Ok(0) };
+        let mut found = set.clone();
+        dump::elements(&mut self.socket, &self.name, name, &mut found)
+            .map_err(|source| Error::Read { table: self.name.clone(), source })?;
+        let mut gone = 0;
+        for (key, _) in found.elements.iter().filter(|(key, data)| !keep(key, data)) {
+            // One by one: what expires meanwhile must not fail the others.
+            match Self::send(&mut self.socket, &self.name, &[Command::DeleteElements(name, &found, vec![key])]) {
+                Ok(()) => gone += 1,
+                Err(Error::Apply { source, .. }) if source.not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(gone)
     }
 
     /// Removes the table.

@@ -21,6 +21,12 @@ pub enum Field {
     Protocol,
     /// The destination port of TCP, UDP or SCTP.
     Port,
+    /// The source address of the connection's first packet.
+    OriginalSource(Family),
+    /// The destination address of the connection's first packet, before any translation.
+    OriginalDestination(Family),
+    /// The destination port of the connection's first packet, before any translation.
+    OriginalPort,
     /// A random number below the given one, a new one for each packet.
     Random(u32),
 }
@@ -76,29 +82,12 @@ pub enum Statement {
         fields: Vec<Field>,
         map: String,
     },
-    /// The same, and remembers the choice for this source address, `milliseconds` after the last connection.
-    TranslateAndRemember {
-        family: Family,
-        frontend: Vec<Field>,
-        choice: Field,
-        map: String,
+    /// Puts `key` with `data` into a dynamic map, for so long from now on; if `key` is there, its data stay.
+    Remember {
+        key: Vec<Field>,
+        data: Vec<Field>,
         memory: String,
         milliseconds: u64,
-    },
-    /// Translates to what [`Statement::TranslateAndRemember`] chose before, if `frontend . address . port` is still in
-    /// `live`; renews the memory.
-    TranslateAsBefore {
-        family: Family,
-        frontend: Vec<Field>,
-        live: String,
-        memory: String,
-        milliseconds: u64,
-    },
-    /// Forgets what was chosen for this source address.
-    Forget {
-        family: Family,
-        frontend: Vec<Field>,
-        memory: String,
     },
     /// Translates the source to an address of this node.
     Masquerade,
@@ -134,9 +123,12 @@ impl Field {
     /// The type of its values.
     pub fn kind(self) -> Type {
         match self {
-            Field::Source(family) | Field::Destination(family) => family.address(),
+            Field::Source(family)
+            | Field::Destination(family)
+            | Field::OriginalSource(family)
+            | Field::OriginalDestination(family) => family.address(),
             Field::Protocol => Type::InetProto,
-            Field::Port => Type::InetService,
+            Field::Port | Field::OriginalPort => Type::InetService,
             Field::Random(_) => Type::Mark,
         }
     }

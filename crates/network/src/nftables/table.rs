@@ -66,9 +66,9 @@ pub enum Protocol {
 /// An element's key as the kernel holds it: fields in network order, each padded to four bytes in a concatenation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    pub(super) from: Box<[u8]>,
+    pub(crate) from: Box<[u8]>,
     /// The inclusive end of a range.
-    pub(super) to: Option<Box<[u8]>>,
+    pub(crate) to: Option<Box<[u8]>>,
 }
 
 /// What an element holds beside its key.

@@ -50,22 +50,11 @@ fn chains(table: &mut Table) {
     table.chain("prerouting").rule([v4.clone(), Statement::Dispatch { fields: frontend(), map: names("services") }]);
     table
         .chain("pick")
-        .rule([Statement::TranslateAsBefore {
+        .rule([v4.clone(), Statement::Mark(0x4000)])
+        .rule([Statement::Translate {
             family: Family::V4,
-            frontend: frontend(),
-            live: names("live"),
-            memory: names("memory"),
-            milliseconds: 10_800_000,
-        }])
-        .rule([Statement::Forget { family: Family::V4, frontend: frontend(), memory: names("memory") }])
-        .rule([Statement::Mark(0x4000)])
-        .rule([Statement::TranslateAndRemember {
-            family: Family::V4,
-            frontend: frontend(),
-            choice: Field::Random(1),
-            map: names("endpoints"),
-            memory: names("memory"),
-            milliseconds: 10_800_000,
+            fields: [frontend(), vec![Field::Source(Family::V4)]].concat(),
+            map: names("memory"),
         }])
         .rule([Statement::Translate {
             family: Family::V4,
@@ -73,6 +62,17 @@ fn chains(table: &mut Table) {
             map: names("endpoints"),
         }]);
     table.chains.insert(names("postrouting"), Chain::base(ChainKind::Nat, Hook::Postrouting, 100));
+    table.chain("postrouting").rule([Statement::Remember {
+        key: vec![
+            Field::OriginalDestination(Family::V4),
+            Field::Protocol,
+            Field::OriginalPort,
+            Field::OriginalSource(Family::V4),
+        ],
+        data: vec![Field::Destination(Family::V4), Field::Port],
+        memory: names("memory"),
+        milliseconds: 10_800_000,
+    }]);
     table.chain("postrouting").rule([Statement::Marked(0x4000), Statement::Translated, Statement::Masquerade]);
     table.chains.insert(names("forward"), Chain::base(ChainKind::Filter, Hook::Forward, 0));
     table

@@ -179,6 +179,9 @@ impl Display for Field {
         match self {
             Field::Source(family) => write!(f, "{family} saddr"),
             Field::Destination(family) => write!(f, "{family} daddr"),
+            Field::OriginalSource(family) => write!(f, "ct original {family} saddr"),
+            Field::OriginalDestination(family) => write!(f, "ct original {family} daddr"),
+            Field::OriginalPort => f.write_str("ct original proto-dst"),
             Field::Protocol => f.write_str("meta l4proto"),
             Field::Port => f.write_str("th dport"),
             Field::Random(modulus) => write!(f, "numgen random mod {modulus}"),
@@ -206,18 +209,9 @@ impl Display for Statement {
             Statement::Translate { family, fields, map } => {
                 write!(f, "dnat {family} to {} map @{map}", Joined(fields, " . "))
             }
-            Statement::TranslateAndRemember { family, frontend, choice, map, memory, milliseconds } => {
-                let key = Joined(frontend, " . ");
-                write!(f, "update @{memory} {{ {key} . {family} saddr timeout {}s : ", milliseconds / 1000)?;
-                write!(f, "{key} . {choice} map @{map} }} dnat {family} to it")
-            }
-            Statement::TranslateAsBefore { family, frontend, live, memory, milliseconds } => {
-                let key = Joined(frontend, " . ");
-                write!(f, "update @{memory} {{ {key} . {family} saddr timeout {}s }} ", milliseconds / 1000)?;
-                write!(f, "dnat {family} to {key} . {family} saddr map @{memory} if in @{live}")
-            }
-            Statement::Forget { family, frontend, memory } => {
-                write!(f, "delete @{memory} {{ {} . {family} saddr }}", Joined(frontend, " . "))
+            Statement::Remember { key, data, memory, milliseconds } => {
+                write!(f, "update @{memory} {{ {} timeout {}s : ", Joined(key, " . "), milliseconds / 1000)?;
+                write!(f, "{} }}", Joined(data, " . "))
             }
             Statement::Masquerade => f.write_str("masquerade fully-random"),
             Statement::Reject => f.write_str("reject"),
