@@ -5,6 +5,7 @@ mod concurrency;
 mod crash;
 mod model;
 mod opening;
+mod power;
 
 use std::path::PathBuf;
 
