@@ -275,6 +275,24 @@ impl Socket {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Sends a request for one object and gives `each` the kind and payload of the answer.
+    pub fn get(&mut self, message: Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Error> {
+        let first = self.send(&[message.with_flags(ACK)])?;
+        let mut done = false;
+        let mut refused = None;
+        while !done {
+            self.receive(|answer| match answer.kind {
+                _ if answer.index(first, 1).is_none() => {}
+                NLMSG_ERROR => {
+                    done = true;
+                    keep_first(&mut refused, answer.refusal(0));
+                }
+                kind => each(kind, answer.payload),
+            })?;
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
     /// Sends a request for all objects of a kind and gives `each` the kind and payload of every answer.
     pub fn dump(&mut self, message: Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Error> {
         let first = self.send(&[message.with_flags(DUMP)])?;

@@ -2,7 +2,9 @@
 //!
 //! By object: `pods`, `services`, `policies`, `loadbalancers`, `dns`; by mechanism: `nftables`, `links`, `overlay`.
 
+pub mod links;
 pub mod nftables;
+pub mod pods;
 
 #[cfg(test)]
 mod testing;
