@@ -7,3 +7,4 @@
 pub mod json;
 pub mod normalise;
 pub mod protobuf;
+pub mod yaml;
