@@ -7,6 +7,7 @@
 mod apps;
 mod autoscaling;
 mod batch;
+pub mod columns;
 pub mod core;
 mod events;
 mod extensions;
