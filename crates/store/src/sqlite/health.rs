@@ -175,6 +175,11 @@ impl Fault {
     }
 }
 
+/// Whether SQLite found no space.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(Fault::of(error), Fault::Full)
+}
+
 fn reopen(path: &Path) -> rusqlite::Result<(Connection, crate::Revision)> {
     let connection = connect(path)?;
     configure(&connection)?;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::health::give_up_reserve;
+use super::health::{give_up_reserve, is_full};
 use super::schema::{self, Meta};
 
 /// Why a store cannot be opened. The file is as it was.
@@ -62,8 +62,21 @@ const CHECK_AT_ONCE: u64 = 128 << 20;
 /// Opens or creates the database at `path`.
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let lock = Lock::take(path)?;
-    let failed = |source| sqlite_error(path, source);
     create_file(path)?;
+    let (writer, unchecked) = match open_writer(path) {
+        // Even to open takes some space: that is what the reserve is for.
+        Err(OpenError::Sqlite { source, .. }) if is_full(&source) => {
+            give_up_reserve(path);
+            open_writer(path)
+        }
+        opened => opened,
+    }?;
+    Ok(Opened { writer, lock, unchecked })
+}
+
+/// The writer's connection, and whether the file is still to be checked.
+fn open_writer(path: &Path) -> Result<(Connection, bool), OpenError> {
+    let failed = |source| sqlite_error(path, source);
     let mut writer = connect(path).map_err(failed)?;
     let new = identify(path, &writer)?;
     let private = Permissions::from_mode(0o600);
@@ -80,17 +93,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
         }
     }
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
-    let mark = || Meta::Clean.set(&writer, 0);
-    mark()
-        .or_else(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => {
-                give_up_reserve(path);
-                mark()
-            }
-            _ => Err(error),
-        })
-        .map_err(failed)?;
-    Ok(Opened { writer, lock, unchecked })
+    Meta::Clean.set(&writer, 0).map_err(failed)?;
+    Ok((writer, unchecked))
 }
 
 /// A connection that may write.
@@ -113,7 +117,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer checkpoints, when it has time.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -8192)
 }

@@ -3,6 +3,7 @@
 mod compaction;
 mod concurrency;
 mod crash;
+mod disk;
 mod model;
 mod opening;
 mod power;
