@@ -12,6 +12,7 @@ pub mod field_path;
 pub mod int_or_string;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;

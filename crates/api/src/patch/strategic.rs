@@ -93,7 +93,10 @@ impl<'s> Patcher<'s> {
             let merged = match (original.remove(&name), value) {
                 (Some(Value::Object(current)), Value::Object(patch)) => {
                     let field = self.field(shape, &name)?;
-                    Some(Value::Object(self.merge_object(current, patch, &field.shape)?))
+                    Some(match field.patch_replace {
+                        true => Value::Object(patch),
+                        false => Value::Object(self.merge_object(current, patch, &field.shape)?),
+                    })
                 }
                 (Some(Value::Array(current)), Value::Array(patch)) => {
                     let rule = self.list_rule(shape, &name)?;

@@ -71,6 +71,8 @@ pub struct Field {
     /// Strategic merge patch: the `patchStrategy` words (`merge`, `replace`, `retainKeys`).
     pub patch_merge: bool,
     pub patch_retain_keys: bool,
+    /// A struct or map that a patch replaces as a whole (lists without `merge` are, stated or not).
+    pub patch_replace: bool,
     /// Strategic merge patch: `patchMergeKey`.
     pub patch_merge_key: Option<Name>,
     /// The declared default, as JSON. (The zero values that OpenAPI documents add as defaults are not stated here.)
@@ -133,6 +135,8 @@ pub enum ListKind {
     #[default]
     Unstated,
     Atomic,
+    /// Stated of a field whose struct is atomic elsewhere: here it is not.
+    Granular,
     Set,
     /// Associative, by these keys of its items.
     Map(Vec<Name>),
@@ -212,6 +216,7 @@ impl Field {
             list: ListKind::Unstated,
             patch_merge: false,
             patch_retain_keys: false,
+            patch_replace: false,
             patch_merge_key: None,
             default: None,
             nullable: false,

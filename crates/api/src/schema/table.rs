@@ -10,7 +10,7 @@
 //! Behind the JSON name, `?` means that upstream leaves the field out when zero and `!` that OpenAPI requires it.
 //! The number is 0 where protobuf leaves the field out. A shape is a scalar (`int32`), a type with an encoding of
 //! its own (`Quantity`), a struct of this package (`.PodSpec`) or of another (`meta.v1.ObjectMeta`), a list (`[string]`)
-//! or a map from strings (`{Quantity}`); `*` before it is a Go pointer. Facts may follow: `list=atomic`, `list=set`,
+//! or a map from strings (`{Quantity}`); `*` before it is a Go pointer. Facts may follow: `list=atomic`, `list=granular`, `list=set`,
 //! `list=map:<keys>` (apply), `patch=<strategies>` and `patchKey=<key>` (strategic merge), and last `default=<JSON>`.
 
 use std::collections::HashMap;
@@ -119,8 +119,10 @@ fn parse_field(line: &'static str, package: &'static str, ids: &Ids) -> Result<F
         match key {
             "list" => field.list = parse_list(value)?,
             "patch" => {
-                field.patch_merge = value.split(',').any(|word| word == "merge");
-                field.patch_retain_keys = value.split(',').any(|word| word == "retainKeys");
+                let strategy = |name| value.split(',').any(|word| word == name);
+                field.patch_merge = strategy("merge");
+                field.patch_retain_keys = strategy("retainKeys");
+                field.patch_replace = strategy("replace");
             }
             "patchKey" => field.patch_merge_key = Some(Name::Borrowed(value)),
             _ => return Err("unknown fact"),
@@ -132,6 +134,7 @@ fn parse_field(line: &'static str, package: &'static str, ids: &Ids) -> Result<F
 fn parse_list(text: &'static str) -> Result<ListKind, &'static str> {
     match text.split_once(':') {
         None if text == "atomic" => Ok(ListKind::Atomic),
+        None if text == "granular" => Ok(ListKind::Granular),
         None if text == "set" => Ok(ListKind::Set),
         Some(("map", keys)) => Ok(ListKind::Map(keys.split(',').map(Name::Borrowed).collect())),
         _ => Err("unknown list type"),
@@ -248,6 +251,14 @@ mod tests {
         assert_eq!(field("io.k8s.api.core.v1.ContainerPort", "protocol").default.as_deref(), Some(&"TCP".into()));
         let selector = builtin().id("io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector").unwrap();
         assert!(builtin().get(selector).atomic);
+    }
+
+    #[test]
+    fn a_field_may_merge_otherwise_than_its_type() {
+        let claim = field("io.k8s.api.core.v1.PersistentVolumeSpec", "claimRef");
+        let Shape::Struct(reference) = claim.shape else { panic!("no struct") };
+        assert!(builtin().get(reference).atomic && claim.list == ListKind::Granular);
+        assert!(field("io.k8s.api.policy.v1.PodDisruptionBudgetSpec", "selector").patch_replace);
     }
 
     #[test]

@@ -155,8 +155,8 @@ impl Printer<'_> {
         let markers = &field.markers;
         let stated = ["listType", "mapType", "structType", "k8s:listType"].iter().find_map(|name| markers.get(name));
         match stated {
-            None | Some("granular") => {}
-            Some(kind @ ("atomic" | "set")) => write!(line, " list={kind}")?,
+            None => {}
+            Some(kind @ ("atomic" | "granular" | "set")) => write!(line, " list={kind}")?,
             Some("map") => {
                 let mut keys: Vec<&str> = markers.all("listMapKey").collect();
                 if keys.is_empty() {

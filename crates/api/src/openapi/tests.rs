@@ -1,0 +1,211 @@
+use std::collections::BTreeSet;
+
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::resources::{GROUPS, builtin, find};
+
+fn all_v3() -> Vec<(&'static str, &'static str, Value)> {
+    let versions = GROUPS.iter().flat_map(|group| group.versions.iter().map(|(version, _)| (group.name, *version)));
+    versions.map(|(group, version)| (group, version, v3(group, version, builtin().iter().map(Source::from)))).collect()
+}
+
+/// Every reference in a document, without its root.
+fn references(value: &Value, root: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(reference) = fields.get("$ref").and_then(Value::as_str) {
+                found.insert(reference.strip_prefix(root).expect(reference).to_owned());
+            }
+            fields.values().for_each(|value| references(value, root, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, root, found)),
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn check(value: &Value, expected: &Expect) {
+    expected.assert_eq(&serde_json::to_string_pretty(value).unwrap());
+}
+
+#[test]
+fn every_reference_leads_somewhere_and_no_schema_is_left_over() {
+    let complete = |document: &Value, root: &str, schemas: &Value| {
+        let mut found = BTreeSet::new();
+        references(document, root, &mut found);
+        let mut known: BTreeSet<String> = schemas.as_object().unwrap().keys().cloned().collect();
+        // What watches send is referred to by no path.
+        found.insert("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".to_owned());
+        known.insert("io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent".to_owned());
+        assert_eq!(found, known);
+    };
+    for (_, _, document) in all_v3() {
+        complete(&document, "#/components/schemas/", &document["components"]["schemas"]);
+    }
+    let document = v2(builtin().iter().map(Source::from));
+    complete(&document, "#/definitions/", &document["definitions"]);
+}
+
+/// `kubectl` asks whether a patch takes `fieldValidation` before it leaves validation to the server, and finds the
+/// patch by the kind that it names.
+#[test]
+fn every_kind_that_can_be_patched_takes_field_validation() {
+    for (group, version, document) in all_v3() {
+        for resource in builtin().iter().filter(|row| row.group == group && row.verbs.contains("patch")) {
+            if resource.version(version).is_none() {
+                continue;
+            }
+            let gvk = json!({"group": group, "version": version, "kind": resource.kind});
+            let mut patches =
+                document["paths"].as_object().unwrap().values().map(|path| &path["patch"]).filter(|operation| {
+                    operation["x-kubernetes-group-version-kind"] == gvk && operation["x-kubernetes-action"] == "patch"
+                });
+            let takes = |operation: &Value| {
+                operation["parameters"].as_array().unwrap().iter().any(|it| it["name"] == "fieldValidation")
+            };
+            assert!(patches.clone().count() > 0 && patches.all(takes), "{group} {version} {}", resource.kind);
+        }
+    }
+}
+
+#[test]
+fn operations_have_ids_of_their_own() {
+    let document = v2(builtin().iter().map(Source::from));
+    let mut ids = BTreeSet::new();
+    for path in document["paths"].as_object().unwrap().values() {
+        for operation in path.as_object().unwrap().values() {
+            let Some(id) = operation.get("operationId") else { continue };
+            assert!(ids.insert(id.as_str().unwrap().to_owned()), "{id} twice");
+        }
+    }
+    for id in [
+        "listAppsV1NamespacedDeployment",
+        "listAppsV1DeploymentForAllNamespaces",
+        "replaceAppsV1NamespacedDeploymentScale",
+        "deleteCoreV1CollectionNode",
+        "connectCoreV1PostNamespacedPodExec",
+        "connectCoreV1HeadNodeProxyWithPath",
+        "createCoreV1NamespacedServiceAccountToken",
+        "readRbacAuthorizationV1ClusterRole",
+        "getFlowcontrolApiserverV1APIResources",
+    ] {
+        assert!(ids.contains(id), "{id}");
+    }
+}
+
+#[test]
+fn a_type_says_how_it_merges_in_both_editions() {
+    let version3 = v3("", "v1", builtin().iter().map(Source::from));
+    let version2 = v2(builtin().iter().map(Source::from));
+    let container = |schemas: &Value| {
+        let fields = &schemas["io.k8s.api.core.v1.Container"]["properties"];
+        json!({"name": fields["name"], "ports": fields["ports"], "resources": fields["resources"]})
+    };
+    check(
+        &container(&version3["components"]["schemas"]),
+        &expect![[r##"
+            {
+              "name": {
+                "default": "",
+                "type": "string"
+              },
+              "ports": {
+                "items": {
+                  "allOf": [
+                    {
+                      "$ref": "#/components/schemas/io.k8s.api.core.v1.ContainerPort"
+                    }
+                  ],
+                  "default": {}
+                },
+                "type": "array",
+                "x-kubernetes-list-map-keys": [
+                  "containerPort",
+                  "protocol"
+                ],
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-patch-merge-key": "containerPort",
+                "x-kubernetes-patch-strategy": "merge"
+              },
+              "resources": {
+                "allOf": [
+                  {
+                    "$ref": "#/components/schemas/io.k8s.api.core.v1.ResourceRequirements"
+                  }
+                ],
+                "default": {}
+              }
+            }"##]],
+    );
+    check(
+        &container(&version2["definitions"]),
+        &expect![[r##"
+            {
+              "name": {
+                "type": "string"
+              },
+              "ports": {
+                "items": {
+                  "$ref": "#/definitions/io.k8s.api.core.v1.ContainerPort"
+                },
+                "type": "array",
+                "x-kubernetes-list-map-keys": [
+                  "containerPort",
+                  "protocol"
+                ],
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-patch-merge-key": "containerPort",
+                "x-kubernetes-patch-strategy": "merge"
+              },
+              "resources": {
+                "$ref": "#/definitions/io.k8s.api.core.v1.ResourceRequirements"
+              }
+            }"##]],
+    );
+}
+
+#[test]
+fn a_custom_resource_is_published_with_the_fields_of_every_object() {
+    let schema = json!({
+        "type": "object",
+        "description": "A widget.",
+        "properties": {
+            "spec": {"type": "object", "properties": {
+                "size": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+                "note": {"type": "string", "nullable": true},
+            }},
+        },
+    });
+    let resource = Resource::new("example.com", "v1", "widgets", "Widget", true);
+    let source = Source { resource: &resource, schemas: Some(&[("v1", &schema)]) };
+    let document = v3("example.com", "v1", [source]);
+    let schemas = &document["components"]["schemas"];
+    let widget = &schemas["com.example.v1.Widget"];
+    assert_eq!(widget["description"], "A widget.");
+    assert_eq!(widget["properties"]["spec"], schema["properties"]["spec"]);
+    assert_eq!(widget["x-kubernetes-group-version-kind"][0]["kind"], "Widget");
+    let metadata = json!([{"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}]);
+    assert_eq!(widget["properties"]["metadata"]["allOf"], metadata);
+    let items = &schemas["com.example.v1.WidgetList"]["properties"]["items"];
+    assert_eq!(items["items"], json!({"$ref": "#/components/schemas/com.example.v1.Widget"}));
+    let path = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets"]["post"];
+    assert_eq!(path["operationId"], "createExampleComV1NamespacedWidget");
+
+    // Version 2 has no words for a value of two types, or for null.
+    let spec = &v2([source])["definitions"]["com.example.v1.Widget"]["properties"]["spec"]["properties"];
+    assert_eq!(*spec, json!({"note": {}, "size": {"x-kubernetes-int-or-string": true}}));
+}
+
+#[test]
+fn the_index_names_each_document_with_its_hash() {
+    let index = v3_index([("", "v1", "AB"), ("apps", "v1", "CD")]);
+    assert_eq!(index["paths"]["api/v1"]["serverRelativeURL"], "/openapi/v3/api/v1?hash=AB");
+    assert_eq!(index["paths"]["apis/apps/v1"]["serverRelativeURL"], "/openapi/v3/apis/apps/v1?hash=CD");
+}
+
+#[test]
+fn resources_of_other_versions_are_left_out() {
+    let document = v3("apps", "v1", [Source::from(find("", "pods").unwrap())]);
+    assert_eq!(document["paths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/apis/apps/v1/"]);
+}
