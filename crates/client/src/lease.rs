@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::patch::Patch;
+use crate::patch::merge;
 use crate::request::{RequestError, Requests};
 use crate::typed::resource_of;
 
@@ -231,10 +231,11 @@ impl Election {
         self.write(&lease, spec).await
     }
 
+    /// Replaces the lease as it was read: candidates' roles grant update, not patch.
     async fn write(&self, lease: &Value, spec: Value) -> Result<(), RequestError> {
-        let text = |field: &str| lease["metadata"][field].as_str().unwrap_or_default();
-        let patch = Patch::Merge(json!({"spec": spec})).guarded(text("uid"), text("resourceVersion"));
-        self.requests.patch(&self.resource, &self.key, &patch).await.map(drop)
+        let mut lease = lease.clone();
+        merge(&mut lease["spec"], &spec);
+        self.requests.replace(&self.resource, &self.key, None, &lease).await.map(drop)
     }
 
     fn stamp(&self) -> String {

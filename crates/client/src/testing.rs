@@ -64,7 +64,8 @@ struct State {
     served: BTreeMap<GroupVersionResource, (String, bool)>,
     requests: Vec<Recorded>,
     informers: Vec<(Scope, Arc<SharedStore>)>,
-    held: Option<VecDeque<(GroupVersionResource, &'static str, Arc<Entry>)>>,
+    /// What informers of these resources have not been told.
+    held: BTreeMap<GroupVersionResource, Vec<(&'static str, Arc<Entry>)>>,
     refuse_streaming_lists: bool,
     failing: bool,
     refusals: Vec<(String, Value)>,
@@ -124,16 +125,15 @@ impl FakeCluster {
         self.take_requests().iter().filter(|request| request.method != "GET").map(Recorded::line).collect()
     }
 
-    /// From now on informers see nothing, until [`FakeCluster::release_informers`].
-    pub fn hold_informers(&self) {
-        self.state.lock().held.get_or_insert_default();
-    }
-
-    /// Informers see what happened while they were held back.
-    pub fn release_informers(&self) {
+    /// While `hold`, informers of the resource are told nothing; after that, all they missed.
+    pub fn hold_informers(&self, resource: &GroupVersionResource, hold: bool) {
         let mut state = self.state.lock();
-        for (resource, kind, entry) in state.held.take().unwrap_or_default() {
-            state.inform(&resource, kind, &entry);
+        if hold {
+            state.held.entry(resource.clone()).or_default();
+            return;
+        }
+        for (kind, entry) in state.held.remove(resource).unwrap_or_default() {
+            state.inform(resource, kind, &entry);
         }
     }
 
@@ -345,8 +345,8 @@ impl State {
 
     fn publish(&mut self, resource: &GroupVersionResource, kind: &'static str, entry: Arc<Entry>) {
         self.history.push((resource.clone(), kind, entry.clone()));
-        match &mut self.held {
-            Some(held) => held.push_back((resource.clone(), kind, entry)),
+        match self.held.get_mut(resource) {
+            Some(held) => held.push((kind, entry)),
             None => self.inform(resource, kind, &entry),
         }
     }

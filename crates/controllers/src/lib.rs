@@ -1,1 +1,139 @@
 //! Kubernetes controllers, one folder each.
+//!
+//! Every folder has the same form: `observe` is the only reader and reads informers, `plan` is a pure function from what
+//! is wanted and seen to what is to be done, `apply` does it and makes no choices. The loop around them, which turns
+//! changes into keys and errors into retries, is [`client::reconcile`]'s. Names, messages, events, conditions and annotations
+//! are upstream's, because people and programs match on them.
+//!
+//! Each controller acts as its own ServiceAccount in `kube-system`, with upstream's role.
+
+mod common;
+pub mod deployments;
+pub mod garbagecollector;
+pub mod namespaces;
+pub mod replicasets;
+pub mod serviceaccounts;
+#[cfg(test)]
+mod testing;
+
+use std::fmt;
+use std::sync::Arc;
+
+use api::object::ObjectKey;
+use client::clock::Clock;
+use client::events::{Recorder, Writer, recorder};
+use client::informer::Informers;
+use client::request::{RequestError, Requests};
+use futures::future::BoxFuture;
+use ipnet::IpNet;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Makes a client that acts as the ServiceAccount of this name in `kube-system`.
+pub type ClientFactory = Arc<dyn Fn(&str) -> kube::Client + Send + Sync>;
+
+/// What controllers are given.
+#[derive(Clone)]
+pub struct Context {
+    pub clients: ClientFactory,
+    pub informers: Arc<dyn Informers>,
+    pub clock: Arc<dyn Clock>,
+    pub settings: Arc<Settings>,
+}
+
+/// What controllers can be told about the cluster.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// PEM certificates by which pods verify the API server.
+    pub root_ca: String,
+    /// The ranges that nodes' pod ranges are cut from; empty leaves that to others.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Prefix lengths of a node's range, for IPv4 and IPv6.
+    pub node_mask_v4: u8,
+    pub node_mask_v6: u8,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { root_ca: String::new(), cluster_cidrs: Vec::new(), node_mask_v4: 24, node_mask_v6: 64 }
+    }
+}
+
+/// Why a reconciliation failed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("cannot encode an object")]
+    Encode(#[from] serde_json::Error),
+    #[error("{kind} {key} is not what it was when it was looked at")]
+    Stale { kind: &'static str, key: ObjectKey },
+    /// Several parts failed on their own.
+    #[error("{}", .0.join("; "))]
+    Several(Vec<String>),
+}
+
+/// One controller: a row of [`CONTROLLERS`].
+pub struct Row {
+    /// Upstream's name of the controller, by which it is enabled and its events are signed.
+    pub name: &'static str,
+    pub run: fn(Context, CancellationToken) -> BoxFuture<'static, ()>,
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! rows {
+    ($($name:literal => $run:path),* $(,)?) => {
+        &[$(Row { name: $name, run: |context, token| Box::pin($run(context, token)) }),*]
+    };
+}
+
+/// All controllers.
+pub const CONTROLLERS: &[Row] = rows! {
+    "deployment-controller" => deployments::run,
+    "garbage-collector-controller" => garbagecollector::run,
+    "namespace-controller" => namespaces::run,
+    "replicaset-controller" => replicasets::run,
+    "replicationcontroller-controller" => replicasets::run_replication_controllers,
+    "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
+    "serviceaccount-controller" => serviceaccounts::run,
+};
+
+/// Runs all controllers until `token` is cancelled. They must not run twice in a cluster: hold a Lease.
+pub async fn run(context: Context, token: CancellationToken) {
+    let mut tasks = JoinSet::new();
+    for row in CONTROLLERS {
+        let work = (row.run)(context.clone(), token.child_token());
+        tasks.spawn(async move {
+            work.await;
+            row.name
+        });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(name) if token.is_cancelled() => tracing::debug!(controller = name, "stopped"),
+            Ok(name) => tracing::error!(controller = name, "controller ended by itself"),
+            Err(error) => tracing::error!(%error, "controller died"),
+        }
+    }
+}
+
+/// The means of one controller: requests and events in its own name.
+pub(crate) struct Session {
+    pub(crate) requests: Requests,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// For the ServiceAccount `account`, with events signed by `component`. The writer is to be run beside the loop.
+    pub(crate) fn session(&self, account: &str, component: &str) -> (Session, Writer) {
+        let client = (self.clients)(account);
+        let (recorder, writer) = recorder(client.clone(), self.clock.clone(), component, "");
+        (Session { requests: Requests::new(client), recorder, clock: self.clock.clone() }, writer)
+    }
+}

@@ -6,5 +6,3 @@
 
 pub mod json;
 pub mod normalise;
-pub mod protobuf;
-pub mod yaml;

@@ -1,5 +1,4 @@
-//! `cargo xtask schema`: writes the table of all built-in types, `crates/api/src/schema/table.txt`, and what
-//! upstream's codecs make of an object of each, for the codecs' tests (`crates/api/src/codec/golden.gz`).
+//! `cargo xtask schema`: writes the table of all built-in types, `crates/api/src/schema/table.txt`.
 //!
 //! The facts are upstream's: its Go modules at one pinned version are fetched, their type declarations read (struct
 //! tags and doc markers, see [`go`]) and printed one line a type, one line a field (see [`table`]). The table is
@@ -39,14 +38,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         }
     }
     let text = table::print(&packages, VERSION)?;
-    write(&root.join("crates/api/src/schema/table.txt"), text.as_bytes())?;
-    let golden = modules::run_program(&root.join("crates/xtask/golden-go"))?;
-    write(&root.join("crates/api/src/codec/golden.gz"), &golden)
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let path = root.join("crates/api/src/schema/table.txt");
     #[expect(clippy::disallowed_methods, reason = "a generated source file: a torn one shows in git")]
-    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
 }
 
 /// `core.v1` for `core/v1` and for `pkg/apis/core/v1`.

@@ -3,10 +3,8 @@
 mod compaction;
 mod concurrency;
 mod crash;
-mod disk;
 mod model;
 mod opening;
-mod power;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,111 @@
+//! Who owns whom.
+
+use std::collections::{BTreeSet, HashMap};
+
+use api::object::{Entry, ObjectKey};
+use api::resource::GroupVersionResource;
+use client::view::{Owner, Relations};
+
+/// The finalizer of an object that waits for its dependents to be deleted.
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
+/// The finalizer of an object whose dependents are to be left behind.
+pub(super) const ORPHAN: &str = "orphan";
+
+/// An object, as far as ownership goes.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) resource: GroupVersionResource,
+    pub(super) key: ObjectKey,
+    pub(super) uid: String,
+    pub(super) owners: Vec<Owner>,
+    pub(super) deleting: bool,
+    /// Has the finalizer [`FOREGROUND`].
+    pub(super) foreground: bool,
+    /// Has the finalizer [`ORPHAN`].
+    pub(super) orphan: bool,
+}
+
+/// All objects that can be collected, by uid.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    nodes: HashMap<String, Node>,
+    /// By the uid that references name, whether or not an object of that uid has been seen.
+    dependents: HashMap<String, BTreeSet<String>>,
+}
+
+impl Graph {
+    pub(super) fn get(&self, uid: &str) -> Option<&Node> {
+        self.nodes.get(uid)
+    }
+
+    pub(super) fn dependents(&self, uid: &str) -> impl Iterator<Item = &Node> {
+        self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.nodes.get(uid))
+    }
+
+    /// An object was created or changed. Returns whom to look at.
+    pub(super) fn observe(&mut self, resource: &GroupVersionResource, entry: &Entry) -> Vec<String> {
+        let relations = Relations::of(entry);
+        let has = |finalizer: &str| relations.finalizers.iter().any(|known| known == finalizer);
+        let node = Node {
+            resource: resource.clone(),
+            key: entry.key.clone(),
+            uid: entry.uid.clone(),
+            deleting: relations.deletion_timestamp.is_some(),
+            foreground: has(FOREGROUND),
+            orphan: has(ORPHAN),
+            owners: relations.owner_references,
+        };
+        let old = self.nodes.remove(&entry.uid);
+        self.unlink(old.as_ref());
+        for owner in &node.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(node.uid.clone());
+        }
+        let mut concerned = Vec::new();
+        let unknown_owner =
+            node.owners.iter().any(|owner| self.nodes.get(&owner.uid).is_none_or(|owner| owner.deleting));
+        let finishing = node.deleting && (node.foreground || node.orphan);
+        if unknown_owner || finishing {
+            concerned.push(node.uid.clone());
+        }
+        // An owner that waits may have one blocking dependent less.
+        concerned.extend(self.waiting(old.iter().flat_map(|old| &old.owners)));
+        self.nodes.insert(node.uid.clone(), node);
+        concerned
+    }
+
+    /// An object is gone. Returns whom to look at: what it owned, and owners that waited for it.
+    pub(super) fn forget(&mut self, uid: &str) -> Vec<String> {
+        let old = self.nodes.remove(uid);
+        self.unlink(old.as_ref());
+        let mut concerned: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
+        concerned.extend(self.waiting(old.iter().flat_map(|old| &old.owners)));
+        concerned
+    }
+
+    /// A resource is served no longer; its objects are unknown, not gone.
+    pub(super) fn forget_resource(&mut self, resource: &GroupVersionResource) {
+        let uids: Vec<String> =
+            self.nodes.values().filter(|node| node.resource == *resource).map(|node| node.uid.clone()).collect();
+        for uid in uids {
+            let old = self.nodes.remove(&uid);
+            self.unlink(old.as_ref());
+        }
+    }
+
+    fn waiting<'a>(&self, owners: impl Iterator<Item = &'a Owner>) -> Vec<String> {
+        let waits = |owner: &&Owner| self.nodes.get(&owner.uid).is_some_and(|node| node.deleting && node.foreground);
+        owners.filter(waits).map(|owner| owner.uid.clone()).collect()
+    }
+
+    fn unlink(&mut self, old: Option<&Node>) {
+        let Some(old) = old else { return };
+        for owner in &old.owners {
+            if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
+                dependents.remove(&old.uid);
+                if dependents.is_empty() {
+                    self.dependents.remove(&owner.uid);
+                }
+            }
+        }
+    }
+}
