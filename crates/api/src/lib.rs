@@ -5,6 +5,7 @@
 //! ([`serde_json::Value`]) plus a [`schema::Model`]; built-in kinds and custom resources differ only in
 //! where their model comes from.
 
+pub mod apply;
 pub mod codec;
 pub mod cri;
 pub mod duration;
