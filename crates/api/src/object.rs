@@ -1,5 +1,6 @@
 //! One stored object as the watch cache and every informer hold it: encoded once, shared by all.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,7 +10,9 @@ use serde_json::Value;
 use crate::resource::Selectable;
 
 /// Where an object lives within its resource.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+///
+/// Keys are ordered as `NAMESPACE/NAME` in bytes, which is the order of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct ObjectKey {
     /// Empty for cluster-scoped objects.
     pub namespace: String,
@@ -18,8 +21,9 @@ pub struct ObjectKey {
 
 /// An immutable version of an object.
 ///
-/// The JSON is canonical, in the storage version and **without** `metadata.resourceVersion`: the revision is
-/// spliced in when the object is read, so that the same bytes serve the store and every reader.
+/// The JSON is canonical: in the storage version, `apiVersion` and `kind` first, and **without**
+/// `metadata.resourceVersion`. The revision is spliced in when the object is read, and lists (whose items have no
+/// type of their own) leave the head out, so that the same bytes serve the store and every reader.
 #[derive(Debug)]
 pub struct Entry {
     pub key: ObjectKey,
@@ -30,6 +34,8 @@ pub struct Entry {
     /// The values of the resource's selectable fields, in the order of its table row.
     pub fields: Box<[String]>,
     json: Bytes,
+    /// The length of `{"apiVersion":"..","kind":"..",`, or 1 when the object has no type.
+    head: usize,
     /// The offset in `json` just behind the brace that opens `metadata`.
     splice: usize,
 }
@@ -49,6 +55,22 @@ impl ObjectKey {
     }
 }
 
+impl Ord for ObjectKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if self.namespace == other.namespace {
+            return self.name.cmp(&other.name);
+        }
+        let namespace = |key: &Self| key.namespace.bytes().chain([b'/']).collect::<Vec<_>>();
+        namespace(self).cmp(&namespace(other))
+    }
+}
+
+impl PartialOrd for ObjectKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl std::fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.namespace.as_str() {
@@ -64,14 +86,32 @@ impl Entry {
     pub fn from_value(mut object: Value, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(EntryError::NoMetadata)?;
         metadata.remove("resourceVersion");
-        let json = Bytes::from(serde_json::to_vec(&object)?);
+        let json = canonical_json(&object)?;
         Self::from_parts(&object, json, revision, selectable)
     }
 
     /// Takes over `json` as the store returned it.
     pub fn from_json(json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let object: Value = serde_json::from_slice(&json)?;
-        Self::from_parts(&object, json, revision, selectable)
+        if json.starts_with(type_head(&object).as_bytes()) {
+            Self::from_parts(&object, json, revision, selectable)
+        } else {
+            Self::from_value(object, revision, selectable)
+        }
+    }
+
+    /// The same bytes as of another revision: what a write returned, or the last state of what `revision` deleted.
+    pub fn at_revision(&self, revision: u64) -> Self {
+        Self {
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            revision,
+            labels: self.labels.clone(),
+            fields: self.fields.clone(),
+            json: self.json.clone(),
+            head: self.head,
+            splice: self.splice,
+        }
     }
 
     fn from_parts(object: &Value, json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
@@ -92,6 +132,7 @@ impl Entry {
             revision,
             labels,
             fields,
+            head: type_head(object).len(),
             json,
             splice,
         })
@@ -106,7 +147,29 @@ impl Entry {
 
     /// Appends what [`Entry::to_json`] returns.
     pub fn write_json(&self, out: &mut BytesMut) {
-        out.put_slice(&self.json[..self.splice]);
+        out.put_slice(&self.json[..self.head]);
+        self.write_body(out);
+    }
+
+    /// Appends the object as `api_version` and `kind`, which must share the stored form.
+    pub fn write_json_as(&self, api_version: &str, kind: &str, out: &mut BytesMut) {
+        out.put_slice(b"{\"apiVersion\":\"");
+        out.put_slice(api_version.as_bytes());
+        out.put_slice(b"\",\"kind\":\"");
+        out.put_slice(kind.as_bytes());
+        out.put_slice(b"\",");
+        self.write_body(out);
+    }
+
+    /// Appends the object as an item of a typed list: without `apiVersion` and `kind`.
+    pub fn write_item(&self, out: &mut BytesMut) {
+        out.put_slice(b"{");
+        self.write_body(out);
+    }
+
+    /// Appends everything behind the head.
+    fn write_body(&self, out: &mut BytesMut) {
+        out.put_slice(&self.json[self.head..self.splice]);
         out.put_slice(b"\"resourceVersion\":\"");
         out.put_slice(itoa::Buffer::new().format(self.revision).as_bytes());
         out.put_slice(b"\"");
@@ -132,6 +195,36 @@ impl Entry {
     /// The object as a typed struct, with its `metadata.resourceVersion`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.to_json())
+    }
+}
+
+/// The canonical JSON of an object, as the store holds it.
+pub fn canonical_json(object: &Value) -> Result<Bytes, serde_json::Error> {
+    let mut out = type_head(object).into_bytes();
+    let fields = object.as_object().into_iter().flatten();
+    let typed = out.len() > 1;
+    for (key, value) in fields.filter(|(key, _)| !typed || !matches!(key.as_str(), "apiVersion" | "kind")) {
+        if out.len() > 1 && out.last() != Some(&b',') {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, key)?;
+        out.push(b':');
+        serde_json::to_writer(&mut out, value)?;
+    }
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
+    out.push(b'}');
+    Ok(Bytes::from(out))
+}
+
+/// `{"apiVersion":"..","kind":"..",`, or `{` when the object has no type.
+fn type_head(object: &Value) -> String {
+    match (object["apiVersion"].as_str(), object["kind"].as_str()) {
+        (Some(api_version), Some(kind)) => {
+            format!("{{\"apiVersion\":{},\"kind\":{},", Value::from(api_version), Value::from(kind))
+        }
+        _ => "{".to_owned(),
     }
 }
 
@@ -202,6 +295,29 @@ mod tests {
         assert_eq!(entry.key, ObjectKey::new("shop", "web"));
         assert_eq!(*entry.fields, ["web".to_owned(), "n1".to_owned(), String::new()]);
         assert_eq!(entry.labels["app"], "web");
+
+        let mut item = BytesMut::new();
+        entry.write_item(&mut item);
+        let mut expected = read.clone();
+        expected.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");
+        assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
+        let again = Entry::from_json(entry.stored_json().clone(), 42, &[]).unwrap();
+        assert_eq!(again.stored_json(), entry.stored_json());
+    }
+
+    #[test]
+    fn json_in_any_order_is_made_canonical() {
+        let json = Bytes::from_static(br#"{"kind":"Pod","metadata":{"name":"a"},"apiVersion":"v1"}"#);
+        let entry = Entry::from_json(json, 1, &[]).unwrap();
+        assert_eq!(&entry.stored_json()[..], br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#);
+    }
+
+    #[test]
+    fn keys_are_ordered_as_the_store_orders_them() {
+        let mut keys =
+            [("a", "z"), ("a-b", "y"), ("a", "b"), ("a0", "x"), ("", "n")].map(|(a, b)| ObjectKey::new(a, b));
+        keys.sort();
+        assert_eq!(keys.map(|key| format!("{}/{}", key.namespace, key.name)), ["/n", "a-b/y", "a/b", "a/z", "a0/x"]);
     }
 
     #[test]

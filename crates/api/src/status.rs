@@ -144,6 +144,14 @@ impl Status {
             .about(subject, "")
     }
 
+    /// The path exists, but not with this method.
+    pub fn method_not_allowed() -> Self {
+        let why = "the server does not allow this method on the requested resource";
+        let mut status = Self::new(405, "MethodNotAllowed", why);
+        status.details = Some(Box::default());
+        status
+    }
+
     /// None of the encodings that the client takes can be made.
     pub fn not_acceptable(accepted: &str) -> Self {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))

@@ -1,1 +1,38 @@
 //! The Kubernetes API server.
+//!
+//! ```text
+//! serve        the listener: TLS, HTTP, limits
+//! service      the chain of every request: identity, permission, dispatch
+//! authn authz  who asks; whether they may
+//! admission    what must be true of a write beyond its kind's rules
+//! registry     the generic verbs; the catalogue of what is served
+//! cache        the one copy of each object, its watchers and in-process informers
+//! subresources reviews nonresource discovery health       paths that are not objects
+//! server       all of it put together
+//! bootstrap    what every cluster has from its first second
+//! ```
+//!
+//! Nothing here knows a kind by name except where a kind truly is particular: its subresources, its admission.
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
+pub mod cache;
+pub mod clock;
+mod discovery;
+mod document;
+pub mod encryption;
+mod health;
+mod negotiate;
+mod nonresource;
+pub mod registry;
+mod request;
+mod response;
+mod reviews;
+pub mod serve;
+pub mod server;
+pub mod service;
+mod services;
+mod subresources;
+mod table;

@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use tokio::io::unix::AsyncFd;
 
 /// The request flag: answer with an acknowledgement.
 pub const ACK: u16 = libc::NLM_F_ACK as u16;
@@ -220,11 +221,6 @@ impl Socket {
         Ok(socket)
     }
 
-    /// Opens a non-blocking socket that hears the multicast groups of the bit mask `groups`.
-    pub fn listen(protocol: Protocol, groups: u32) -> Result<Self, Error> {
-        Self::bind(protocol, groups, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-    }
-
     fn bind(protocol: Protocol, groups: u32, flags: SocketFlags) -> Result<Self, Error> {
         let protocol = match protocol {
             Protocol::Route => None,
@@ -279,6 +275,24 @@ impl Socket {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Sends a request for one object and gives `each` the kind and payload of the answer.
+    pub fn get(&mut self, message: Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Error> {
+        let first = self.send(&[message.with_flags(ACK)])?;
+        let mut done = false;
+        let mut refused = None;
+        while !done {
+            self.receive(|answer| match answer.kind {
+                _ if answer.index(first, 1).is_none() => {}
+                NLMSG_ERROR => {
+                    done = true;
+                    keep_first(&mut refused, answer.refusal(0));
+                }
+                kind => each(kind, answer.payload),
+            })?;
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
     /// Sends a request for all objects of a kind and gives `each` the kind and payload of every answer.
     pub fn dump(&mut self, message: Message, mut each: impl FnMut(u16, &[u8])) -> Result<(), Error> {
         let first = self.send(&[message.with_flags(DUMP)])?;
@@ -300,15 +314,6 @@ impl Socket {
             })?;
         }
         refused.map_or(Ok(()), Err)
-    }
-
-    /// Reads what a listening socket has heard and gives `each` the kind and payload; false when nothing waits.
-    pub fn hear(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<bool, Error> {
-        match self.receive(|answer| each(answer.kind, answer.payload)) {
-            Ok(()) => Ok(true),
-            Err(Error::Socket(e)) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 
     /// Sends all with one call; returns the sequence number of the first.
@@ -371,6 +376,36 @@ impl AsFd for Socket {
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
         self.fd.as_raw_fd()
+    }
+}
+
+/// A socket that hears what the kernel announces to multicast groups.
+#[derive(Debug)]
+pub struct Listener {
+    fd: AsyncFd<Socket>,
+}
+
+impl Listener {
+    /// Joins the groups of the bit mask `groups`, in the network namespace of the calling thread.
+    pub fn join(protocol: Protocol, groups: u32) -> Result<Self, Error> {
+        let socket = Socket::bind(protocol, groups, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        // SAFETY: a socket owns its descriptor and never closes or replaces it while it lives.
+        let fd = unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)?;
+        Ok(Self { fd })
+    }
+
+    /// Waits for announcements and gives `each` their kinds and payloads. False when some were lost, because they
+    /// came faster than they were read: the listener must look for itself.
+    pub async fn hear(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<bool, Error> {
+        loop {
+            let mut ready = self.fd.readable_mut().await?;
+            match ready.get_inner_mut().receive(|answer| each(answer.kind, answer.payload)) {
+                Ok(()) => return Ok(true),
+                Err(Error::Socket(e)) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(Error::Socket(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => return Ok(false),
+                Err(e) => return Err(e),
+            }
+        }
     }
 }
 

@@ -6,3 +6,5 @@
 
 pub mod json;
 pub mod normalise;
+pub mod protobuf;
+pub mod yaml;

@@ -20,6 +20,10 @@ pub struct Hooks {
     pub create_on_update: bool,
     /// An update without a resourceVersion overwrites whatever is there.
     pub unconditional_update: bool,
+    /// A deletion that names no policy leaves dependents alone, as these kinds have always done.
+    pub orphans: bool,
+    /// A create takes the status that the client sends: Nodes report theirs so.
+    pub status_on_create: bool,
     /// Fills in what a client may leave out. Runs on everything that is decoded, so it must be idempotent.
     pub default: fn(&mut Value),
     /// Before a create is validated: clears what clients do not set, above all the status.
@@ -83,6 +87,8 @@ pub const PLAIN: Hooks = Hooks {
     generation: Generation::None,
     create_on_update: false,
     unconditional_update: true,
+    orphans: false,
+    status_on_create: false,
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},

@@ -7,12 +7,18 @@
 mod apps;
 mod autoscaling;
 mod batch;
-mod core;
+pub mod columns;
+pub mod core;
+mod events;
+mod extensions;
+mod fields;
 pub mod hooks;
+pub mod metadata;
 mod networking;
 mod others;
 pub mod rbac;
 mod row;
+mod storage;
 pub mod strategy;
 #[cfg(test)]
 mod tests;
@@ -61,9 +67,9 @@ pub static GROUPS: &[Group] = &[
 
 static TABLE: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     let mut rows = core::rows();
-    rows.extend(others::apiregistration());
+    rows.extend(extensions::apiregistration());
     rows.extend(apps::rows());
-    rows.extend(others::events());
+    rows.extend(events::rows());
     rows.extend(others::authentication());
     rows.extend(others::authorization());
     rows.extend(autoscaling::rows());
@@ -72,9 +78,9 @@ static TABLE: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     rows.extend(networking::rows());
     rows.extend(others::policy());
     rows.extend(rbac::rows());
-    rows.extend(others::storage());
-    rows.extend(others::admissionregistration());
-    rows.extend(others::apiextensions());
+    rows.extend(storage::rows());
+    rows.extend(extensions::admissionregistration());
+    rows.extend(extensions::apiextensions());
     rows.extend(others::scheduling());
     rows.extend(others::coordination());
     rows.extend(others::node());

@@ -1,29 +1,62 @@
 //! The rows of the groups whose kinds need few hooks or none, group by group.
 
+use super::fields::{default, default_zero, each, object, same, within};
 use super::hooks::{Generation, Hooks, PLAIN};
 use super::row::{Row, cluster, namespaced};
+use super::strategy::{bump_generation, changed};
 use crate::resource::{Resource, Verbs};
 
-/// Kinds whose writers must have read what they overwrite.
-static STRICT: Hooks = Hooks { unconditional_update: false, ..PLAIN };
 static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
-static STRICT_COUNTED: Hooks = Hooks { generation: Generation::Counted, unconditional_update: false, ..PLAIN };
 static CREATE_ON_UPDATE: Hooks = Hooks { create_on_update: true, unconditional_update: false, ..PLAIN };
 
-pub(super) fn apiregistration() -> Vec<Resource> {
-    vec![cluster("apiregistration.k8s.io", "apiservices", "APIService").category("api-extensions").status()]
-}
+static BUDGETS: Hooks = Hooks { generation: Generation::Counted, unconditional_update: false, ..PLAIN };
 
-/// The core group's Events under a second name and in a second shape.
-pub(super) fn events() -> Vec<Resource> {
-    let mut row = namespaced("events.k8s.io", "events", "Event").short(&["ev"]).select(&["reason", "type"]);
-    for field in ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] {
-        row = row.select_as(&format!("regarding.{field}"), &format!("/involvedObject/{field}"), "");
-    }
-    row = row.select_as("reportingController", "/reportingComponent", "");
-    row.storage_group = String::new();
-    vec![row]
-}
+static PRIORITY_CLASSES: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |class| default(class, "preemptionPolicy", "PreemptLowerPriority"),
+    ..PLAIN
+};
+
+static ENDPOINT_SLICES: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |slice| {
+        each(slice, "ports", |port| {
+            default(port, "name", "");
+            default(port, "protocol", "TCP");
+        });
+    },
+    prepare_update: |new, old| {
+        if !changed(new, old) && !same(&new["metadata"]["labels"], &old["metadata"]["labels"]) {
+            bump_generation(new, old);
+        }
+    },
+    ..PLAIN
+};
+
+static FLOW_SCHEMAS: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |schema| default_zero(object(schema, "spec"), "matchingPrecedence", 1000),
+    ..PLAIN
+};
+
+static PRIORITY_LEVELS: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |level| {
+        let spec = object(level, "spec");
+        for (kind, shares) in [("exempt", 0), ("limited", 30)] {
+            within(spec, kind, |level| {
+                default(level, "nominalConcurrencyShares", shares);
+                default(level, "lendablePercent", 0);
+            });
+        }
+        within(&mut spec["limited"]["limitResponse"], "queuing", |queuing| {
+            default_zero(queuing, "handSize", 8);
+            default_zero(queuing, "queues", 64);
+            default_zero(queuing, "queueLengthLimit", 50);
+        });
+    },
+    ..PLAIN
+};
 
 pub(super) fn authentication() -> Vec<Resource> {
     const GROUP: &str = "authentication.k8s.io";
@@ -60,51 +93,11 @@ pub(super) fn certificates() -> Vec<Resource> {
 }
 
 pub(super) fn policy() -> Vec<Resource> {
-    vec![
-        namespaced("policy", "poddisruptionbudgets", "PodDisruptionBudget")
-            .short(&["pdb"])
-            .status()
-            .hooks(&STRICT_COUNTED),
-    ]
-}
-
-pub(super) fn storage() -> Vec<Resource> {
-    const GROUP: &str = "storage.k8s.io";
-    vec![
-        cluster(GROUP, "csidrivers", "CSIDriver").hooks(&STRICT),
-        cluster(GROUP, "csinodes", "CSINode").hooks(&STRICT),
-        namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&STRICT),
-        cluster(GROUP, "storageclasses", "StorageClass").short(&["sc"]),
-        cluster(GROUP, "volumeattachments", "VolumeAttachment").status().hooks(&STRICT),
-        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass").short(&["vac"]),
-    ]
-}
-
-pub(super) fn admissionregistration() -> Vec<Resource> {
-    const GROUP: &str = "admissionregistration.k8s.io";
-    let extension = |plural, kind| cluster(GROUP, plural, kind).category("api-extensions").hooks(&STRICT_COUNTED);
-    vec![
-        extension("mutatingadmissionpolicies", "MutatingAdmissionPolicy"),
-        extension("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding"),
-        extension("mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
-        extension("validatingadmissionpolicies", "ValidatingAdmissionPolicy").status(),
-        extension("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding"),
-        extension("validatingwebhookconfigurations", "ValidatingWebhookConfiguration"),
-    ]
-}
-
-pub(super) fn apiextensions() -> Vec<Resource> {
-    vec![
-        cluster("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition")
-            .short(&["crd", "crds"])
-            .category("api-extensions")
-            .status()
-            .hooks(&COUNTED),
-    ]
+    vec![namespaced("policy", "poddisruptionbudgets", "PodDisruptionBudget").short(&["pdb"]).status().hooks(&BUDGETS)]
 }
 
 pub(super) fn scheduling() -> Vec<Resource> {
-    vec![cluster("scheduling.k8s.io", "priorityclasses", "PriorityClass").short(&["pc"]).hooks(&COUNTED)]
+    vec![cluster("scheduling.k8s.io", "priorityclasses", "PriorityClass").short(&["pc"]).hooks(&PRIORITY_CLASSES)]
 }
 
 pub(super) fn coordination() -> Vec<Resource> {
@@ -116,7 +109,7 @@ pub(super) fn node() -> Vec<Resource> {
 }
 
 pub(super) fn discovery() -> Vec<Resource> {
-    vec![namespaced("discovery.k8s.io", "endpointslices", "EndpointSlice")]
+    vec![namespaced("discovery.k8s.io", "endpointslices", "EndpointSlice").hooks(&ENDPOINT_SLICES)]
 }
 
 pub(super) fn resource() -> Vec<Resource> {
@@ -132,7 +125,7 @@ pub(super) fn resource() -> Vec<Resource> {
 pub(super) fn flowcontrol() -> Vec<Resource> {
     const GROUP: &str = "flowcontrol.apiserver.k8s.io";
     vec![
-        cluster(GROUP, "flowschemas", "FlowSchema").status().hooks(&COUNTED),
-        cluster(GROUP, "prioritylevelconfigurations", "PriorityLevelConfiguration").status().hooks(&COUNTED),
+        cluster(GROUP, "flowschemas", "FlowSchema").status().hooks(&FLOW_SCHEMAS),
+        cluster(GROUP, "prioritylevelconfigurations", "PriorityLevelConfiguration").status().hooks(&PRIORITY_LEVELS),
     ]
 }

@@ -1,15 +1,21 @@
-//! What writes to nearly every kind have in common: status and spec guard each other, generations count.
+//! What writes to nearly every kind have in common: status and spec guard each other, generations count, metadata
+//! has rules of its own.
+//!
+//! A create is prepared and validated when the object has its name, uid and creationTimestamp.
 
 use serde_json::{Map, Value, json};
 
-use crate::resource::Resource;
-
+use super::fields::same;
 use super::hooks::Generation;
+use super::metadata;
+use crate::resource::Resource;
+use crate::status::Cause;
+use crate::validation::Errors;
 
 /// Before a create is validated: the status goes where a subresource writes it, the generation starts, then the
 /// kind's own hook.
 pub fn prepare_create(row: &Resource, object: &mut Value) {
-    if row.has_status() {
+    if row.has_status() && !row.hooks.status_on_create {
         remove(object, "status");
     }
     if row.hooks.generation == Generation::Counted {
@@ -27,8 +33,51 @@ pub fn prepare_update(row: &Resource, new: &mut Value, old: &Value) {
     keep_generation(new, old);
     (row.hooks.prepare_update)(new, old);
     if row.hooks.generation == Generation::Counted && changed(new, old) {
-        let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
-        new["metadata"]["generation"] = json!(generation + 1);
+        bump_generation(new, old);
+    }
+}
+
+/// What is wrong with a new object: its metadata, then what its kind says.
+pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    metadata::validate(&mut errors, &object["metadata"], row.namespaced, row.hooks.names);
+    let mut causes = errors.into_causes();
+    causes.extend((row.hooks.validate_create)(object));
+    causes
+}
+
+/// What is wrong with an update through the object's own path.
+pub fn validate_update(row: &Resource, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = validate_metadata_update(new, old);
+    causes.extend((row.hooks.validate_update)(new, old));
+    causes
+}
+
+/// What is wrong with a write through a subresource.
+pub fn validate_subresource(row: &Resource, subresource: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = validate_metadata_update(new, old);
+    causes.extend((row.hooks.subresource(subresource).validate)(new, old));
+    causes
+}
+
+fn validate_metadata_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    metadata::validate_update(&mut errors, &new["metadata"], &old["metadata"]);
+    errors.into_causes()
+}
+
+/// One more than the old object's generation.
+pub fn bump_generation(new: &mut Value, old: &Value) {
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
+    new["metadata"]["generation"] = json!(generation + 1);
+}
+
+/// What subresources that speak of one part of the spec keep of the metadata: all that a client could set.
+pub fn keep_metadata(new: &mut Value, old: &Value) {
+    for field in
+        ["deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "finalizers", "ownerReferences"]
+    {
+        keep(&mut new["metadata"], &old["metadata"], field);
     }
 }
 
@@ -70,7 +119,8 @@ pub fn remove(object: &mut Value, field: &str) {
 pub fn changed(new: &Value, old: &Value) -> bool {
     let differs = |a: &Value, b: &Value| {
         a.as_object().into_iter().flatten().any(|(name, value)| {
-            !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind") && b.get(name) != Some(value)
+            let own = !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
+            own && !same(value, b.get(name).unwrap_or(&Value::Null))
         })
     };
     differs(new, old) || differs(old, new)

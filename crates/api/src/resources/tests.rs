@@ -70,3 +70,99 @@ fn an_ordinary_status_is_written_by_its_subresource_only() {
     strategy::prepare_subresource(row, "status", &mut new, &old);
     assert_eq!(new, json!({"metadata": {"generation": 3}, "spec": {"a": 1}, "status": {"s": 2}}));
 }
+
+/// What an API server answers to a request, as asked of upstream's own strategies. Each line of a file is a case.
+mod upstream {
+    use serde_json::Value;
+
+    use super::super::fields::same;
+    use super::super::{find_kind, strategy};
+    use crate::codec::normalise::{Unknown, normalise};
+    use crate::resource::{Resource, split_api_version};
+    use crate::schema::table::builtin_model;
+
+    fn row(object: &Value) -> &'static Resource {
+        let (group, _) = split_api_version(object["apiVersion"].as_str().unwrap());
+        find_kind(group, object["kind"].as_str().unwrap()).unwrap()
+    }
+
+    /// Decodes as the API server does: normalised, then defaulted.
+    fn decoded(row: &Resource, mut object: Value) -> Value {
+        let model = builtin_model(&row.versions[0].type_name).unwrap();
+        normalise(&mut object, &model, Unknown::Ignore).unwrap();
+        (row.hooks.default)(&mut object);
+        normalise(&mut object, &model, Unknown::Ignore).unwrap();
+        object
+    }
+
+    fn answer(case: &Value) -> (Value, Vec<String>, Vec<String>) {
+        let row = row(&case["object"]);
+        let mut object = decoded(row, case["object"].clone());
+        let subresource = case["subresource"].as_str();
+        let old = (!case["old"].is_null()).then(|| decoded(row, case["old"].clone()));
+        let (causes, warnings) = match (&old, subresource) {
+            (None, _) => {
+                object["metadata"]["uid"] = Value::from("u");
+                strategy::prepare_create(row, &mut object);
+                (strategy::validate_create(row, &object), (row.hooks.warnings)(&object, None))
+            }
+            (Some(old), None) => {
+                strategy::prepare_update(row, &mut object, old);
+                (strategy::validate_update(row, &object, old), (row.hooks.warnings)(&object, Some(old)))
+            }
+            (Some(old), Some(name)) => {
+                strategy::prepare_subresource(row, name, &mut object, old);
+                let warnings = (row.hooks.subresource(name).warnings)(&object, old);
+                (strategy::validate_subresource(row, name, &object, old), warnings)
+            }
+        };
+        let causes =
+            causes.iter().map(|cause| format!("{} {}: {}", cause.reason, cause.field, cause.message)).collect();
+        let model = builtin_model(&row.versions[0].type_name).unwrap();
+        normalise(&mut object, &model, Unknown::Ignore).unwrap();
+        (object, causes, warnings)
+    }
+
+    fn check(name: &str, cases: &str) {
+        let mut wrong = String::new();
+        for line in cases.lines() {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let (object, causes, warnings) = answer(&case);
+            let expected: Vec<&str> = case["causes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let about = case["about"].as_str().unwrap_or_default();
+            if causes != expected {
+                wrong += &format!("\n{name}: {about}: causes\n ours  {causes:#?}\n upstream {expected:#?}\n");
+            }
+            if !case["result"].is_null() && !same(&object, &case["result"]) {
+                wrong += &format!("\n{name}: {about}: object\n");
+                differences(&object, &case["result"], String::new(), &mut wrong);
+            }
+            let expected: Vec<&str> =
+                case["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            if !case["warnings"].is_null() && warnings != expected {
+                wrong += &format!("\n{name}: {about}: warnings\n ours  {warnings:#?}\n upstream {expected:#?}\n");
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+
+    /// The fields that differ, one a line.
+    fn differences(ours: &Value, upstream: &Value, path: String, out: &mut String) {
+        match (ours, upstream) {
+            (Value::Object(a), Value::Object(b)) => {
+                for field in a.keys().chain(b.keys().filter(|field| !a.contains_key(*field))) {
+                    let (ours, upstream) = (&ours[field], &upstream[field]);
+                    if !same(ours, upstream) {
+                        differences(ours, upstream, format!("{path}/{field}"), out);
+                    }
+                }
+            }
+            _ => *out += &format!(" {path}: ours {ours}, upstream {upstream}\n"),
+        }
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        check("defaults", include_str!("testdata/upstream/defaults.jsonl"));
+    }
+}

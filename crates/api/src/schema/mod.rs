@@ -25,6 +25,8 @@ pub struct TypeId(pub u32);
 pub struct Schema {
     types: Vec<Type>,
     by_name: HashMap<Name, TypeId>,
+    /// Per type, the positions of the fields that protobuf has, by number.
+    wire: Vec<Box<[u16]>>,
 }
 
 /// The schema of one kind: where an object of it starts.
@@ -149,7 +151,22 @@ impl Schema {
             .filter(|(_, ty)| !ty.name.is_empty())
             .map(|(at, ty)| (ty.name.clone(), TypeId(at as u32)))
             .collect();
-        Self { types, by_name }
+        let wire = types.iter().map(wire_order).collect();
+        Self { types, by_name, wire }
+    }
+
+    /// The fields of a struct that protobuf has, in the order of their numbers.
+    pub fn wire_fields(&self, id: TypeId) -> impl DoubleEndedIterator<Item = &Field> {
+        let fields = &self.get(id).fields;
+        self.wire[id.0 as usize].iter().map(|at| &fields[usize::from(*at)])
+    }
+
+    /// The field of a struct with this protobuf number.
+    pub fn wire_field(&self, id: TypeId, number: u32) -> Option<&Field> {
+        let fields = &self.get(id).fields;
+        let order = &self.wire[id.0 as usize];
+        let at = order.binary_search_by_key(&number, |at| fields[usize::from(*at)].number).ok()?;
+        Some(&fields[usize::from(order[at])])
     }
 
     /// The type at `id`, which must have come from this arena.
@@ -177,6 +194,13 @@ impl Schema {
             })
         })
     }
+}
+
+fn wire_order(ty: &Type) -> Box<[u16]> {
+    let numbered = ty.fields.iter().enumerate().filter(|(_, field)| field.number != 0);
+    let mut order: Vec<u16> = numbered.filter_map(|(at, _)| u16::try_from(at).ok()).collect();
+    order.sort_by_key(|at| ty.fields[usize::from(*at)].number);
+    order.into()
 }
 
 impl Field {

@@ -52,10 +52,20 @@ struct Identity {
 
 impl Guard {
     pub(super) fn new(path: &Path, damage: Arc<OnceLock<String>>) -> Self {
-        if let Err(error) = reserve(path) {
-            tracing::warn!(path = %path.display(), %error, "no space could be reserved for deletions on a full disk");
-        }
         Self { path: path.to_owned(), identity: Identity::of(path), damage }
+    }
+
+    /// How a store starts: a disk that has no room for the reserve is full already.
+    pub(super) fn health(&self) -> Health {
+        let path = self.path.display();
+        match reserve(&self.path) {
+            Ok(()) => Health::Good,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Health::Full(no_space(&self.path)),
+            Err(error) => {
+                tracing::warn!(%path, %error, "no space could be reserved for deletions on a full disk");
+                Health::Good
+            }
+        }
     }
 
     /// What is wrong with the file, seen from outside.
@@ -122,16 +132,11 @@ impl Writer {
     /// Starts over on a full disk, unless the file does not hold what was acknowledged.
     fn full(&mut self) -> Health {
         let path = &self.guard.path;
-        let reason = format!("no space left on the disk of {}: free some, or delete objects", path.display());
-        if let Err(error) = fs::remove_file(beside(path, "reserve"))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "the reserve cannot be given up");
-        }
+        give_up_reserve(path);
         match reopen(path) {
             Ok((connection, newest)) if newest == self.newest => {
                 self.connection = connection;
-                Health::Full(reason)
+                Health::Full(no_space(path))
             }
             Ok((_, newest)) => {
                 let expected = self.newest;
@@ -170,12 +175,30 @@ impl Fault {
     }
 }
 
+/// Whether SQLite found no space.
+pub(super) fn is_full(error: &rusqlite::Error) -> bool {
+    matches!(Fault::of(error), Fault::Full)
+}
+
 fn reopen(path: &Path) -> rusqlite::Result<(Connection, crate::Revision)> {
     let connection = connect(path)?;
     configure(&connection)?;
     let newest = schema::newest(&connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok((connection, newest))
+}
+
+fn no_space(path: &Path) -> String {
+    format!("no space left on the disk of {}: free some, or delete objects", path.display())
+}
+
+/// Makes room for what frees more.
+pub(super) fn give_up_reserve(path: &Path) {
+    if let Err(error) = fs::remove_file(beside(path, "reserve"))
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "the reserve cannot be given up");
+    }
 }
 
 /// Takes the reserve: a file of zeros, whole or not there at all.

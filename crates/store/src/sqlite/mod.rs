@@ -23,7 +23,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use self::health::{Guard, Health};
+use self::health::Guard;
 pub use self::open::OpenError;
 use self::readers::Readers;
 use self::upkeep::Upkeep;
@@ -77,13 +77,14 @@ impl SqliteStore {
         }
         let upkeep = Upkeep::resume(&opened.writer).map_err(failed)?;
         let hub = Arc::new(Hub::new(newest, upkeep.compacted, options.ring));
+        let guard = Guard::new(path, damage);
         let writer = Writer {
             upkeep,
             connection: opened.writer,
             hub: Arc::clone(&hub),
             newest,
-            health: Health::Good,
-            guard: Guard::new(path, damage),
+            health: guard.health(),
+            guard,
             failpoints: options.failpoints,
             _lock: opened.lock,
         };

@@ -17,8 +17,9 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::health::{give_up_reserve, is_full};
 use super::schema::{self, Meta};
 
 /// Why a store cannot be opened. The file is as it was.
@@ -61,8 +62,21 @@ const CHECK_AT_ONCE: u64 = 128 << 20;
 /// Opens or creates the database at `path`.
 pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     let lock = Lock::take(path)?;
-    let failed = |source| sqlite_error(path, source);
     create_file(path)?;
+    let (writer, unchecked) = match open_writer(path) {
+        // Even to open takes some space: that is what the reserve is for.
+        Err(OpenError::Sqlite { source, .. }) if is_full(&source) => {
+            give_up_reserve(path);
+            open_writer(path)
+        }
+        opened => opened,
+    }?;
+    Ok(Opened { writer, lock, unchecked })
+}
+
+/// The writer's connection, and whether the file is still to be checked.
+fn open_writer(path: &Path) -> Result<(Connection, bool), OpenError> {
+    let failed = |source| sqlite_error(path, source);
     let mut writer = connect(path).map_err(failed)?;
     let new = identify(path, &writer)?;
     let private = Permissions::from_mode(0o600);
@@ -80,7 +94,7 @@ pub(super) fn open(path: &Path) -> Result<Opened, OpenError> {
     }
     writer.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(failed)?;
     Meta::Clean.set(&writer, 0).map_err(failed)?;
-    Ok(Opened { writer, lock, unchecked })
+    Ok((writer, unchecked))
 }
 
 /// A connection that may write.
@@ -103,7 +117,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     // The writer checkpoints, when it has time.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
+    connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -8192)
 }
@@ -153,8 +167,8 @@ fn identify(path: &Path, connection: &Connection) -> Result<bool, OpenError> {
     if schema::has_table(connection, "kine").map_err(failed)? {
         return foreign("k3s (its kine table is there)");
     }
-    // The page count of a file without content is 0.
-    if number("page_count")? > 0 {
+    // A file that we had only begun to make, when the process died, has a header and no tables.
+    if number("application_id")? != 0 || !schema::is_empty(connection).map_err(failed)? {
         return foreign("another program");
     }
     Ok(true)
@@ -210,10 +224,12 @@ impl Lock {
             }
             Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
         }
-        // For the message above; the lock itself is what counts.
         let written =
             file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        written.map_err(failed("write"))?;
+        if let Err(error) = written {
+            // It is for the message above; the lock itself is what counts, also on a full disk.
+            tracing::warn!(path = %path.display(), %error, "the owner of the datastore cannot be noted");
+        }
         Ok(Self { _file: file })
     }
 }
@@ -234,7 +250,7 @@ fn io_error(path: &Path, action: &'static str, source: io::Error) -> OpenError {
 fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             OpenError::Corrupt { path, detail: source.to_string() }
         }
         _ => OpenError::Sqlite { path, source },

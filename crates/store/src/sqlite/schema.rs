@@ -71,13 +71,15 @@ impl Meta {
     }
 }
 
-/// Makes the tables of a new database, whole or not at all.
+/// Makes the tables of a new database, whole or not at all. They go to the file itself at once, so that one that
+/// is found without them has never held anything.
 pub(super) fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    transaction.commit()?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 /// The newest revision that has been minted, as the connection sees it.
@@ -94,4 +96,9 @@ pub(super) fn has_table(connection: &Connection, name: &str) -> rusqlite::Result
         .query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1", [name], |_| Ok(()))
         .optional()
         .map(|found| found.is_some())
+}
+
+/// Whether there is nothing at all in the database.
+pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
 }

@@ -138,6 +138,13 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Also when it panicked: nobody waits for what will not be published any more.
+        self.hub.close();
+    }
+}
+
 impl Batch {
     /// The outer error fails the batch, the inner one only this member.
     fn write(&mut self, transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<Result<Written, Error>> {

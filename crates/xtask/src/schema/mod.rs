@@ -1,4 +1,5 @@
-//! `cargo xtask schema`: writes the table of all built-in types, `crates/api/src/schema/table.txt`.
+//! `cargo xtask schema`: writes the table of all built-in types, `crates/api/src/schema/table.txt`, and what
+//! upstream's codecs make of an object of each, for the codecs' tests (`crates/api/src/codec/golden.gz`).
 //!
 //! The facts are upstream's: its Go modules at one pinned version are fetched, their type declarations read (struct
 //! tags and doc markers, see [`go`]) and printed one line a type, one line a field (see [`table`]). The table is
@@ -38,10 +39,14 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         }
     }
     let text = table::print(&packages, VERSION)?;
-    let path = root.join("crates/api/src/schema/table.txt");
+    write(&root.join("crates/api/src/schema/table.txt"), text.as_bytes())?;
+    let golden = modules::run_program(&root.join("crates/xtask/golden-go"))?;
+    write(&root.join("crates/api/src/codec/golden.gz"), &golden)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a generated source file: a torn one shows in git")]
-    std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
+    std::fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// `core.v1` for `core/v1` and for `pkg/apis/core/v1`.

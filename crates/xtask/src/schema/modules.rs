@@ -1,6 +1,6 @@
 //! Go modules on disk, by the `go` command: the one place that runs it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -23,9 +23,21 @@ pub(super) fn download(module: &str, version: &str) -> Result<PathBuf> {
         // Outside any module of the caller's.
         .current_dir(std::env::temp_dir())
         .output()
-        .context("cannot run go: install Go 1.24 or newer to make the schema table anew")?;
+        .context("cannot run go: install Go 1.26 or newer to make the schema table anew")?;
     let download: Download = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("go mod download {module}: {}", String::from_utf8_lossy(&output.stderr)))?;
     ensure!(download.error.is_empty(), "go mod download {module}@{version}: {}", download.error);
     Ok(download.dir)
+}
+
+/// What the Go program in `dir` writes.
+pub(super) fn run_program(dir: &Path) -> Result<Vec<u8>> {
+    #[expect(clippy::disallowed_methods, reason = "a chore of the project, not the product: upstream's own codecs")]
+    let output = std::process::Command::new("go")
+        .args(["run", "."])
+        .current_dir(dir)
+        .output()
+        .context("cannot run go: install Go 1.26 or newer to make the golden objects anew")?;
+    ensure!(output.status.success(), "go run in {}: {}", dir.display(), String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
 }

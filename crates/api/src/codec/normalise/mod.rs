@@ -222,8 +222,9 @@ impl<'m> Normaliser<'m> {
     fn element(&mut self, shape: &Shape, value: &mut Value, place: &Place<'_>) -> Result<(), DecodeError> {
         if value.is_null() {
             *value = match shape {
-                // Empty bytes in a map come back from protobuf as bytes, not as null.
+                // These come back from protobuf as empty, not as null.
                 Shape::Bytes => Value::from(""),
+                Shape::StringList => Value::Array(Vec::new()),
                 _ => zero(self.schema, shape),
             };
             return Ok(());

@@ -1,5 +1,10 @@
 //! `apps`: workloads.
 
+mod daemonsets;
+mod deployments;
+mod replicasets;
+mod statefulsets;
+
 use super::row::{Row, namespaced};
 use crate::resource::Resource;
 
@@ -7,9 +12,28 @@ use crate::resource::Resource;
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         namespaced("apps", "controllerrevisions", "ControllerRevision"),
-        namespaced("apps", "daemonsets", "DaemonSet").short(&["ds"]).category("all").status(),
-        namespaced("apps", "deployments", "Deployment").short(&["deploy"]).category("all").status().scale(),
-        namespaced("apps", "replicasets", "ReplicaSet").short(&["rs"]).category("all").status().scale(),
-        namespaced("apps", "statefulsets", "StatefulSet").short(&["sts"]).category("all").status().scale(),
+        namespaced("apps", "daemonsets", "DaemonSet")
+            .hooks(&daemonsets::DAEMON_SETS)
+            .short(&["ds"])
+            .category("all")
+            .status(),
+        namespaced("apps", "deployments", "Deployment")
+            .hooks(&deployments::DEPLOYMENTS)
+            .short(&["deploy"])
+            .category("all")
+            .status()
+            .scale(),
+        namespaced("apps", "replicasets", "ReplicaSet")
+            .hooks(&replicasets::REPLICA_SETS)
+            .short(&["rs"])
+            .category("all")
+            .status()
+            .scale(),
+        namespaced("apps", "statefulsets", "StatefulSet")
+            .hooks(&statefulsets::STATEFUL_SETS)
+            .short(&["sts"])
+            .category("all")
+            .status()
+            .scale(),
     ]
 }

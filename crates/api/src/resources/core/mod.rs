@@ -1,45 +1,67 @@
 //! The core group.
 
+mod config;
+mod endpoints;
+mod namespaces;
+mod nodes;
+pub mod pods;
+mod replication_controllers;
+pub mod services;
+pub(crate) mod volumes;
+
+use super::fields::within;
+use super::hooks::{Generation, Hooks, PLAIN};
 use super::row::{Row, cluster, namespaced};
 use crate::resource::{Resource, Verbs};
+
+static POD_TEMPLATES: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |object| within(object, "template", pods::template_defaults),
+    ..PLAIN
+};
 
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         namespaced("", "bindings", "Binding").verbs(&["create"]),
         cluster("", "componentstatuses", "ComponentStatus").short(&["cs"]).verbs(&["get", "list"]),
-        namespaced("", "configmaps", "ConfigMap").short(&["cm"]),
-        namespaced("", "endpoints", "Endpoints").short(&["ep"]),
-        namespaced("", "events", "Event").short(&["ev"]).select(EVENT_FIELDS).select_as(
+        namespaced("", "configmaps", "ConfigMap").hooks(&config::CONFIG_MAPS).short(&["cm"]),
+        namespaced("", "endpoints", "Endpoints").hooks(&endpoints::ENDPOINTS).short(&["ep"]),
+        namespaced("", "events", "Event").hooks(&endpoints::EVENTS).short(&["ev"]).select(EVENT_FIELDS).select_as(
             "source",
             "/source/component",
             "",
         ),
-        namespaced("", "limitranges", "LimitRange").short(&["limits"]),
+        namespaced("", "limitranges", "LimitRange").hooks(&config::LIMIT_RANGES).short(&["limits"]),
         cluster("", "namespaces", "Namespace")
+            .hooks(&namespaces::NAMESPACES)
             .short(&["ns"])
             .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
             .status()
             .own("finalize", Verbs(&["update"]))
             .select(&["status.phase"]),
-        cluster("", "nodes", "Node").short(&["no"]).status().proxy("NodeProxyOptions").select_as(
+        cluster("", "nodes", "Node").hooks(&nodes::NODES).short(&["no"]).status().proxy("NodeProxyOptions").select_as(
             "spec.unschedulable",
             "/spec/unschedulable",
             "false",
         ),
-        namespaced("", "persistentvolumeclaims", "PersistentVolumeClaim").short(&["pvc"]).status(),
-        cluster("", "persistentvolumes", "PersistentVolume").short(&["pv"]).status(),
+        namespaced("", "persistentvolumeclaims", "PersistentVolumeClaim")
+            .hooks(&volumes::CLAIMS)
+            .short(&["pvc"])
+            .status(),
+        cluster("", "persistentvolumes", "PersistentVolume").hooks(&volumes::VOLUMES).short(&["pv"]).status(),
         pods(),
-        namespaced("", "podtemplates", "PodTemplate"),
+        namespaced("", "podtemplates", "PodTemplate").hooks(&POD_TEMPLATES),
         namespaced("", "replicationcontrollers", "ReplicationController")
+            .hooks(&replication_controllers::REPLICATION_CONTROLLERS)
             .short(&["rc"])
             .category("all")
             .status()
             .scale()
             .select_as("status.replicas", "/status/replicas", "0"),
         namespaced("", "resourcequotas", "ResourceQuota").short(&["quota"]).status(),
-        namespaced("", "secrets", "Secret").select(&["type"]),
-        namespaced("", "serviceaccounts", "ServiceAccount").short(&["sa"]).sub(
+        namespaced("", "secrets", "Secret").hooks(&config::SECRETS).select(&["type"]),
+        namespaced("", "serviceaccounts", "ServiceAccount").hooks(&config::SERVICE_ACCOUNTS).short(&["sa"]).sub(
             "token",
             "authentication.k8s.io",
             "v1",
@@ -47,6 +69,7 @@ pub(super) fn rows() -> Vec<Resource> {
             Verbs::CREATE,
         ),
         namespaced("", "services", "Service")
+            .hooks(&services::SERVICES)
             .short(&["svc"])
             .category("all")
             .status()
@@ -73,6 +96,7 @@ fn pods() -> Resource {
     namespaced("", "pods", "Pod")
         .short(&["po"])
         .category("all")
+        .hooks(&pods::PODS)
         .status()
         .own("ephemeralcontainers", Verbs::STATUS)
         .own("resize", Verbs::STATUS)

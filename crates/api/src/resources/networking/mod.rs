@@ -1,17 +1,47 @@
 //! `networking.k8s.io`: Ingresses, network policies, and the address ranges of Services.
 
+use serde_json::{Value, json};
+
+use super::fields::{default, each, is_empty, object, within};
+use super::hooks::{Generation, Hooks, Names, PLAIN};
 use super::row::{Row, cluster, namespaced};
 use crate::resource::Resource;
 
 const GROUP: &str = "networking.k8s.io";
 
+static INGRESSES: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
+
+static INGRESS_CLASSES: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: |class| {
+        within(object(class, "spec"), "parameters", |parameters| default(parameters, "scope", "Cluster"));
+    },
+    ..PLAIN
+};
+
+static NETWORK_POLICIES: Hooks = Hooks { generation: Generation::Counted, default: network_policy, ..PLAIN };
+
+static IP_ADDRESSES: Hooks = Hooks { names: Names::IpAddress, ..PLAIN };
+
+/// A policy that does not say which way it speaks of speaks of ingress, and of egress where it has rules.
+fn network_policy(policy: &mut Value) {
+    let spec = object(policy, "spec");
+    for rules in ["ingress", "egress"] {
+        each(spec, rules, |rule| each(rule, "ports", |port| default(port, "protocol", "TCP")));
+    }
+    if is_empty(&spec["policyTypes"]) {
+        let egress = !is_empty(&spec["egress"]);
+        spec["policyTypes"] = if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) };
+    }
+}
+
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        cluster(GROUP, "ingressclasses", "IngressClass"),
-        namespaced(GROUP, "ingresses", "Ingress").short(&["ing"]).status(),
-        cluster(GROUP, "ipaddresses", "IPAddress").short(&["ip"]),
-        namespaced(GROUP, "networkpolicies", "NetworkPolicy").short(&["netpol"]),
+        cluster(GROUP, "ingressclasses", "IngressClass").hooks(&INGRESS_CLASSES),
+        namespaced(GROUP, "ingresses", "Ingress").hooks(&INGRESSES).short(&["ing"]).status(),
+        cluster(GROUP, "ipaddresses", "IPAddress").hooks(&IP_ADDRESSES).short(&["ip"]),
+        namespaced(GROUP, "networkpolicies", "NetworkPolicy").hooks(&NETWORK_POLICIES).short(&["netpol"]),
         cluster(GROUP, "servicecidrs", "ServiceCIDR").status(),
     ]
 }

@@ -2,6 +2,9 @@
 
 pub mod bootstrap;
 
+use serde_json::Value;
+
+use super::fields::{default_zero, each, object, text};
 use super::hooks::{Hooks, Names, PLAIN};
 use super::row::{Row, cluster, namespaced};
 use crate::resource::Resource;
@@ -9,7 +12,16 @@ use crate::resource::Resource;
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 static ROLE: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, ..PLAIN };
-static BINDING: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, ..PLAIN };
+static BINDING: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, default: binding_defaults, ..PLAIN };
+
+fn binding_defaults(binding: &mut Value) {
+    default_zero(object(binding, "roleRef"), "apiGroup", GROUP);
+    each(binding, "subjects", |subject| {
+        if matches!(text(subject, "kind"), "User" | "Group") {
+            default_zero(subject, "apiGroup", GROUP);
+        }
+    });
+}
 
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {

@@ -3,8 +3,10 @@
 mod compaction;
 mod concurrency;
 mod crash;
+mod disk;
 mod model;
 mod opening;
+mod power;
 
 use std::path::PathBuf;
 

@@ -39,6 +39,17 @@ fn foreign_databases_are_refused() {
     check_refused("PRAGMA application_id = 7; CREATE TABLE t (id INTEGER)", "belongs to another program");
 }
 
+/// What a process leaves that dies while it makes the file.
+#[test]
+fn a_file_without_tables_is_made_complete() {
+    let fixture = Fixture::new();
+    let begun = Connection::open(fixture.path()).unwrap();
+    open::configure(&begun).unwrap();
+    drop(begun);
+    assert!(fs::metadata(fixture.path()).unwrap().len() > 0);
+    fixture.open();
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let newer = format!("PRAGMA application_id = {}; PRAGMA user_version = 99;", schema::APPLICATION_ID);

@@ -1,0 +1,52 @@
+//! Deployments.
+
+use serde_json::Value;
+
+use crate::resources::core::pods;
+use crate::resources::fields::{default, default_zero, object, same, within};
+use crate::resources::hooks::{Generation, Hooks, PLAIN};
+use crate::resources::strategy::{bump_generation, changed};
+
+pub(super) static DEPLOYMENTS: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: defaults,
+    prepare_create: |deployment| pods::drop_disabled(&mut deployment["spec"]["template"]["spec"]),
+    prepare_update: update,
+    ..PLAIN
+};
+
+fn defaults(deployment: &mut Value) {
+    let spec = object(deployment, "spec");
+    default(spec, "replicas", 1);
+    let strategy = object(spec, "strategy");
+    default_zero(strategy, "type", "RollingUpdate");
+    if strategy["type"] == "RollingUpdate" {
+        let rolling = object(strategy, "rollingUpdate");
+        default(rolling, "maxUnavailable", "25%");
+        default(rolling, "maxSurge", "25%");
+    }
+    default(spec, "revisionHistoryLimit", 10);
+    default(spec, "progressDeadlineSeconds", 600);
+    within(spec, "template", pods::template_defaults);
+}
+
+/// Annotations count like the spec: they are copied to ReplicaSets.
+fn update(new: &mut Value, old: &Value) {
+    if !changed(new, old) && !same(&new["metadata"]["annotations"], &old["metadata"]["annotations"]) {
+        bump_generation(new, old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn annotations_count() {
+        let row = crate::resources::find("apps", "deployments").expect("a row");
+        let old = json!({"metadata": {"generation": 1}, "spec": {"replicas": 1}});
+        let mut new = json!({"metadata": {"annotations": {"a": "b"}}, "spec": {"replicas": 1}});
+        crate::resources::strategy::prepare_update(row, &mut new, &old);
+        assert_eq!(new["metadata"]["generation"], 2);
+    }
+}

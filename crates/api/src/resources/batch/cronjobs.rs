@@ -1,0 +1,24 @@
+//! CronJobs.
+
+use serde_json::Value;
+
+use super::jobs;
+use crate::resources::core::pods;
+use crate::resources::fields::{default, default_zero, object, within};
+use crate::resources::hooks::{Generation, Hooks, PLAIN};
+
+pub(super) static CRON_JOBS: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: defaults,
+    prepare_create: |cron| pods::drop_disabled(&mut cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]),
+    ..PLAIN
+};
+
+fn defaults(cron: &mut Value) {
+    let spec = object(cron, "spec");
+    default_zero(spec, "concurrencyPolicy", "Allow");
+    default(spec, "suspend", false);
+    default(spec, "successfulJobsHistoryLimit", 3);
+    default(spec, "failedJobsHistoryLimit", 1);
+    within(spec, "jobTemplate", |template| within(template, "spec", jobs::template_defaults));
+}

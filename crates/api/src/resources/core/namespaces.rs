@@ -1,0 +1,49 @@
+//! Namespaces.
+
+use serde_json::{Value, json};
+
+use crate::resources::fields::{default_zero, items, object};
+use crate::resources::hooks::{Hooks, Names, PLAIN, STATUS, SubresourceHooks};
+use crate::resources::strategy::{keep, remove};
+
+pub(super) static NAMESPACES: Hooks = Hooks {
+    names: Names::Label,
+    default: defaults,
+    prepare_create: create,
+    prepare_update: |new, old| keep_finalizers(new, old),
+    subresources: &[("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), ..STATUS })],
+    ..PLAIN
+};
+
+fn defaults(namespace: &mut Value) {
+    default_zero(object(namespace, "status"), "phase", "Active");
+    name_label(namespace);
+}
+
+fn name_label(namespace: &mut Value) {
+    let name = namespace["metadata"]["name"].clone();
+    if name.as_str().is_some_and(|name| !name.is_empty()) {
+        object(object(namespace, "metadata"), "labels")["kubernetes.io/metadata.name"] = name;
+    }
+}
+
+/// A new Namespace is active, and stays until its contents are gone.
+fn create(namespace: &mut Value) {
+    namespace["status"] = json!({"phase": "Active"});
+    let spec = object(namespace, "spec");
+    if !items(spec, "finalizers").iter().any(|name| name == "kubernetes") {
+        match spec["finalizers"].as_array_mut() {
+            Some(list) => list.push(json!("kubernetes")),
+            None => spec["finalizers"] = json!(["kubernetes"]),
+        }
+    }
+    name_label(namespace);
+}
+
+/// Only the `finalize` subresource removes what holds a Namespace.
+fn keep_finalizers(new: &mut Value, old: &Value) {
+    match old["spec"]["finalizers"].is_null() {
+        true => remove(&mut new["spec"], "finalizers"),
+        false => object(new, "spec")["finalizers"] = old["spec"]["finalizers"].clone(),
+    }
+}

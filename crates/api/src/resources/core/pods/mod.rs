@@ -1,0 +1,42 @@
+//! Pods, and the Pod spec that templates share.
+
+pub(crate) mod defaults;
+mod prepare;
+pub mod qos;
+
+use serde_json::Value;
+
+use crate::resources::fields::object;
+use crate::resources::hooks::{Generation, Hooks, PLAIN, STATUS, SubresourceHooks};
+
+pub(super) static PODS: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: defaults::pod,
+    prepare_create: prepare::create,
+    subresources: &[
+        ("status", SubresourceHooks { prepare: prepare::status, ..STATUS }),
+        ("ephemeralcontainers", SubresourceHooks { prepare: prepare::ephemeral_containers, ..STATUS }),
+        ("resize", SubresourceHooks { prepare: prepare::resize, ..STATUS }),
+    ],
+    grace: Some(grace),
+    ..PLAIN
+};
+
+pub(crate) use prepare::drop_disabled;
+
+/// What upstream fills into a Pod template.
+pub(crate) fn template_defaults(template: &mut Value) {
+    defaults::spec(object(template, "spec"));
+}
+
+/// The asked grace period, else the Pod's own; none for a Pod that runs nowhere or no more.
+fn grace(pod: &Value, asked: Option<i64>) -> i64 {
+    let own = || pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or_default();
+    let unscheduled = pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
+    let ended = matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
+    match asked.unwrap_or_else(own) {
+        _ if unscheduled || ended => 0,
+        negative if negative < 0 => 1,
+        seconds => seconds,
+    }
+}

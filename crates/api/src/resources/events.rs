@@ -1,0 +1,61 @@
+//! `events.k8s.io`: the core group's Events under a second name and in a second shape.
+
+use serde_json::Value;
+
+use super::hooks::{Hooks, PLAIN};
+use super::row::{Row, namespaced};
+use super::strategy::remove;
+use crate::resource::Resource;
+
+/// The fields that the two groups name differently: here, and in the core group.
+const RENAMED: &[(&str, &str)] = &[
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+static EVENTS: Hooks = Hooks { create_on_update: true, convert, ..PLAIN };
+
+/// The rows of the group.
+pub(super) fn rows() -> Vec<Resource> {
+    let mut row =
+        namespaced("events.k8s.io", "events", "Event").short(&["ev"]).hooks(&EVENTS).select(&["reason", "type"]);
+    for field in ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] {
+        row = row.select_as(&format!("regarding.{field}"), &format!("/involvedObject/{field}"), "");
+    }
+    row = row.select_as("reportingController", "/reportingComponent", "");
+    row.storage_group = String::new();
+    vec![row]
+}
+
+fn convert(event: &mut Value, _from: &str, to: &str) {
+    for (here, core) in RENAMED {
+        let (from, to) = if to == "v1" { (here, core) } else { (core, here) };
+        let value = event[*from].take();
+        remove(event, from);
+        if !value.is_null() {
+            event[*to] = value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn events_change_names_between_groups() {
+        let core = json!({"involvedObject": {"name": "web"}, "message": "Started", "count": 2, "reason": "Started"});
+        let mut event = core.clone();
+        convert(&mut event, "v1", "events.k8s.io/v1");
+        let here = json!({"regarding": {"name": "web"}, "note": "Started", "deprecatedCount": 2, "reason": "Started"});
+        assert_eq!(event, here);
+        convert(&mut event, "events.k8s.io/v1", "v1");
+        assert_eq!(event, core);
+    }
+}

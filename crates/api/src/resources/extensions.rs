@@ -1,0 +1,126 @@
+//! What extends the API: `admissionregistration.k8s.io`, `apiextensions.k8s.io`, `apiregistration.k8s.io`.
+
+use serde_json::{Value, json};
+
+use super::fields::{default, default_zero, each, is_empty, items, object, text, within};
+use super::hooks::{Generation, Hooks, PLAIN};
+use super::row::{Row, cluster};
+use crate::resource::Resource;
+
+static VALIDATING_WEBHOOKS: Hooks = Hooks {
+    generation: Generation::Counted,
+    unconditional_update: false,
+    default: |object| each(object, "webhooks", webhook),
+    ..PLAIN
+};
+
+static MUTATING_WEBHOOKS: Hooks = Hooks {
+    generation: Generation::Counted,
+    unconditional_update: false,
+    default: |object| {
+        each(object, "webhooks", |entry| {
+            webhook(entry);
+            default(entry, "reinvocationPolicy", "Never");
+        });
+    },
+    ..PLAIN
+};
+
+static POLICIES: Hooks = Hooks {
+    generation: Generation::Counted,
+    unconditional_update: false,
+    default: |policy| {
+        let spec = object(policy, "spec");
+        default(spec, "failurePolicy", "Fail");
+        within(spec, "matchConstraints", match_resources);
+    },
+    ..PLAIN
+};
+
+static POLICY_BINDINGS: Hooks = Hooks {
+    generation: Generation::Counted,
+    unconditional_update: false,
+    default: |binding| within(object(binding, "spec"), "matchResources", match_resources),
+    ..PLAIN
+};
+
+static DEFINITIONS: Hooks = Hooks { generation: Generation::Counted, default: definition, ..PLAIN };
+
+static API_SERVICES: Hooks = Hooks {
+    default: |service| within(object(service, "spec"), "service", |reference| default(reference, "port", 443)),
+    ..PLAIN
+};
+
+pub(super) fn admissionregistration() -> Vec<Resource> {
+    let extension = |plural, kind, hooks| {
+        cluster("admissionregistration.k8s.io", plural, kind).category("api-extensions").hooks(hooks)
+    };
+    vec![
+        extension("mutatingadmissionpolicies", "MutatingAdmissionPolicy", &POLICIES),
+        extension("mutatingadmissionpolicybindings", "MutatingAdmissionPolicyBinding", &POLICY_BINDINGS),
+        extension("mutatingwebhookconfigurations", "MutatingWebhookConfiguration", &MUTATING_WEBHOOKS),
+        extension("validatingadmissionpolicies", "ValidatingAdmissionPolicy", &POLICIES).status(),
+        extension("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", &POLICY_BINDINGS),
+        extension("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", &VALIDATING_WEBHOOKS),
+    ]
+}
+
+pub(super) fn apiextensions() -> Vec<Resource> {
+    vec![
+        cluster("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition")
+            .short(&["crd", "crds"])
+            .category("api-extensions")
+            .status()
+            .hooks(&DEFINITIONS),
+    ]
+}
+
+pub(super) fn apiregistration() -> Vec<Resource> {
+    vec![
+        cluster("apiregistration.k8s.io", "apiservices", "APIService")
+            .category("api-extensions")
+            .status()
+            .hooks(&API_SERVICES),
+    ]
+}
+
+fn webhook(webhook: &mut Value) {
+    default(webhook, "failurePolicy", "Fail");
+    default(webhook, "timeoutSeconds", 10);
+    match_resources(webhook);
+    each(webhook, "rules", |rule| default(rule, "scope", "*"));
+    within(webhook, "clientConfig", |config| {
+        within(config, "service", |reference| default(reference, "port", 443));
+    });
+}
+
+fn match_resources(constraints: &mut Value) {
+    default(constraints, "matchPolicy", "Equivalent");
+    default(constraints, "namespaceSelector", json!({}));
+    default(constraints, "objectSelector", json!({}));
+    for list in ["resourceRules", "excludeResourceRules"] {
+        each(constraints, list, |rule| default(rule, "scope", "*"));
+    }
+}
+
+fn definition(definition: &mut Value) {
+    let spec = object(definition, "spec");
+    let kind = text(&spec["names"], "kind").to_owned();
+    let names = object(spec, "names");
+    if !kind.is_empty() {
+        default_zero(names, "singular", kind.to_lowercase());
+        default_zero(names, "listKind", format!("{kind}List"));
+    }
+    default(spec, "conversion", json!({"strategy": "None"}));
+    within(&mut spec["conversion"], "webhook", |webhook| {
+        within(webhook, "clientConfig", |config| {
+            within(config, "service", |reference| default(reference, "port", 443));
+        });
+    });
+    let stored = items(spec, "versions").iter().find(|version| version["storage"] == true);
+    let stored = stored.map(|version| version["name"].clone());
+    let status = object(definition, "status");
+    if let (Some(name), true) = (stored, is_empty(&status["storedVersions"])) {
+        status["storedVersions"] = json!([name]);
+    }
+}

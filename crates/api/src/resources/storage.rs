@@ -1,0 +1,57 @@
+//! `storage.k8s.io`.
+
+use serde_json::json;
+
+use super::fields::{default, is_empty, object};
+use super::hooks::{Generation, Hooks, PLAIN};
+use super::row::{Row, cluster, namespaced};
+use super::strategy::{bump_generation, changed};
+use crate::resource::Resource;
+
+const GROUP: &str = "storage.k8s.io";
+
+/// Kinds whose writers must have read what they overwrite.
+static STRICT: Hooks = Hooks { unconditional_update: false, ..PLAIN };
+
+static CLASSES: Hooks = Hooks {
+    default: |class| {
+        default(class, "reclaimPolicy", "Delete");
+        default(class, "volumeBindingMode", "Immediate");
+    },
+    ..PLAIN
+};
+
+static DRIVERS: Hooks = Hooks {
+    unconditional_update: false,
+    // Drivers count their changes from nothing.
+    generation: Generation::Own,
+    default: |driver| {
+        let spec = object(driver, "spec");
+        default(spec, "attachRequired", true);
+        for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
+            default(spec, field, false);
+        }
+        default(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
+        if is_empty(&spec["volumeLifecycleModes"]) {
+            spec["volumeLifecycleModes"] = json!(["Persistent"]);
+        }
+    },
+    prepare_update: |new, old| {
+        if changed(new, old) {
+            bump_generation(new, old);
+        }
+    },
+    ..PLAIN
+};
+
+/// The rows of the group, by name.
+pub(super) fn rows() -> Vec<Resource> {
+    vec![
+        cluster(GROUP, "csidrivers", "CSIDriver").hooks(&DRIVERS),
+        cluster(GROUP, "csinodes", "CSINode").hooks(&STRICT),
+        namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&STRICT),
+        cluster(GROUP, "storageclasses", "StorageClass").short(&["sc"]).hooks(&CLASSES),
+        cluster(GROUP, "volumeattachments", "VolumeAttachment").status().hooks(&STRICT),
+        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass").short(&["vac"]),
+    ]
+}

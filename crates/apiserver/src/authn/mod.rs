@@ -1,0 +1,105 @@
+//! Who is asking: from a client certificate, a bearer token or, for health checks alone, nobody.
+//!
+//! Components in this process do not pass here: their transport carries a [`User`] as a request extension, which
+//! no request from a socket can have.
+
+pub mod serviceaccounts;
+pub mod tokens;
+pub mod x509;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::status::Status;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use self::serviceaccounts::ServiceAccountTokens;
+use self::tokens::StaticTokens;
+use self::x509::ClientCas;
+
+pub const AUTHENTICATED: &str = "system:authenticated";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub const MASTERS: &str = "system:masters";
+
+/// An identity, as authorization, audit and admission see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The certificate chain that a TLS client proved to hold, leaf first; set by the listener.
+#[derive(Clone, Debug)]
+pub struct PeerCertificates(pub Arc<[rustls_pki_types::CertificateDer<'static>]>);
+
+/// All the ways in, asked in upstream's order.
+pub struct Authenticator {
+    pub client_cas: ClientCas,
+    pub static_tokens: StaticTokens,
+    pub service_accounts: Arc<ServiceAccountTokens>,
+}
+
+impl User {
+    pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
+        Self { name: name.into(), groups: groups.iter().map(|&group| group.to_owned()).collect(), ..Self::default() }
+    }
+
+    pub fn anonymous() -> Self {
+        Self::new("system:anonymous", &[UNAUTHENTICATED])
+    }
+
+    /// A component of the server itself.
+    pub fn component(name: &str, groups: &[&str]) -> Self {
+        Self::new(name, groups).authenticated()
+    }
+
+    /// The identity of a service account.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        let all_here = format!("system:serviceaccounts:{namespace}");
+        Self::new(format!("system:serviceaccount:{namespace}:{name}"), &["system:serviceaccounts", &all_here])
+            .authenticated()
+    }
+
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|member| member == group)
+    }
+
+    fn authenticated(mut self) -> Self {
+        if !self.is_in(AUTHENTICATED) {
+            self.groups.push(AUTHENTICATED.to_owned());
+        }
+        self
+    }
+}
+
+impl Authenticator {
+    /// The user behind a request. `Ok(None)`: no credentials were shown. `Err`: those shown are not good.
+    pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
+        if let Some(user) = peer.and_then(|peer| self.client_cas.user(&peer.0)) {
+            return Ok(Some(user.authenticated()));
+        }
+        match bearer(headers) {
+            Some(token) => self.token(token, &[]).map(Some).ok_or_else(Status::unauthorized),
+            None if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
+            None => Ok(None),
+        }
+    }
+
+    /// The user of a bearer token that is good for one of `audiences` (the API server's own, if empty).
+    pub fn token(&self, token: &str, audiences: &[String]) -> Option<User> {
+        self.static_tokens
+            .user(token)
+            .or_else(|| self.service_accounts.verify(token, audiences).map(|verified| verified.user))
+            .map(User::authenticated)
+    }
+}
+
+/// The token of an `Authorization: Bearer` header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

@@ -1,0 +1,95 @@
+//! Whether a user may do what is asked: upstream's chain of `system:masters`, Node and RBAC.
+
+pub mod rbac;
+
+use crate::authn::{MASTERS, User};
+use crate::request::RequestInfo;
+
+pub use rbac::Rbac;
+
+/// A question to the authorizers.
+#[derive(Clone, Debug)]
+pub struct Attributes {
+    pub user: User,
+    pub verb: String,
+    pub target: Target,
+}
+
+/// What is to be done something with.
+#[derive(Clone, Debug)]
+pub enum Target {
+    Resource { group: String, version: String, namespace: String, resource: String, subresource: String, name: String },
+    Path(String),
+}
+
+/// The answer, with the reason that reviews show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub allowed: bool,
+    pub reason: String,
+}
+
+/// The whole chain.
+pub struct Authorizer {
+    pub rbac: Rbac,
+}
+
+impl Attributes {
+    /// The question that a request puts.
+    pub fn of(user: &User, info: &RequestInfo) -> Self {
+        let target = match &info.resource {
+            None => Target::Path(info.path.clone()),
+            Some(parts) => Target::Resource {
+                group: parts.group.clone(),
+                version: parts.version.clone(),
+                namespace: parts.namespace.clone(),
+                resource: parts.resource.clone(),
+                subresource: parts.subresource.clone(),
+                name: parts.name.clone(),
+            },
+        };
+        Self { user: user.clone(), verb: info.verb.to_owned(), target }
+    }
+
+    /// A question about an object of the core or another group, for checks beyond the request's own.
+    pub fn resource(user: &User, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Self {
+        let target = Target::Resource {
+            group: group.to_owned(),
+            version: "*".to_owned(),
+            namespace: namespace.to_owned(),
+            resource: resource.to_owned(),
+            subresource: String::new(),
+            name: name.to_owned(),
+        };
+        Self { user: user.clone(), verb: verb.to_owned(), target }
+    }
+
+    /// Why the request is refused, in upstream's words behind `... is forbidden: `.
+    pub fn refusal(&self) -> String {
+        let user = &self.user.name;
+        let verb = &self.verb;
+        match &self.target {
+            Target::Path(path) => format!("User \"{user}\" cannot {verb} path \"{path}\""),
+            Target::Resource { group, namespace, resource, subresource, .. } => {
+                let resource = match subresource.as_str() {
+                    "" => resource.clone(),
+                    sub => format!("{resource}/{sub}"),
+                };
+                let scope = match namespace.as_str() {
+                    "" => "at the cluster scope".to_owned(),
+                    namespace => format!("in the namespace \"{namespace}\""),
+                };
+                format!("User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}")
+            }
+        }
+    }
+}
+
+impl Authorizer {
+    pub fn authorize(&self, attributes: &Attributes) -> Decision {
+        if attributes.user.is_in(MASTERS) {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        self.rbac.authorize(attributes)
+    }
+}

@@ -1,0 +1,168 @@
+//! The watch cache: the one copy of each stored object, and the recent events of each resource.
+//!
+//! One task follows the store and hands every event to the [`ResourceCache`] of its key; lists, watches and
+//! in-process informers read from there. All caches therefore stand at one revision, [`Caches::revision`], and a
+//! read is as fresh as the revision it waited for ([`Caches::reach`]).
+
+mod informer;
+mod resource;
+mod ring;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::resource::Selectable;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use store::{Backend, Notice, Range, Revision};
+use tokio::sync::watch as watch_channel;
+use tokio_util::sync::CancellationToken;
+
+pub use informer::LocalInformers;
+pub use resource::{Listing, ResourceCache};
+pub use ring::{CacheEvent, EventKind, json_line};
+pub use watch::{Filter, Lagged, Notice as WatchNotice, Start, Watcher};
+
+/// Everything that is stored lives under this prefix.
+pub const ROOT: &str = "/registry/";
+
+/// Turns stored bytes into the JSON of an object, and back: encryption at rest.
+pub trait Transformer: Send + Sync + 'static {
+    /// What is written for `plain` at `key`.
+    fn seal(&self, key: &str, plain: Bytes) -> Result<Bytes, TransformError>;
+    /// The JSON that was written at `key`.
+    fn open(&self, key: &str, stored: Bytes) -> Result<Bytes, TransformError>;
+}
+
+/// Stored bytes that cannot be read with the keys at hand.
+#[derive(Debug, thiserror::Error)]
+#[error("{key} cannot be decrypted: restore the encryption key it was written with")]
+pub struct TransformError {
+    pub key: String,
+}
+
+/// The caches of all resources, by key prefix.
+pub struct Caches {
+    store: Arc<dyn Backend>,
+    transformer: Arc<dyn Transformer>,
+    by_prefix: RwLock<HashMap<String, Arc<ResourceCache>>>,
+    progress: watch_channel::Sender<u64>,
+}
+
+/// Why the caches stopped following the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error("watch cache: {0}")]
+    Store(#[from] store::Error),
+    #[error("watch cache: the datastore closed its watch")]
+    Ended,
+}
+
+impl Caches {
+    pub fn new(store: Arc<dyn Backend>, transformer: Arc<dyn Transformer>) -> Arc<Self> {
+        let (progress, _) = watch_channel::channel(store.current().get());
+        Arc::new(Self { store, transformer, by_prefix: RwLock::default(), progress })
+    }
+
+    /// Begins to cache the resource stored under `/registry/GROUP/PLURAL/`; returns once its objects are there.
+    ///
+    pub async fn add(
+        &self,
+        group: &str,
+        plural: &str,
+        selectable: Vec<Selectable>,
+    ) -> Result<Arc<ResourceCache>, store::Error> {
+        let prefix = prefix(group, plural);
+        if let Some(known) = self.by_prefix.read().get(&prefix) {
+            return Ok(known.clone());
+        }
+        let cache = Arc::new(ResourceCache::new(prefix.clone(), selectable, self.transformer.clone()));
+        self.by_prefix.write().insert(prefix.clone(), cache.clone());
+        let page = self.store.range(Range { prefix, ..Range::default() }, None).await?;
+        cache.load(page.records, page.revision.get());
+        Ok(cache)
+    }
+
+    /// Stops caching a resource; its watchers end.
+    pub fn remove(&self, group: &str, plural: &str) {
+        if let Some(cache) = self.by_prefix.write().remove(&prefix(group, plural)) {
+            cache.close();
+        }
+    }
+
+    /// The revision up to which all caches are complete.
+    pub fn revision(&self) -> u64 {
+        *self.progress.borrow()
+    }
+
+    /// Waits until the caches are complete up to `revision`.
+    pub async fn reach(&self, revision: u64) {
+        if self.revision() >= revision {
+            return;
+        }
+        let mut progress = self.progress.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = progress.wait_for(|at| *at >= revision).await;
+    }
+
+    /// Waits until the caches hold every write that was committed when this was called.
+    pub async fn reach_current(&self) -> u64 {
+        let current = self.store.current().get();
+        self.reach(current).await;
+        self.revision()
+    }
+
+    /// Follows the store until `stop`; the caches stand still when this returns.
+    pub async fn follow(&self, from: Revision, stop: CancellationToken) -> Result<(), FollowError> {
+        let mut notices = self.store.watch(ROOT, from);
+        loop {
+            let notice = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                notice = notices.recv() => notice.ok_or(FollowError::Ended)??,
+            };
+            let reached = match notice {
+                Notice::Progress(revision) => revision.get(),
+                Notice::Events(events) => {
+                    let mut reached = self.revision();
+                    for event in events {
+                        reached = event.revision.get();
+                        let cache =
+                            split_prefix(&event.key).and_then(|prefix| self.by_prefix.read().get(prefix).cloned());
+                        if let Some(cache) = cache {
+                            cache.apply(event);
+                        }
+                    }
+                    reached
+                }
+            };
+            self.progress.send_if_modified(|at| std::mem::replace(at, reached.max(*at)) < reached);
+        }
+    }
+}
+
+/// `/registry/GROUP/PLURAL/`, under which a resource is stored.
+pub fn prefix(group: &str, plural: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    format!("{ROOT}{group}/{plural}/")
+}
+
+/// The prefix part of an object's key.
+fn split_prefix(key: &str) -> Option<&str> {
+    let group = ROOT.len() + key.get(ROOT.len()..)?.find('/')? + 1;
+    let plural = group + key[group..].find('/')? + 1;
+    Some(&key[..plural])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_lead_to_their_resource() {
+        assert_eq!(split_prefix("/registry/apps/deployments/shop/web"), Some("/registry/apps/deployments/"));
+        assert_eq!(split_prefix("/registry/core/nodes/n1"), Some(prefix("", "nodes").as_str()));
+        assert_eq!(split_prefix("/registry/core"), None);
+        assert_eq!(split_prefix("/reg"), None);
+    }
+}

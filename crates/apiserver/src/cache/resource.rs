@@ -1,0 +1,222 @@
+//! The objects of one resource, in key order, with the events that led to them.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use api::object::{Entry, ObjectKey};
+use api::resource::Selectable;
+use parking_lot::RwLock;
+use store::{Event, Record};
+use tokio::sync::watch as watch_channel;
+use tracing::error;
+
+use super::Transformer;
+use super::ring::{CacheEvent, Ring};
+use super::watch::{Filter, Start, Watcher};
+
+/// The cache of one resource.
+pub struct ResourceCache {
+    prefix: String,
+    selectable: Vec<Selectable>,
+    transformer: Arc<dyn Transformer>,
+    state: RwLock<State>,
+    /// The ring's end: watchers wait on it. Closed by `close`.
+    end: RwLock<Option<watch_channel::Sender<u64>>>,
+}
+
+struct State {
+    objects: BTreeMap<ObjectKey, Arc<Entry>>,
+    ring: Ring,
+    /// Events that arrived before the first load finished; `None` afterwards.
+    early: Option<Vec<Event>>,
+    /// The last event applied, or the revision of the load.
+    revision: u64,
+}
+
+/// A consistent set of objects.
+#[derive(Debug)]
+pub struct Listing {
+    pub entries: Vec<Arc<Entry>>,
+    /// The last revision that changed the resource, at most the caches' revision.
+    pub revision: u64,
+}
+
+impl ResourceCache {
+    pub(super) fn new(prefix: String, selectable: Vec<Selectable>, transformer: Arc<dyn Transformer>) -> Self {
+        let state = State { objects: BTreeMap::new(), ring: Ring::new(0), early: Some(Vec::new()), revision: 0 };
+        let (end, _) = watch_channel::channel(0);
+        Self { prefix, selectable, transformer, state: RwLock::new(state), end: RwLock::new(Some(end)) }
+    }
+
+    /// The key under which the store holds an object.
+    pub fn store_key(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// The keys under which the store holds one namespace's objects, or all.
+    pub fn store_prefix(&self, namespace: Option<&str>) -> String {
+        match namespace {
+            Some(namespace) => format!("{}{namespace}/", self.prefix),
+            None => self.prefix.clone(),
+        }
+    }
+
+    /// Watches from before this revision can no longer be served.
+    pub fn oldest_revision(&self) -> u64 {
+        self.state.read().ring.complete_since()
+    }
+
+    /// The fields whose values [`Entry::fields`] holds.
+    pub fn selectable(&self) -> &[Selectable] {
+        &self.selectable
+    }
+
+    pub(super) fn load(&self, records: Vec<Record>, revision: u64) {
+        let mut state = self.state.write();
+        state.ring = Ring::new(revision);
+        state.revision = revision;
+        for record in records {
+            if let Some(entry) = self.entry(&record.key, record.value, record.revision.get()) {
+                state.objects.insert(entry.key.clone(), entry);
+            }
+        }
+        for event in state.early.take().unwrap_or_default() {
+            if event.revision.get() > revision {
+                self.apply_to(&mut state, event);
+            }
+        }
+    }
+
+    pub(super) fn apply(&self, event: Event) {
+        let mut state = self.state.write();
+        match &mut state.early {
+            Some(early) => early.push(event),
+            None => {
+                self.apply_to(&mut state, event);
+                let end = state.ring.end();
+                drop(state);
+                if let Some(sender) = &*self.end.read() {
+                    sender.send_replace(end);
+                }
+            }
+        }
+    }
+
+    fn apply_to(&self, state: &mut State, event: Event) {
+        let revision = event.revision.get();
+        let Some(key) = self.object_key(&event.key) else { return };
+        let event = match event.value {
+            Some(value) => {
+                let Some(object) = self.entry(&event.key, value, revision) else { return };
+                let old = state.objects.insert(key, object.clone());
+                CacheEvent::new(revision, old, object, false)
+            }
+            None => {
+                let Some(old) = state.objects.remove(&key) else { return };
+                let object = Arc::new(old.at_revision(revision));
+                CacheEvent::new(revision, Some(old), object, true)
+            }
+        };
+        state.revision = revision;
+        state.ring.push(Arc::new(event));
+    }
+
+    /// Decodes what the store holds; what cannot be read is logged and left out, never served half.
+    fn entry(&self, key: &str, value: bytes::Bytes, revision: u64) -> Option<Arc<Entry>> {
+        match self.decode(key, value, revision) {
+            Ok(entry) => Some(Arc::new(entry)),
+            Err(why) => {
+                error!(key, revision, %why, "stored object is unreadable");
+                None
+            }
+        }
+    }
+
+    /// The object that the store holds at `key`.
+    pub fn decode(&self, key: &str, value: bytes::Bytes, revision: u64) -> Result<Entry, UnreadableObject> {
+        let plain = self.transformer.open(key, value)?;
+        Ok(Entry::from_json(plain, revision, &self.selectable)?)
+    }
+
+    /// What is stored for an object.
+    pub fn seal(&self, key: &str, plain: bytes::Bytes) -> Result<bytes::Bytes, UnreadableObject> {
+        Ok(self.transformer.seal(key, plain)?)
+    }
+
+    fn object_key(&self, key: &str) -> Option<ObjectKey> {
+        let rest = key.strip_prefix(&self.prefix)?;
+        Some(match rest.split_once('/') {
+            Some((namespace, name)) => ObjectKey::new(namespace, name),
+            None => ObjectKey::new("", rest),
+        })
+    }
+
+    /// The last revision that changed the resource.
+    pub fn revision(&self) -> u64 {
+        self.state.read().revision
+    }
+
+    pub fn get(&self, key: &ObjectKey) -> Option<Arc<Entry>> {
+        self.state.read().objects.get(key).cloned()
+    }
+
+    /// The objects that `filter` lets through, in key order.
+    pub fn list(&self, filter: &Filter) -> Listing {
+        let state = self.state.read();
+        Listing { entries: matching(&state.objects, filter), revision: state.revision }
+    }
+
+    /// A watcher that begins where `start` says. `None`: the events it would need are gone.
+    pub fn watch(self: &Arc<Self>, filter: Filter, start: Start) -> Option<Watcher> {
+        let end = self.end.read().as_ref()?.subscribe();
+        let state = self.state.read();
+        let (position, initial) = match start {
+            Start::After(revision) => (state.ring.position_after(revision)?, Vec::new()),
+            Start::Now => (state.ring.end(), Vec::new()),
+            Start::Objects => (state.ring.end(), matching(&state.objects, &filter)),
+        };
+        let revision = match start {
+            Start::After(revision) => revision,
+            Start::Now | Start::Objects => state.revision,
+        };
+        Some(Watcher::new(self.clone(), filter, initial, position, revision, end))
+    }
+
+    pub(super) fn read_ring(&self, position: u64, limit: usize) -> Option<Vec<Arc<CacheEvent>>> {
+        self.state.read().ring.read(position, limit)
+    }
+
+    /// The position behind the last event, and the revision of that event.
+    pub(super) fn ring_end(&self) -> (u64, u64) {
+        let state = self.state.read();
+        (state.ring.end(), state.revision)
+    }
+
+    /// Ends all watchers: the resource is no longer served.
+    pub(super) fn close(&self) {
+        self.end.write().take();
+    }
+}
+
+/// Why a stored object cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableObject {
+    #[error(transparent)]
+    Transform(#[from] super::TransformError),
+    #[error(transparent)]
+    Entry(#[from] api::object::EntryError),
+}
+
+fn matching(objects: &BTreeMap<ObjectKey, Arc<Entry>>, filter: &Filter) -> Vec<Arc<Entry>> {
+    match &filter.namespace {
+        None => objects.values().filter(|entry| filter.selects(entry)).cloned().collect(),
+        Some(namespace) => objects
+            .range((Bound::Included(ObjectKey::new(namespace.as_str(), "")), Bound::Unbounded))
+            .map(|(_, entry)| entry)
+            .take_while(|entry| entry.key.namespace == *namespace)
+            .filter(|entry| filter.selects(entry))
+            .cloned()
+            .collect(),
+    }
+}

@@ -1,0 +1,169 @@
+//! The recent events of one resource, shared by all its watchers.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use api::object::Entry;
+use bytes::{BufMut, Bytes, BytesMut};
+
+/// Events kept for watchers that are behind, at most.
+const MAX_EVENTS: usize = 4096;
+/// Bytes of objects kept for them, at most: what they alone keep alive is no more than this.
+const MAX_BYTES: usize = 8 << 20;
+
+/// What a write did to one object.
+#[derive(Debug)]
+pub struct CacheEvent {
+    pub revision: u64,
+    /// The object before; `None` when it was created.
+    pub old: Option<Arc<Entry>>,
+    /// The object after, or its last state at the deletion's revision.
+    pub object: Arc<Entry>,
+    pub deleted: bool,
+    added_json: OnceLock<Bytes>,
+    modified_json: OnceLock<Bytes>,
+    deleted_json: OnceLock<Bytes>,
+}
+
+/// A bounded queue in which every event has a sequence number.
+#[derive(Debug)]
+pub(super) struct Ring {
+    events: VecDeque<Arc<CacheEvent>>,
+    /// The sequence number of the first event held.
+    first: u64,
+    bytes: usize,
+    /// Every event after this revision is held.
+    complete_since: u64,
+}
+
+impl CacheEvent {
+    pub fn new(revision: u64, old: Option<Arc<Entry>>, object: Arc<Entry>, deleted: bool) -> Self {
+        Self {
+            revision,
+            old,
+            object,
+            deleted,
+            added_json: OnceLock::new(),
+            modified_json: OnceLock::new(),
+            deleted_json: OnceLock::new(),
+        }
+    }
+
+    /// The event as a line of a JSON watch, encoded once for all watchers that see it as a `kind` event.
+    pub fn json_line(&self, kind: EventKind) -> Bytes {
+        let cell = match kind {
+            EventKind::Added => &self.added_json,
+            EventKind::Modified => &self.modified_json,
+            EventKind::Deleted => &self.deleted_json,
+        };
+        cell.get_or_init(|| json_line(kind.as_str(), &self.object)).clone()
+    }
+
+    fn size(&self) -> usize {
+        self.object.stored_json().len()
+    }
+}
+
+/// What a watcher is told; by its selector an update may be any of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl EventKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One line of a JSON watch.
+pub fn json_line(kind: &str, object: &Entry) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.stored_json().len() + 96);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(kind.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    object.write_json(&mut out);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+impl Ring {
+    pub(super) fn new(complete_since: u64) -> Self {
+        Self { events: VecDeque::new(), first: 0, bytes: 0, complete_since }
+    }
+
+    pub(super) fn push(&mut self, event: Arc<CacheEvent>) {
+        self.bytes += event.size();
+        self.events.push_back(event);
+        while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
+            let Some(dropped) = self.events.pop_front() else { break };
+            self.bytes -= dropped.size();
+            self.first += 1;
+            self.complete_since = dropped.revision;
+        }
+    }
+
+    /// Every event after this revision is held.
+    pub(super) fn complete_since(&self) -> u64 {
+        self.complete_since
+    }
+
+    /// The sequence number that the next event will have.
+    pub(super) fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    /// The sequence number of the first event after `revision`; `None` when some of those are gone.
+    pub(super) fn position_after(&self, revision: u64) -> Option<u64> {
+        if revision < self.complete_since {
+            return None;
+        }
+        Some(self.first + self.events.partition_point(|event| event.revision <= revision) as u64)
+    }
+
+    /// Up to `limit` events from the sequence number `position` on; `None` when it is gone.
+    pub(super) fn read(&self, position: u64, limit: usize) -> Option<Vec<Arc<CacheEvent>>> {
+        let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        Some(self.events.iter().skip(skip).take(limit).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn event(revision: u64) -> Arc<CacheEvent> {
+        let object = Entry::from_value(json!({"metadata": {"name": "a"}}), revision, &[]).unwrap();
+        Arc::new(CacheEvent::new(revision, None, Arc::new(object), false))
+    }
+
+    #[test]
+    fn positions_follow_revisions_and_old_ones_are_gone() {
+        let mut ring = Ring::new(10);
+        assert_eq!(ring.position_after(9), None);
+        assert_eq!(ring.position_after(10), Some(0));
+        for revision in [12, 15, 16] {
+            ring.push(event(revision));
+        }
+        assert_eq!(ring.position_after(10), Some(0));
+        assert_eq!(ring.position_after(12), Some(1));
+        assert_eq!(ring.position_after(14), Some(1));
+        assert_eq!(ring.position_after(99), Some(3));
+        assert_eq!(ring.read(1, 9).unwrap().len(), 2);
+
+        for revision in 17..17 + MAX_EVENTS as u64 {
+            ring.push(event(revision));
+        }
+        assert!(ring.read(2, 1).is_none());
+        assert_eq!(ring.position_after(15), None);
+        assert_eq!(ring.position_after(16), Some(3));
+        assert_eq!(ring.end(), 3 + MAX_EVENTS as u64);
+    }
+}

@@ -1,0 +1,232 @@
+//! What is served, as clients discover it: group and resource lists, and all of it in one document (KEP-3352).
+
+use std::sync::Arc;
+
+use api::resource::{Resource, Subresource, api_version};
+use api::resources::GROUPS;
+use http::header::{ACCEPT, ETAG, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Value, json};
+
+use crate::registry::{Catalogue, Served};
+use crate::response::{self, Response};
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The answer to a discovery path; `None` if it is none, or names what is not served.
+pub(crate) fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap) -> Option<Response> {
+    let groups = Groups::of(catalogue);
+    let words: Vec<&str> = path.split('/').skip(1).collect();
+    let document = match words.as_slice() {
+        ["api" | "apis"] if wants_aggregated(headers) => return Some(aggregated(&groups, words[0] == "api")),
+        ["api"] => json!({
+            "kind": "APIVersions",
+            "versions": ["v1"],
+            "serverAddressByClientCIDRs": [],
+        }),
+        ["apis"] => {
+            let list: Vec<Value> = groups.named().map(Group::describe).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
+        }
+        ["api", version] => groups.get("")?.resource_list(version)?,
+        ["apis", group] => {
+            let mut document = groups.get(group)?.describe();
+            document["kind"] = json!("APIGroup");
+            document["apiVersion"] = json!("v1");
+            document
+        }
+        ["apis", group, version] => groups.get(group)?.resource_list(version)?,
+        _ => return None,
+    };
+    Some(response::json(StatusCode::OK, &document))
+}
+
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|accept| {
+        accept.split(',').any(|clause| {
+            clause.contains("as=APIGroupDiscoveryList")
+                && clause.contains("g=apidiscovery.k8s.io")
+                && clause.split(';').any(|part| part.trim() == "v=v2")
+                && clause.trim().starts_with("application/json")
+        })
+    })
+}
+
+/// The served groups, the most important first.
+struct Groups {
+    groups: Vec<Group>,
+}
+
+struct Group {
+    name: String,
+    /// Preferred first.
+    versions: Vec<String>,
+    served: Vec<Arc<Served>>,
+}
+
+/// Built-in groups come first, in their table's order; the others follow by name.
+fn group_rank(name: &str) -> usize {
+    GROUPS.iter().position(|known| known.name == name).unwrap_or(GROUPS.len())
+}
+
+fn version_rank(group: &str, version: &str) -> usize {
+    let known = GROUPS.iter().find(|known| known.name == group);
+    known.and_then(|known| known.versions.iter().position(|(name, _)| *name == version)).unwrap_or(0)
+}
+
+impl Groups {
+    fn of(catalogue: &Catalogue) -> Self {
+        let all = catalogue.all();
+        let mut groups: Vec<Group> = Vec::new();
+        for served in all.values() {
+            match groups.last_mut().filter(|group| group.name == served.row.group) {
+                Some(group) => group.served.push(served.clone()),
+                None => groups.push(Group {
+                    name: served.row.group.clone(),
+                    versions: Vec::new(),
+                    served: vec![served.clone()],
+                }),
+            }
+        }
+        for group in &mut groups {
+            let mut versions: Vec<String> = group.served.iter().map(|served| served.version.name.clone()).collect();
+            versions.sort_by_key(|version| (version_rank(&group.name, version), version.clone()));
+            versions.dedup();
+            group.versions = versions;
+        }
+        groups.sort_by_key(|group| group_rank(&group.name));
+        Self { groups }
+    }
+
+    fn get(&self, name: &str) -> Option<&Group> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    fn named(&self) -> impl Iterator<Item = &Group> {
+        self.groups.iter().filter(|group| !group.name.is_empty())
+    }
+}
+
+impl Group {
+    fn describe(&self) -> Value {
+        let version = |name: &String| json!({"groupVersion": api_version(&self.name, name), "version": name});
+        let versions: Vec<Value> = self.versions.iter().map(version).collect();
+        json!({"name": self.name, "versions": versions, "preferredVersion": versions.first()})
+    }
+
+    fn in_version(&self, version: &str) -> impl Iterator<Item = &Served> {
+        self.served.iter().map(AsRef::as_ref).filter(move |served| served.version.name == version)
+    }
+
+    fn resource_list(&self, version: &str) -> Option<Value> {
+        let resources: Vec<Value> = self.in_version(version).flat_map(described).collect();
+        if resources.is_empty() {
+            return None;
+        }
+        let group_version = api_version(&self.name, version);
+        Some(json!({
+            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
+        }))
+    }
+
+    fn discovery(&self) -> Value {
+        let versions: Vec<Value> = self
+            .versions
+            .iter()
+            .map(|version| {
+                let resources: Vec<Value> = self.in_version(version).map(resource_discovery).collect();
+                json!({"version": version, "resources": resources, "freshness": "Current"})
+            })
+            .collect();
+        let metadata = if self.name.is_empty() { json!({}) } else { json!({"name": self.name}) };
+        json!({"metadata": metadata, "versions": versions})
+    }
+}
+
+/// A resource and its subresources, as entries of an `APIResourceList`.
+fn described(served: &Served) -> Vec<Value> {
+    let row: &Resource = &served.row;
+    let mut main = json!({
+        "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind,
+        "verbs": row.verbs.0,
+    });
+    if !row.short_names.is_empty() {
+        main["shortNames"] = json!(row.short_names);
+    }
+    if !row.categories.is_empty() {
+        main["categories"] = json!(row.categories);
+    }
+    if served.cache.is_some() {
+        main["storageVersionHash"] = json!(storage_version_hash(row));
+    }
+    let subs = served.version.subresources.iter().map(|sub| {
+        let mut entry = json!({
+            "name": format!("{}/{}", row.plural, sub.name), "singularName": "", "namespaced": row.namespaced,
+            "kind": sub.kind, "verbs": sub.verbs.0,
+        });
+        if is_foreign(served, sub) {
+            entry["group"] = json!(sub.group);
+            entry["version"] = json!(sub.version);
+        }
+        entry
+    });
+    std::iter::once(main).chain(subs).collect()
+}
+
+fn is_foreign(served: &Served, sub: &Subresource) -> bool {
+    sub.group != served.row.group || sub.version != served.version.name
+}
+
+/// Changes whenever objects come to be stored in another version.
+fn storage_version_hash(row: &Resource) -> String {
+    use base64::Engine as _;
+    let text = format!("{}/{}/{}", row.storage_group, row.storage_version, row.kind);
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
+}
+
+fn resource_discovery(served: &Served) -> Value {
+    let row: &Resource = &served.row;
+    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let mut entry = json!({
+        "resource": row.plural,
+        "responseKind": kind(&row.group, &served.version.name, &row.kind),
+        "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": row.singular,
+        "verbs": row.verbs.0,
+    });
+    if !row.short_names.is_empty() {
+        entry["shortNames"] = json!(row.short_names);
+    }
+    if !row.categories.is_empty() {
+        entry["categories"] = json!(row.categories);
+    }
+    if !served.version.subresources.is_empty() {
+        entry["subresources"] = served
+            .version
+            .subresources
+            .iter()
+            .map(|sub| json!({
+                "subresource": sub.name, "responseKind": kind(&sub.group, &sub.version, &sub.kind), "verbs": sub.verbs.0,
+            }))
+            .collect();
+    }
+    entry
+}
+
+fn aggregated(groups: &Groups, core: bool) -> Response {
+    let items: Vec<Value> =
+        groups.groups.iter().filter(|group| group.name.is_empty() == core).map(Group::discovery).collect();
+    let document = json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    });
+    let body = document.to_string();
+    let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+    let etag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let mut response = response::bytes(StatusCode::OK, AGGREGATED, body);
+    if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
+        response.headers_mut().insert(ETAG, value);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}

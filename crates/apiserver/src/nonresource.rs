@@ -1,0 +1,50 @@
+//! Paths that are not resources: what the server is, what it serves, how it is.
+
+use api::status::Status;
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use crate::request::RequestInfo;
+use crate::response::{self, Response};
+use crate::server::ApiServer;
+use crate::{discovery, health};
+
+/// Answers a path that names no resource.
+pub(crate) fn answer(
+    server: &ApiServer,
+    info: &RequestInfo,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Status> {
+    if !matches!(info.verb, "get" | "head") {
+        return Err(Status::path_not_found());
+    }
+    let path = info.path.trim_end_matches('/');
+    if health::is_path(path) {
+        return Ok(health::answer(path, query, &server.checks()));
+    }
+    match path {
+        "" => Ok(response::json(StatusCode::OK, &json!({"paths": paths(server)}))),
+        "/version" => Ok(response::json(StatusCode::OK, &server.version)),
+        "/.well-known/openid-configuration" => {
+            let tokens = &server.authenticator.service_accounts;
+            let jwks = format!("{}/openid/v1/jwks", tokens.issuer().trim_end_matches('/'));
+            Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
+        }
+        "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
+        _ => discovery::answer(&server.registry.catalogue, path, headers).ok_or_else(Status::path_not_found),
+    }
+}
+
+/// What `/` lists.
+fn paths(server: &ApiServer) -> Vec<String> {
+    let mut paths: Vec<String> =
+        ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis"].map(str::to_owned).into();
+    for (group, version, _) in server.registry.catalogue.all().keys().filter(|(group, ..)| !group.is_empty()) {
+        paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
+    }
+    paths.extend(["/healthz", "/livez", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned));
+    paths.sort();
+    paths.dedup();
+    paths
+}

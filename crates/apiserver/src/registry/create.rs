@@ -1,0 +1,132 @@
+//! `create`.
+
+use api::object::Entry;
+use api::resources::strategy;
+use api::status::{Cause, Status};
+use serde_json::{Value, json};
+use store::Expect;
+
+use super::{Call, Outcome, Registry, Served, decode};
+use crate::admission::{self, Operation};
+use crate::clock;
+use crate::document::Document;
+
+/// What generated names end in: consonants and digits that make no words.
+const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const NAME_SUFFIX: usize = 5;
+const MAX_GENERATED_PREFIX: usize = 58;
+/// How often a generated name is drawn again when it is taken.
+const NAME_DRAWS: usize = 8;
+
+impl Registry {
+    pub(super) async fn create(&self, served: &std::sync::Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        let object = decode::object(served, call)?;
+        self.create_object(served, call, object).await
+    }
+
+    /// Creates `object`, which is in the storage version and has its defaults.
+    pub async fn create_object(&self, served: &Served, call: &mut Call, object: Value) -> Result<Outcome, Status> {
+        let Some(cache) = &served.cache else {
+            return Err(Status::method_not_supported(served.subject(), "create"));
+        };
+        let dry_run = call.dry_run()?;
+        let generated = object.name().is_empty() && !object.meta("generateName").is_empty();
+        let mut draws = if generated { NAME_DRAWS } else { 1 };
+        loop {
+            let object = self.prepare_create(served, call, object.clone(), dry_run).await?;
+            let key = api::object::ObjectKey::new(object.namespace(), object.name());
+            if dry_run {
+                if self.fresh(cache, &key).await?.is_some() {
+                    return Err(Status::already_exists(served.subject(), &key.name));
+                }
+                return Ok(Outcome::Object { code: 201, object });
+            }
+            match self.put(cache, &key, object, Expect::Absent).await? {
+                Ok(entry) => return Ok(created(&entry)),
+                Err(_) if draws > 1 => draws -= 1,
+                Err(_) => return Err(Status::already_exists(served.subject(), &key.name)),
+            }
+        }
+    }
+
+    /// Everything between decoding and storing.
+    pub(super) async fn prepare_create(
+        &self,
+        served: &Served,
+        call: &mut Call,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Value, Status> {
+        let row = &served.row;
+        own_metadata(served, call, &mut object)?;
+        let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
+        request.object = Some(object);
+        self.admission.admit(&mut request).await?;
+        let mut object = request.object.take().unwrap_or_default();
+
+        strategy::prepare_create(row, &mut object);
+        object.set_meta("creationTimestamp", json!(clock::now()));
+        object.set_meta("uid", json!(uuid::Uuid::new_v4().to_string()));
+        // A client's word on these would be a lie about the past.
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+            object.remove_meta(field);
+        }
+        if object.name().is_empty() && !object.meta("generateName").is_empty() {
+            let name = generated_name(object.meta("generateName"));
+            object.set_meta("name", json!(name));
+        }
+
+        refuse_invalid(served, &object, strategy::validate_create(row, &object))?;
+        call.warnings.extend((row.hooks.warnings)(&object, None));
+
+        let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
+        request.object = Some(object);
+        self.admission.validate(&mut request).await?;
+        Ok(request.object.take().unwrap_or_default())
+    }
+}
+
+fn created(entry: &Entry) -> Outcome {
+    Outcome::Object { code: 201, object: entry.to_value() }
+}
+
+/// The namespace of a new object is the path's; a revision must not be stated.
+fn own_metadata(served: &Served, call: &Call, object: &mut Value) -> Result<(), Status> {
+    let requested = call.target.namespace.as_str();
+    if served.row.namespaced {
+        if object.namespace().is_empty() {
+            object.set_meta("namespace", json!(requested));
+        } else if object.namespace() != requested {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    } else {
+        object.remove_meta("namespace");
+    }
+    if !object.resource_version().is_empty() {
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    if object.name().is_empty() && object.meta("generateName").is_empty() {
+        let message = "Required value: name or generateName is required".to_owned();
+        let cause = Cause { reason: "FieldValueRequired", message, field: "metadata.name".to_owned() };
+        return Err(Status::invalid(&served.row.group, &served.row.kind, "", vec![cause]));
+    }
+    Ok(())
+}
+
+fn generated_name(prefix: &str) -> String {
+    let mut random = [0u8; NAME_SUFFIX];
+    // Without randomness names repeat, and a taken name is drawn again or refused.
+    let _ = getrandom::fill(&mut random);
+    let suffix = random.iter().map(|byte| NAME_LETTERS[*byte as usize % NAME_LETTERS.len()] as char);
+    prefix.chars().take(MAX_GENERATED_PREFIX).chain(suffix).collect()
+}
+
+/// Refuses an object that breaks rules of its kind.
+pub(super) fn refuse_invalid(served: &Served, object: &Value, causes: Vec<Cause>) -> Result<(), Status> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&served.row.group, &served.row.kind, object.name(), causes))
+}

@@ -1,0 +1,185 @@
+//! `delete` and `deletecollection`: graceful where the kind is, held back by finalizers, with dependents as the
+//! propagation policy says.
+
+use std::sync::Arc;
+
+use api::object::Entry;
+use api::status::Status;
+use serde_json::{Value, json};
+
+use super::modify::{Decision, Modified, Modify};
+use super::options::{DeleteOptions, Propagation, ReadOptions};
+use super::{Call, Outcome, Registry, Served, decode};
+use crate::admission::{self, Operation};
+use crate::clock;
+use crate::document::Document;
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+struct Delete<'a> {
+    registry: &'a Registry,
+    served: &'a Served,
+    call: &'a mut Call,
+    options: DeleteOptions,
+}
+
+impl Registry {
+    pub(super) async fn delete(&self, served: &Served, call: &mut Call) -> Result<Outcome, Status> {
+        let body = decode::delete_options(call)?;
+        let options = DeleteOptions::parse(call, body.as_ref())?;
+        self.delete_with(served, call, options).await
+    }
+
+    /// Deletes the object that the path names.
+    pub async fn delete_with(
+        &self,
+        served: &Served,
+        call: &mut Call,
+        options: DeleteOptions,
+    ) -> Result<Outcome, Status> {
+        let Some(cache) = &served.cache else {
+            return Err(Status::method_not_supported(served.subject(), "delete"));
+        };
+        let key = call.key(served.row.namespaced);
+        let (orphans, policy, dry_run) = (options.orphan_dependents, options.propagation, options.dry_run);
+        let mut delete = Delete { registry: self, served, call, options };
+        match self.modify(served, cache, &key, dry_run, &mut delete).await? {
+            Modified::Deleted(entry) => Ok(success(served, &entry)),
+            Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Created(entry) => {
+                // Only those who asked to wait for the dependents are told that the deletion is still to come.
+                let accepted = orphans == Some(false) || policy == Some(Propagation::Foreground);
+                Ok(Outcome::Object { code: if accepted { 202 } else { 200 }, object: entry.to_value() })
+            }
+        }
+    }
+
+    pub(super) async fn delete_collection(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        let Some(cache) = &served.cache else {
+            return Err(Status::method_not_supported(served.subject(), "deletecollection"));
+        };
+        let body = decode::delete_options(call)?;
+        let options = DeleteOptions::parse(call, body.as_ref())?;
+        let read = ReadOptions::parse(served, call)?;
+        let revision = self.caches.reach_current().await;
+        let entries = cache.list(&read.filter).entries;
+        for entry in &entries {
+            call.target.namespace.clone_from(&entry.key.namespace);
+            call.target.name.clone_from(&entry.key.name);
+            match self.delete_with(served, call, options.clone()).await {
+                Err(status) if !status.is_not_found() => return Err(status),
+                _ => {}
+            }
+        }
+        Ok(Outcome::List(super::read::List { entries, revision, resume: None, remaining: None }))
+    }
+}
+
+impl Modify for Delete<'_> {
+    async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
+        let Some(live) = live else {
+            return Err(Status::not_found(self.served.subject(), &self.call.target.name));
+        };
+        self.check_preconditions(live)?;
+        let old = live.to_value();
+        let mut request = admission::Request::new(Operation::Delete, self.served, self.call, self.options.dry_run);
+        request.old = Some(old);
+        self.registry.admission.admit(&mut request).await?;
+        self.registry.admission.validate(&mut request).await?;
+        let old = request.old.take().unwrap_or_default();
+        Ok(self.plan(old))
+    }
+
+    fn is_bound_to_revision(&self) -> bool {
+        self.options.resource_version.is_some()
+    }
+}
+
+impl Delete<'_> {
+    fn check_preconditions(&self, live: &Entry) -> Result<(), Status> {
+        let conflict = |what: &str, asked: &str, is: &str| {
+            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
+            Err(Status::conflict(self.served.subject(), &live.key.name, &why))
+        };
+        match (&self.options.uid, &self.options.resource_version) {
+            (Some(uid), _) if *uid != live.uid => conflict("UID", uid, &live.uid),
+            (_, Some(revision)) if *revision != live.revision.to_string() => {
+                conflict("ResourceVersion", revision, &live.revision.to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a deletion makes of an object: nothing at all, or one that is on its way out.
+    fn plan(&self, old: Value) -> Decision {
+        let mut new = old.clone();
+        let finalizers = self.finalizers(&old);
+        match finalizers.as_slice() {
+            [] => {
+                new.remove_meta("finalizers");
+            }
+            some => new.set_meta("finalizers", json!(some)),
+        }
+        let grace = self.served.row.hooks.grace.map(|grace| grace(&old, self.options.grace_period_seconds));
+        let waits = grace.is_some_and(|seconds| seconds > 0) || !finalizers.is_empty();
+        if !waits {
+            return Decision::Delete;
+        }
+        set_deletion(&mut new, &old, grace.unwrap_or(0));
+        new.remove_meta("resourceVersion");
+        let mut before = old;
+        before.remove_meta("resourceVersion");
+        if new == before { Decision::Keep } else { Decision::Put(new) }
+    }
+
+    /// The finalizers that the propagation policy leaves an object with (upstream's `deletionFinalizersForGarbageCollection`).
+    fn finalizers(&self, old: &Value) -> Vec<String> {
+        let had: Vec<&str> = old.finalizers();
+        let policy = match (self.options.orphan_dependents, self.options.propagation) {
+            (Some(true), _) => Some(Propagation::Orphan),
+            (Some(false), _) => Some(Propagation::Background),
+            (None, policy) => policy,
+        };
+        let (orphan, foreground) = match policy {
+            Some(Propagation::Orphan) => (true, false),
+            Some(Propagation::Foreground) => (false, true),
+            Some(Propagation::Background) => (false, false),
+            // Unstated: what an earlier request asked for stays.
+            None => (had.contains(&ORPHAN), had.contains(&FOREGROUND)),
+        };
+        let mut kept: Vec<String> =
+            had.iter().filter(|name| !matches!(**name, ORPHAN | FOREGROUND)).map(|&name| name.to_owned()).collect();
+        if orphan {
+            kept.push(ORPHAN.to_owned());
+        }
+        if foreground {
+            kept.push(FOREGROUND.to_owned());
+        }
+        kept
+    }
+}
+
+/// Marks an object as dying after `grace` seconds; a second deletion can only bring that forward.
+fn set_deletion(new: &mut Value, old: &Value, grace: i64) {
+    let had = old["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    if old.is_terminating() && had.is_none_or(|had| grace >= had) {
+        return;
+    }
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+    if generation > 0 && !old.is_terminating() {
+        new.set_meta("generation", json!(generation + 1));
+    }
+    new.set_meta("deletionTimestamp", json!(clock::seconds_text(clock::unix_seconds() + grace)));
+    new.set_meta("deletionGracePeriodSeconds", json!(grace));
+}
+
+fn success(served: &Served, entry: &Entry) -> Outcome {
+    let mut details = json!({"name": entry.key.name, "kind": served.row.plural, "uid": entry.uid});
+    if !served.row.group.is_empty() {
+        details["group"] = json!(served.row.group);
+    }
+    let document = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
+    });
+    Outcome::Document { code: 200, document }
+}

@@ -1,0 +1,215 @@
+//! From what a verb came to, to the bytes that a client asked for.
+//!
+//! Objects in the storage version go out as JSON by copying what the cache holds; every other encoding, version
+//! or view starts from the document.
+
+use std::sync::Arc;
+
+use api::object::Entry;
+use api::status::Status;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::watch::{Item, Stream};
+use super::{Outcome, Served, decode, read};
+use crate::cache::{EventKind, json_line};
+use crate::document::Document;
+use crate::negotiate::{Encoding, Negotiated, View};
+use crate::response::{self, Response};
+use crate::table;
+
+/// The annotation of the bookmark that ends the initial events of a watch (KEP-3157).
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+
+/// The answer that carries `outcome`.
+pub fn answer(served: &Arc<Served>, outcome: Outcome, asked: Negotiated, query: &str) -> Result<Response, Status> {
+    match outcome {
+        Outcome::Entry(entry) => one(served, 200, One::Entry(&entry), asked, query),
+        Outcome::Object { code, object } => one(served, code, One::Document(object), asked, query),
+        Outcome::List(list) => list_answer(served, &list, asked, query),
+        Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
+        Outcome::Document { code, document } => document_answer(code, &document, asked),
+    }
+}
+
+enum One<'a> {
+    Entry(&'a Entry),
+    Document(Value),
+}
+
+fn one(served: &Served, code: u16, object: One<'_>, asked: Negotiated, query: &str) -> Result<Response, Status> {
+    let code = status_code(code);
+    if let (One::Entry(entry), Encoding::Json, View::Whole, true) =
+        (&object, asked.encoding, asked.view, served.is_storage_version())
+    {
+        let mut out = BytesMut::new();
+        entry.write_json(&mut out);
+        out.put_u8(b'\n');
+        return Ok(response::bytes(code, Encoding::Json.media_type(), out.freeze()));
+    }
+    let document = match object {
+        One::Entry(entry) => entry.to_value(),
+        One::Document(document) => document,
+    };
+    let shown = match asked.view {
+        View::Whole => in_version(served, document),
+        View::Metadata => metadata_only(document),
+        View::Table => {
+            let revision = document.resource_version().to_owned();
+            table::of(served, vec![document], json!({"resourceVersion": revision}), query, true)
+        }
+    };
+    Ok(response::bytes(code, asked.encoding.media_type(), encode(&shown, asked)?))
+}
+
+fn document_answer(code: u16, document: &Value, asked: Negotiated) -> Result<Response, Status> {
+    Ok(response::bytes(status_code(code), asked.encoding.media_type(), encode(document, asked)?))
+}
+
+fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
+    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
+    if let Some(token) = &list.resume {
+        metadata["continue"] = json!(token);
+    }
+    if let Some(remaining) = list.remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    if asked.encoding == Encoding::Json && asked.view == View::Whole && served.is_storage_version() {
+        let bytes = list_json(served, &list.entries, &metadata);
+        return Ok(response::bytes(StatusCode::OK, Encoding::Json.media_type(), bytes));
+    }
+    let documents = list.entries.iter().map(|entry| entry.to_value());
+    let shown = match asked.view {
+        View::Table => table::of(served, documents.collect(), metadata, query, true),
+        View::Metadata => {
+            let items: Vec<Value> = documents.map(metadata_only).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+        }
+        View::Whole => {
+            let items: Vec<Value> = documents.map(|document| item(served, in_version(served, document))).collect();
+            json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
+        }
+    };
+    Ok(response::bytes(StatusCode::OK, asked.encoding.media_type(), encode(&shown, asked)?))
+}
+
+/// A list, made by copying the entries.
+fn list_json(served: &Served, entries: &[Arc<Entry>], metadata: &Value) -> Bytes {
+    let size: usize = entries.iter().map(|entry| entry.stored_json().len() + 40).sum();
+    let mut out = BytesMut::with_capacity(size + 256);
+    let head = json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata});
+    let head = head.to_string();
+    out.put_slice(head.trim_end_matches('}').as_bytes());
+    // The head's own metadata lost its brace above.
+    out.put_slice(b"},\"items\":[");
+    for (at, entry) in entries.iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        if served.custom { entry.write_json(&mut out) } else { entry.write_item(&mut out) }
+    }
+    out.put_slice(b"]}\n");
+    out.freeze()
+}
+
+/// Items of typed lists have no type of their own; those of custom resources do.
+fn item(served: &Served, mut document: Value) -> Value {
+    if !served.custom
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    document
+}
+
+fn in_version(served: &Served, mut document: Value) -> Value {
+    decode::from_storage(served, &mut document);
+    document
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn metadata_only(mut document: Value) -> Value {
+    let metadata = document.get_mut("metadata").map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+}
+
+fn encode(document: &Value, asked: Negotiated) -> Result<Bytes, Status> {
+    match asked.encoding {
+        Encoding::Yaml => yaml(document),
+        Encoding::Json | Encoding::Protobuf => Ok(Bytes::from(document.to_string() + "\n")),
+    }
+}
+
+fn yaml(document: &Value) -> Result<Bytes, Status> {
+    api::codec::yaml::write(document).map(Bytes::from).map_err(Status::internal)
+}
+
+fn status_code(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::OK)
+}
+
+fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &str) -> Response {
+    let encoder = WatchEncoder { served, asked, query: query.to_owned(), columns_sent: false };
+    let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
+        let item = watch.next().await?;
+        let bytes = encoder.encode(item);
+        Some((bytes, (watch, encoder)))
+    });
+    response::with_body(StatusCode::OK, asked.encoding.stream_media_type(), response::stream(chunks))
+}
+
+struct WatchEncoder {
+    served: Arc<Served>,
+    asked: Negotiated,
+    query: String,
+    /// Only the first Table of a watch names its columns.
+    columns_sent: bool,
+}
+
+impl WatchEncoder {
+    fn encode(&mut self, item: Item) -> Bytes {
+        let copied =
+            self.asked.encoding == Encoding::Json && self.asked.view == View::Whole && self.served.is_storage_version();
+        match item {
+            Item::Initial(entry) if copied => json_line("ADDED", &entry),
+            Item::Initial(entry) => self.event("ADDED", entry.to_value()),
+            // What left the selection is shown as it was before, which the shared line does not say.
+            Item::Event(EventKind::Deleted, event) if copied && !event.deleted => {
+                json_line("DELETED", &event.shown(EventKind::Deleted))
+            }
+            Item::Event(kind, event) if copied => event.json_line(kind),
+            Item::Event(kind, event) => self.event(kind.as_str(), event.shown(kind).to_value()),
+            Item::Bookmark { revision, initial_events_end } => {
+                let mut metadata = json!({"resourceVersion": revision.to_string()});
+                if initial_events_end {
+                    metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+                }
+                let object = json!({
+                    "kind": self.served.row.kind, "apiVersion": self.served.api_version(), "metadata": metadata,
+                });
+                self.line("BOOKMARK", &object)
+            }
+            Item::Error(status) => self.line("ERROR", &status.to_json()),
+        }
+    }
+
+    fn event(&mut self, kind: &str, document: Value) -> Bytes {
+        let shown = match self.asked.view {
+            View::Whole => in_version(&self.served, document),
+            View::Metadata => metadata_only(document),
+            View::Table => {
+                let metadata = json!({"resourceVersion": document.resource_version()});
+                let first = !std::mem::replace(&mut self.columns_sent, true);
+                table::of(&self.served, vec![document], metadata, &self.query, first)
+            }
+        };
+        self.line(kind, &shown)
+    }
+
+    fn line(&self, kind: &str, object: &Value) -> Bytes {
+        Bytes::from(json!({"type": kind, "object": object}).to_string() + "\n")
+    }
+}

@@ -1,0 +1,121 @@
+//! The loop under every write to an existing object: look, decide, store if nobody was faster, or look again.
+
+use std::sync::Arc;
+
+use api::object::{Entry, ObjectKey};
+use api::status::Status;
+use serde_json::Value;
+use store::{Expect, Revision};
+
+use super::{Registry, Served, modified};
+use crate::cache::ResourceCache;
+
+/// A write that was overtaken this often is refused as a conflict: each round means that somebody else got on.
+const ROUNDS: usize = 64;
+
+/// What is to become of an object.
+pub enum Decision {
+    Put(Value),
+    Delete,
+    /// Nothing changes.
+    Keep,
+}
+
+/// How a verb decides. Called again for each newer state of the object.
+pub trait Modify: Send {
+    /// `live` is `None` when there is no such object.
+    fn decide(&mut self, live: Option<&Arc<Entry>>) -> impl Future<Output = Result<Decision, Status>> + Send;
+
+    /// The client stated the revision that it changes, so a newer one is a conflict rather than a new start.
+    fn is_bound_to_revision(&self) -> bool {
+        false
+    }
+}
+
+/// What came of it.
+pub enum Modified {
+    Created(Arc<Entry>),
+    Updated(Arc<Entry>),
+    Deleted(Arc<Entry>),
+    Unchanged(Arc<Entry>),
+}
+
+impl Registry {
+    /// Runs `modify` on the object at `key` of a resource that is stored.
+    pub async fn write(
+        &self,
+        served: &Served,
+        key: &ObjectKey,
+        dry_run: bool,
+        modify: &mut impl Modify,
+    ) -> Result<Modified, Status> {
+        let cache = super::read::stored(served, "update")?;
+        self.modify(served, cache, key, dry_run, modify).await
+    }
+
+    /// Runs `modify` on the object at `key` until its decision has been stored.
+    ///
+    /// The first look is at the cache; a refusal or a decision to change nothing counts only after a look at the
+    /// store, because the cache may be a moment behind.
+    pub(super) async fn modify(
+        &self,
+        served: &Served,
+        cache: &ResourceCache,
+        key: &ObjectKey,
+        dry_run: bool,
+        modify: &mut impl Modify,
+    ) -> Result<Modified, Status> {
+        let mut live = cache.get(key);
+        let mut fresh = false;
+        for _ in 0..ROUNDS {
+            let decision = match modify.decide(live.as_ref()).await {
+                Ok(Decision::Put(object)) if dry_run => return Self::pretend(cache, live, object),
+                Ok(Decision::Put(object)) => Decision::Put(object),
+                Ok(Decision::Delete) if dry_run => match live {
+                    Some(live) => return Ok(Modified::Deleted(live)),
+                    None => Decision::Keep,
+                },
+                Ok(decision) if fresh || matches!(decision, Decision::Delete) => decision,
+                Err(status) if fresh => return Err(status),
+                Ok(_) | Err(_) => {
+                    live = self.fresh(cache, key).await?;
+                    fresh = true;
+                    continue;
+                }
+            };
+            let overtaken_by = match (decision, &live) {
+                (Decision::Put(object), _) => {
+                    let expect = live
+                        .as_ref()
+                        .map_or(Expect::Absent, |live| Expect::Revision(Revision::from_u64(live.revision)));
+                    match self.put(cache, key, object, expect).await? {
+                        Ok(entry) if live.is_none() => return Ok(Modified::Created(entry)),
+                        Ok(entry) => return Ok(Modified::Updated(entry)),
+                        Err(current) => current,
+                    }
+                }
+                (Decision::Delete, Some(entry)) => match self.remove(cache, entry).await? {
+                    Ok(entry) => return Ok(Modified::Deleted(entry)),
+                    Err(current) => current,
+                },
+                (Decision::Keep, Some(entry)) => return Ok(Modified::Unchanged(entry.clone())),
+                (Decision::Delete | Decision::Keep, None) => {
+                    return Err(Status::not_found(served.subject(), &key.name));
+                }
+            };
+            if fresh && modify.is_bound_to_revision() {
+                return Err(modified(served.subject(), &key.name));
+            }
+            live = overtaken_by;
+            fresh = true;
+        }
+        Err(modified(served.subject(), &key.name))
+    }
+
+    /// What a dry run answers: the object as it would be, at the revision that it has.
+    fn pretend(cache: &ResourceCache, live: Option<Arc<Entry>>, object: Value) -> Result<Modified, Status> {
+        let revision = live.as_ref().map_or(0, |live| live.revision);
+        let entry = Entry::from_value(object, revision, cache.selectable()).map_err(Status::internal)?;
+        Ok(if live.is_some() { Modified::Updated(Arc::new(entry)) } else { Modified::Created(Arc::new(entry)) })
+    }
+}

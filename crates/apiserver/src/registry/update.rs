@@ -1,0 +1,181 @@
+//! `update`, of an object or through one of its subresources, and what every update shares with `patch`.
+
+use std::sync::Arc;
+
+use api::object::Entry;
+use api::resources::strategy;
+use api::status::{Cause, Status};
+use serde_json::{Value, json};
+
+use super::create::refuse_invalid;
+use super::modify::{Decision, Modified, Modify};
+use super::{Call, Outcome, Registry, Served, decode, modified};
+use crate::admission::{self, Operation};
+use crate::document::Document;
+
+struct Update<'a> {
+    registry: &'a Registry,
+    served: &'a Served,
+    call: &'a mut Call,
+    object: Value,
+    dry_run: bool,
+}
+
+impl Registry {
+    pub(super) async fn update(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        let object = decode::object(served, call)?;
+        self.update_object(served, call, object).await
+    }
+
+    /// Replaces the object that the path names by `object`, which is in the storage version with its defaults.
+    pub async fn update_object(&self, served: &Served, call: &mut Call, mut object: Value) -> Result<Outcome, Status> {
+        let Some(cache) = &served.cache else {
+            return Err(Status::method_not_supported(served.subject(), "update"));
+        };
+        let key = call.key(served.row.namespaced);
+        match object.name() {
+            "" => object.set_meta("name", json!(key.name)),
+            name if name != key.name => {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({name}) does not match the name on the URL ({})",
+                    key.name
+                )));
+            }
+            _ => {}
+        }
+        if served.row.namespaced {
+            match object.namespace() {
+                "" => object.set_meta("namespace", json!(key.namespace)),
+                namespace if namespace != key.namespace => {
+                    return Err(Status::bad_request(
+                        "the namespace of the provided object does not match the namespace sent on the request",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        let dry_run = call.dry_run()?;
+        let mut update = Update { registry: self, served, call, object, dry_run };
+        let modified = self.modify(served, cache, &key, dry_run, &mut update).await?;
+        Ok(outcome(modified))
+    }
+
+    /// Everything between a new state of an object and its storing, for updates and patches alike. `Keep` when
+    /// nothing differs; `Delete` when the update took the last thing that held a dying object.
+    pub(super) async fn prepare_update(
+        &self,
+        served: &Served,
+        call: &mut Call,
+        mut new: Value,
+        live: &Entry,
+        dry_run: bool,
+    ) -> Result<Decision, Status> {
+        let row = &served.row;
+        let old = live.to_value();
+        check_base(served, &new, live)?;
+        keep_identity(&mut new, &old);
+
+        let mut request = admission::Request::new(Operation::Update, served, call, dry_run);
+        request.object = Some(new);
+        request.old = Some(old);
+        self.admission.admit(&mut request).await?;
+        let (mut new, old) = (request.object.take().unwrap_or_default(), request.old.take().unwrap_or_default());
+
+        let subresource = call.target.subresource.clone();
+        let causes = if subresource.is_empty() {
+            strategy::prepare_update(row, &mut new, &old);
+            strategy::validate_update(row, &new, &old)
+        } else {
+            strategy::prepare_subresource(row, &subresource, &mut new, &old);
+            strategy::validate_subresource(row, &subresource, &new, &old)
+        };
+        refuse_invalid(served, &new, causes)?;
+        let warnings = match subresource.as_str() {
+            "" => (row.hooks.warnings)(&new, Some(&old)),
+            name => (row.hooks.subresource(name).warnings)(&new, &old),
+        };
+        call.warnings.extend(warnings);
+
+        let mut request = admission::Request::new(Operation::Update, served, call, dry_run);
+        request.object = Some(new);
+        request.old = Some(old);
+        self.admission.validate(&mut request).await?;
+        let (mut new, mut old) = (request.object.take().unwrap_or_default(), request.old.take().unwrap_or_default());
+
+        new.remove_meta("resourceVersion");
+        old.remove_meta("resourceVersion");
+        if is_finished(row.hooks.grace.is_some(), &new) {
+            return Ok(Decision::Delete);
+        }
+        Ok(if new == old { Decision::Keep } else { Decision::Put(new) })
+    }
+}
+
+impl Modify for Update<'_> {
+    async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
+        let name = &self.call.target.name;
+        let Some(live) = live else {
+            if !self.served.row.hooks.create_on_update || !self.call.target.subresource.is_empty() {
+                return Err(Status::not_found(self.served.subject(), name));
+            }
+            let mut object = self.object.clone();
+            object.remove_meta("resourceVersion");
+            let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
+            return Ok(Decision::Put(object));
+        };
+        self.registry.prepare_update(self.served, self.call, self.object.clone(), live, self.dry_run).await
+    }
+
+    fn is_bound_to_revision(&self) -> bool {
+        !self.object.resource_version().is_empty()
+    }
+}
+
+/// What the client stated about the object that it changes must hold.
+fn check_base(served: &Served, new: &Value, live: &Entry) -> Result<(), Status> {
+    let stated = new.resource_version();
+    if stated.is_empty() && !served.row.hooks.unconditional_update {
+        let cause = Cause {
+            reason: "FieldValueInvalid",
+            message: "Invalid value: 0: must be specified for an update".to_owned(),
+            field: "metadata.resourceVersion".to_owned(),
+        };
+        return Err(Status::invalid(&served.row.group, &served.row.kind, new.name(), vec![cause]));
+    }
+    if !stated.is_empty() && stated != "0" && stated != live.revision.to_string() {
+        return Err(modified(served.subject(), new.name()));
+    }
+    let uid = new.uid();
+    if !uid.is_empty() && uid != live.uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid);
+        return Err(Status::conflict(served.subject(), new.name(), &why));
+    }
+    Ok(())
+}
+
+/// What no update changes: it is kept, whatever the client sent.
+fn keep_identity(new: &mut Value, old: &Value) {
+    for field in
+        ["uid", "creationTimestamp", "generateName", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
+        match old["metadata"].get(field) {
+            Some(value) => new.set_meta(field, value.clone()),
+            None => {
+                new.remove_meta(field);
+            }
+        }
+    }
+}
+
+/// True for an object whose deletion waited for its finalizers, of which it has none left.
+fn is_finished(graceful: bool, object: &Value) -> bool {
+    let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
+    object.is_terminating() && object.finalizers().is_empty() && (!graceful || grace == 0)
+}
+
+pub(super) fn outcome(modified: Modified) -> Outcome {
+    match modified {
+        Modified::Created(entry) => Outcome::Object { code: 201, object: entry.to_value() },
+        Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Deleted(entry) => Outcome::Entry(entry),
+    }
+}

@@ -1,0 +1,139 @@
+//! `watch`: a watcher's notices with what goes around them, which are bookmarks, the end of the initial events,
+//! the time limit, and the one error that ends a watch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::object::Entry;
+use api::status::Status;
+use tokio::time::{Instant, sleep_until};
+
+use super::options::ReadOptions;
+use super::read::stored;
+use super::{Call, Outcome, Registry, Served};
+use crate::cache::{CacheEvent, Caches, EventKind, Lagged, Start, WatchNotice, Watcher};
+
+/// How often a quiet watch is told how far it is.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Watches end after a time between this and twice this, so that clients spread over servers anew.
+const MIN_LIFE: Duration = Duration::from_secs(1800);
+
+/// An item of a watch, not yet encoded.
+pub enum Item {
+    /// An object that was there when the watch began.
+    Initial(Arc<Entry>),
+    Event(EventKind, Arc<CacheEvent>),
+    /// Everything up to this revision has been delivered.
+    Bookmark {
+        revision: u64,
+        initial_events_end: bool,
+    },
+    /// The watch ends.
+    Error(Status),
+}
+
+/// A running watch.
+pub struct Stream {
+    watcher: Option<Watcher>,
+    caches: Arc<Caches>,
+    bookmarks: bool,
+    /// The end of the initial events is to be told.
+    announce_end: bool,
+    /// The initial objects are at least as new as this.
+    complete_to: u64,
+    next_bookmark: Instant,
+    deadline: Instant,
+    /// Told first, then the watch ends.
+    refusal: Option<Status>,
+}
+
+impl Registry {
+    pub(super) async fn watch(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        let cache = stored(served, "watch")?;
+        let options = ReadOptions::parse(served, call)?;
+        let start = match (options.initial_events, options.revision) {
+            (Some(true), revision) => {
+                match revision {
+                    None | Some(0) => {
+                        self.caches.reach_current().await;
+                    }
+                    Some(revision) => self.reach(revision).await?,
+                }
+                Start::Objects
+            }
+            (Some(false), None | Some(0)) => Start::Now,
+            (None, None) => {
+                self.caches.reach_current().await;
+                Start::Objects
+            }
+            (None, Some(0)) => Start::Objects,
+            (_, Some(revision)) => Start::After(revision),
+        };
+        // Read before the watcher is made, so that its initial objects are complete up to it.
+        let complete_to = self.caches.revision();
+        let watcher = cache.watch(options.filter, start);
+        let refusal = match (&watcher, start) {
+            (None, Start::After(revision)) => {
+                let oldest = cache.oldest_revision();
+                Some(Status::expired(format!("too old resource version: {revision} ({oldest})")))
+            }
+            _ => None,
+        };
+        let life = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(random_life, Duration::from_secs);
+        let now = Instant::now();
+        Ok(Outcome::Watch(Box::new(Stream {
+            watcher,
+            caches: self.caches.clone(),
+            bookmarks: options.bookmarks,
+            announce_end: options.bookmarks && options.initial_events == Some(true),
+            complete_to,
+            next_bookmark: now + BOOKMARK_EVERY,
+            deadline: now + life,
+            refusal,
+        })))
+    }
+}
+
+fn random_life() -> Duration {
+    let mut random = [0u8; 2];
+    // Without randomness all watches live equally long, which is only less even.
+    let _ = getrandom::fill(&mut random);
+    MIN_LIFE + MIN_LIFE.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+}
+
+impl Stream {
+    /// The next item; `None` when the watch is over.
+    pub async fn next(&mut self) -> Option<Item> {
+        if let Some(refusal) = self.refusal.take() {
+            self.watcher = None;
+            return Some(Item::Error(refusal));
+        }
+        loop {
+            let watcher = self.watcher.as_mut()?;
+            tokio::select! {
+                biased;
+                notice = watcher.next() => match notice {
+                    Ok(Some(WatchNotice::Initial(entry))) => return Some(Item::Initial(entry)),
+                    Ok(Some(WatchNotice::Event(kind, event))) => return Some(Item::Event(kind, event)),
+                    Ok(Some(WatchNotice::InitialDone(revision))) => {
+                        if std::mem::take(&mut self.announce_end) {
+                            let revision = revision.max(self.complete_to);
+                            return Some(Item::Bookmark { revision, initial_events_end: true });
+                        }
+                    }
+                    Ok(None) => return None,
+                    Err(Lagged) => {
+                        self.watcher = None;
+                        return Some(Item::Error(Status::expired(Lagged.to_string())));
+                    }
+                },
+                () = sleep_until(self.deadline) => return None,
+                () = sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark += BOOKMARK_EVERY;
+                    let reached = self.caches.revision();
+                    return Some(Item::Bookmark { revision: watcher.delivered(reached), initial_events_end: false });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Answers: bodies that are whole or streamed, and what every answer carries.
+
+use api::status::Status;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use serde_json::Value;
+
+use crate::negotiate::JSON;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// The body of every answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub(crate) type Response = http::Response<Body>;
+
+/// A body whose bytes are there.
+pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body whose chunks are sent as they come.
+pub(crate) fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+    StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
+}
+
+/// An answer with a whole body.
+pub(crate) fn bytes(code: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response {
+    with_body(code, media_type, full(body))
+}
+
+/// An answer with any body.
+pub(crate) fn with_body(code: StatusCode, media_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// A JSON document.
+pub(crate) fn json(code: StatusCode, document: &Value) -> Response {
+    bytes(code, JSON, document.to_string() + "\n")
+}
+
+/// Plain text, as health checks answer.
+pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
+    bytes(code, "text/plain; charset=utf-8", body)
+}
+
+/// A refusal.
+pub(crate) fn refusal(status: &Status) -> Response {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(code, &status.to_json());
+    let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    if seconds > 0 {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,161 @@
+//! Questions that are posted, answered and not stored: who is this, may they.
+
+use std::sync::Arc;
+
+use api::status::Status;
+use serde_json::{Value, json};
+
+use crate::authn::User;
+use crate::authz::{Attributes, Target};
+use crate::registry::{Call, Outcome, Served, document};
+use crate::server::ApiServer;
+use crate::subresources;
+
+/// Answers a posted review.
+pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+    match (served.row.plural.as_str(), call.verb) {
+        ("componentstatuses", _) => return component_statuses(server, served, call),
+        ("bindings", "create") => return subresources::bind(server, call).await,
+        (_, "create") => {}
+        _ => return Err(Status::method_not_allowed()),
+    }
+    let mut review = document(&call.headers, &call.body)?;
+    review["apiVersion"] = json!(served.api_version());
+    review["kind"] = json!(served.row.kind);
+    if !review["metadata"].is_object() {
+        review["metadata"] = json!({});
+    }
+    let status = match served.row.plural.as_str() {
+        "tokenreviews" => token(server, &review["spec"]),
+        "selfsubjectreviews" => json!({"userInfo": user_info(&call.user)}),
+        "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
+        "selfsubjectaccessreviews" => access(server, &call.user.clone(), &review["spec"], None)?,
+        "subjectaccessreviews" => access(server, &stated_user(&review["spec"]), &review["spec"], None)?,
+        "localsubjectaccessreviews" => {
+            access(server, &stated_user(&review["spec"]), &review["spec"], Some(&call.target.namespace))?
+        }
+        _ => return Err(Status::path_not_found()),
+    };
+    review["status"] = status;
+    Ok(Outcome::Document { code: 201, document: review })
+}
+
+fn token(server: &ApiServer, spec: &Value) -> Value {
+    let token = spec["token"].as_str().unwrap_or_default();
+    let audiences: Vec<String> = spec["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|name| name.as_str().map(str::to_owned))
+        .collect();
+    match server.authenticator.token(token, &audiences) {
+        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        None => json!({"user": {}, "error": "the token is not valid"}),
+    }
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name, "groups": user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = json!(user.uid);
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
+}
+
+/// The user whom a review is about.
+fn stated_user(spec: &Value) -> User {
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    let extra = spec["extra"].as_object().into_iter().flatten();
+    User {
+        name: spec["user"].as_str().unwrap_or_default().to_owned(),
+        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: words(&spec["groups"]),
+        extra: extra.map(|(key, value)| (key.clone(), words(value))).collect(),
+    }
+}
+
+/// The answer to an access review. A local review must ask about its own namespace.
+fn access(server: &ApiServer, user: &User, spec: &Value, local: Option<&str>) -> Result<Value, Status> {
+    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+    let (verb, target) = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
+        (Value::Null, Value::Null) => {
+            return Err(Status::bad_request(
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+        (Value::Null, path) => (text(path, "verb"), Target::Path(text(path, "path"))),
+        (resource, _) => {
+            if local.is_some_and(|namespace| resource["namespace"] != namespace) {
+                return Err(Status::bad_request("spec.resourceAttributes.namespace must match metadata.namespace"));
+            }
+            let target = Target::Resource {
+                group: text(resource, "group"),
+                version: text(resource, "version"),
+                namespace: text(resource, "namespace"),
+                resource: text(resource, "resource"),
+                subresource: text(resource, "subresource"),
+                name: text(resource, "name"),
+            };
+            (text(resource, "verb"), target)
+        }
+    };
+    let decision = server.authorizer.authorize(&Attributes { user: user.clone(), verb, target });
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = json!(decision.reason);
+    }
+    Ok(status)
+}
+
+fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
+    let namespace = spec["namespace"].as_str().unwrap_or_default();
+    let mut resources = Vec::new();
+    let mut paths = Vec::new();
+    if user.is_in(crate::authn::MASTERS) {
+        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+    }
+    for rule in server.authorizer.rbac.rules(user, namespace) {
+        if !rule.non_resource_urls.is_empty() {
+            paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
+        }
+        if !rule.resources.is_empty() {
+            let mut entry = json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+            if !rule.resource_names.is_empty() {
+                entry["resourceNames"] = json!(rule.resource_names);
+            }
+            resources.push(entry);
+        }
+    }
+    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+}
+
+/// What `kubectl get componentstatuses` shows: the parts of the server, which live or die together.
+fn component_statuses(server: &ApiServer, served: &Served, call: &Call) -> Result<Outcome, Status> {
+    let checks = server.checks();
+    let item = |name: &str| {
+        let failed = checks.iter().find(|(check, result)| *check == "etcd" && result.is_err());
+        let (status, message) = if failed.is_some() { ("False", "unhealthy") } else { ("True", "ok") };
+        json!({
+            "kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
+            "conditions": [{"type": "Healthy", "status": status, "message": message}],
+        })
+    };
+    let names = ["controller-manager", "etcd-0", "scheduler"];
+    let document = match call.verb {
+        "list" => json!({
+            "kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {},
+            "items": names.iter().map(|name| item(name)).collect::<Vec<_>>(),
+        }),
+        _ => {
+            let name = names.iter().find(|name| **name == call.target.name);
+            item(name.ok_or_else(|| Status::not_found(served.subject(), &call.target.name))?)
+        }
+    };
+    Ok(Outcome::Document { code: 200, document })
+}

@@ -1,0 +1,199 @@
+//! The server put together: caches over a store, the chain's parts, and what is served.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use api::object::ObjectKey;
+use api::resource::Resource;
+use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use store::Backend;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::error;
+
+use crate::admission::{Admission, DefaultTolerations, NamespaceLifecycle, Plugin, Priority, ServiceAccounts};
+use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
+use crate::authn::tokens::StaticTokens;
+use crate::authn::x509::ClientCas;
+use crate::authn::{Authenticator, User};
+use crate::authz::{Authorizer, Rbac};
+use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
+use crate::health::Checks;
+use crate::registry::{Catalogue, Registry, Served};
+use crate::services::ServiceAddresses;
+
+/// What a server is told.
+pub struct Config {
+    /// `v1.36.3+k3rs1`
+    pub version: String,
+    /// Whose client certificates name users.
+    pub client_cas: Vec<CertificateDer<'static>>,
+    /// Bearer tokens that are known beforehand.
+    pub tokens: Vec<(String, User)>,
+    /// The P-256 key that signs ServiceAccount tokens, in PKCS #8.
+    pub service_account_key: Vec<u8>,
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    /// Where ClusterIPs come from, primary family first.
+    pub service_cidrs: Vec<IpNet>,
+    pub node_ports: RangeInclusive<u16>,
+    pub transformer: Arc<dyn Transformer>,
+}
+
+/// A running API server. Requests reach it through [`crate::service::ApiService`].
+pub struct ApiServer {
+    pub registry: Registry,
+    pub authenticator: Authenticator,
+    pub authorizer: Authorizer,
+    /// The document at `/version`.
+    pub version: Value,
+    following: TaskTracker,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("reading the datastore: {0}")]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("the table of resources lacks {0}, which the server itself reads")]
+    MissingResource(&'static str),
+}
+
+impl ApiServer {
+    /// Loads what is stored and begins to follow the store on `tasks`, until `stop`.
+    pub async fn start(
+        config: Config,
+        store: Arc<dyn Backend>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, StartError> {
+        let from = store.current();
+        let caches = Caches::new(store.clone(), config.transformer);
+        let catalogue = Catalogue::default();
+        for row in api::resources::builtin() {
+            let cache = match is_stored(row) {
+                true => Some(caches.add(&row.storage_group, &row.plural, row.selectable.clone()).await?),
+                false => None,
+            };
+            catalogue.add(versions(Arc::new(row.clone()), cache.as_ref()));
+        }
+        let following = TaskTracker::new();
+        let follower = caches.clone();
+        tasks.spawn(following.track_future(async move {
+            if let Err(why) = follower.follow(from, stop).await {
+                error!(%why, "watch cache stopped: reads are no longer fresh");
+            }
+        }));
+        following.close();
+
+        let cache = |group, plural: &'static str| {
+            let served = catalogue.preferred(group, plural);
+            served.and_then(|served| served.cache.clone()).ok_or(StartError::MissingResource(plural))
+        };
+        const RBAC: &str = "rbac.authorization.k8s.io";
+        let rbac = Rbac::new(
+            cache(RBAC, "roles")?,
+            cache(RBAC, "clusterroles")?,
+            cache(RBAC, "rolebindings")?,
+            cache(RBAC, "clusterrolebindings")?,
+        );
+        let accounts = cache("", "serviceaccounts")?;
+        let bindable = [
+            ("serviceaccounts", accounts.clone()),
+            ("pods", cache("", "pods")?),
+            ("secrets", cache("", "secrets")?),
+            ("nodes", cache("", "nodes")?),
+        ];
+        let lookup = move |resource: &str, key: &ObjectKey| {
+            bindable.iter().find(|(name, _)| *name == resource).and_then(|(_, cache)| cache.get(key))
+        };
+        let service_accounts =
+            ServiceAccountTokens::new(&config.service_account_key, config.issuer, config.audiences, Box::new(lookup))?;
+        let plugins: Vec<Arc<dyn Plugin>> = vec![
+            Arc::new(NamespaceLifecycle { caches: caches.clone(), namespaces: cache("", "namespaces")? }),
+            Arc::new(ServiceAccounts { caches: caches.clone(), accounts }),
+            Arc::new(Priority { classes: cache("scheduling.k8s.io", "priorityclasses")? }),
+            Arc::new(DefaultTolerations),
+            Arc::new(ServiceAddresses::new(
+                caches.clone(),
+                cache("", "services")?,
+                config.service_cidrs,
+                config.node_ports,
+            )),
+        ];
+        Ok(Arc::new(Self {
+            authenticator: Authenticator {
+                client_cas: ClientCas::new(config.client_cas),
+                static_tokens: StaticTokens::new(config.tokens),
+                service_accounts: Arc::new(service_accounts),
+            },
+            authorizer: Authorizer { rbac },
+            version: version_document(&config.version),
+            registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
+            following,
+        }))
+    }
+
+    /// Informers over the watch cache, whose subscriptions run on `tasks` until `stop`.
+    pub fn informers(self: &Arc<Self>, tasks: TaskTracker, stop: CancellationToken) -> Arc<LocalInformers> {
+        let server = self.clone();
+        let resolve = move |resource: &api::resource::GroupVersionResource| {
+            let served = server.registry.catalogue.find(&resource.group, &resource.version, &resource.resource)?;
+            served.cache.clone()
+        };
+        LocalInformers::new(Box::new(resolve), tasks, stop)
+    }
+
+    /// What `/readyz` tells.
+    pub fn checks(&self) -> Checks {
+        let following = if self.following.is_empty() { Err("the datastore's watch ended".to_owned()) } else { Ok(()) };
+        vec![("ping", Ok(())), ("etcd", following.clone()), ("informer-sync", following)]
+    }
+}
+
+/// Reviews and other questions are answered, not stored; what can be watched is.
+fn is_stored(row: &Resource) -> bool {
+    row.verbs.contains("watch")
+}
+
+fn versions(row: Arc<Resource>, cache: Option<&Arc<ResourceCache>>) -> Vec<Served> {
+    row.versions
+        .iter()
+        .map(|version| Served {
+            row: row.clone(),
+            version: version.clone(),
+            model: api::schema::builtin_model(&version.type_name),
+            cache: cache.cloned(),
+            custom: false,
+        })
+        .collect()
+}
+
+/// The architecture in Go's words, which clients expect.
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn version_document(version: &str) -> Value {
+    let mut numbers = version.trim_start_matches('v').split('.');
+    json!({
+        "major": numbers.next().unwrap_or_default(),
+        "minor": numbers.next().unwrap_or_default(),
+        "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": version,
+        "gitCommit": option_env!("K3RS_COMMIT").unwrap_or_default(),
+        "gitTreeState": "clean",
+        "buildDate": option_env!("K3RS_BUILD_DATE").unwrap_or("1970-01-01T00:00:00Z"),
+        // Clients parse this field; the compiler is named where Go's is.
+        "goVersion": "rustc",
+        "compiler": "rustc",
+        "platform": format!("linux/{}", go_architecture()),
+    })
+}

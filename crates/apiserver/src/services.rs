@@ -1,0 +1,309 @@
+//! Addresses and node ports of Services, given out as Services are written.
+//!
+//! What is taken is what the stored Services hold; a lock spans the choice and the write, so no table of its own
+//! can drift from them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use api::status::{Cause, Status};
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use store::BoxFuture;
+
+use crate::admission::{Operation, Plugin, Request};
+use crate::cache::{Caches, Filter, ResourceCache};
+use crate::document::Document;
+
+/// How often a random choice is made before the whole range is walked.
+const DRAWS: usize = 16;
+/// Choices of writes that are still on their way are remembered this many writes long.
+const IN_FLIGHT: usize = 1024;
+
+/// Gives Services their ClusterIPs and node ports.
+pub(crate) struct ServiceAddresses {
+    caches: Arc<Caches>,
+    services: Arc<ResourceCache>,
+    cidrs: Vec<IpNet>,
+    ports: RangeInclusive<u16>,
+    in_flight: Mutex<InFlight>,
+}
+
+/// Given out, perhaps not yet to be seen in the cache. Entries leave in the order in which they came; one that is
+/// still here after its Service has gone is only a candidate fewer.
+#[derive(Default)]
+struct InFlight {
+    ips: std::collections::VecDeque<IpAddr>,
+    ports: std::collections::VecDeque<u16>,
+}
+
+#[derive(Default)]
+struct Taken {
+    ips: BTreeSet<IpAddr>,
+    ports: BTreeSet<u16>,
+}
+
+impl ServiceAddresses {
+    pub(crate) fn new(
+        caches: Arc<Caches>,
+        services: Arc<ResourceCache>,
+        cidrs: Vec<IpNet>,
+        ports: RangeInclusive<u16>,
+    ) -> Self {
+        Self { caches, services, cidrs, ports, in_flight: Mutex::default() }
+    }
+}
+
+impl Plugin for ServiceAddresses {
+    fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async move {
+            if !request.is("", "services") || request.operation == Operation::Delete {
+                return Ok(());
+            }
+            self.caches.reach_current().await;
+            let name = request.name.clone();
+            let old = request.old.clone();
+            match &mut request.object {
+                Some(service) => self.fill(service, old.as_ref(), &name),
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+impl ServiceAddresses {
+    fn fill(&self, service: &mut Value, old: Option<&Value>, name: &str) -> Result<(), Status> {
+        let mut in_flight = self.in_flight.lock();
+        let taken = self.taken(service, &in_flight);
+        self.cluster_ips(service, old, &taken, &mut in_flight).map_err(|cause| invalid(name, service, cause))?;
+        self.node_ports(service, old, &taken, &mut in_flight).map_err(|cause| invalid(name, service, cause))
+    }
+
+    /// What other Services hold or are about to hold.
+    fn taken(&self, service: &Value, in_flight: &InFlight) -> Taken {
+        let mut taken = Taken::default();
+        for entry in self.services.list(&Filter::default()).entries {
+            if entry.key.name == service.name() && entry.key.namespace == service.namespace() {
+                continue;
+            }
+            let other = entry.to_value();
+            taken.ips.extend(cluster_ips(&other["spec"]));
+            taken.ports.extend(node_ports(&other["spec"]));
+        }
+        taken.ips.extend(&in_flight.ips);
+        taken.ports.extend(&in_flight.ports);
+        taken
+    }
+
+    fn cluster_ips(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &Taken,
+        in_flight: &mut InFlight,
+    ) -> Result<(), Cause> {
+        let spec = &mut service["spec"];
+        if spec["type"] == "ExternalName" {
+            return Ok(());
+        }
+        if spec["clusterIP"].as_str().unwrap_or_default().is_empty()
+            && let Some(kept) = old.map(|old| &old["spec"]).filter(|old| old["clusterIP"].is_string())
+        {
+            spec["clusterIP"] = kept["clusterIP"].clone();
+            spec["clusterIPs"] = kept["clusterIPs"].clone();
+        }
+        let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
+        let primary = self.cidrs.first().copied();
+        let ip = match asked.as_str() {
+            "None" => {
+                spec["clusterIPs"] = json!(["None"]);
+                families(spec, primary.is_some_and(|cidr| cidr.addr().is_ipv6()));
+                return Ok(());
+            }
+            "" => self
+                .draw_ip(taken)
+                .ok_or_else(|| exhausted("spec.clusterIPs", "failed to allocate IP: range is full"))?,
+            text => self.claim_ip(text, taken)?,
+        };
+        if old.is_none() || asked.is_empty() {
+            in_flight.ips.push_back(ip);
+            while in_flight.ips.len() > IN_FLIGHT {
+                in_flight.ips.pop_front();
+            }
+        }
+        spec["clusterIP"] = json!(ip.to_string());
+        spec["clusterIPs"] = json!([ip.to_string()]);
+        families(spec, ip.is_ipv6());
+        Ok(())
+    }
+
+    fn draw_ip(&self, taken: &Taken) -> Option<IpAddr> {
+        let cidr = self.cidrs.first()?;
+        // Network and broadcast addresses are never given, nor the first, which is the API server's own.
+        let size = host_count(cidr).saturating_sub(2);
+        let at = |offset: u128| nth_address(cidr, offset);
+        let drawn = (0..DRAWS).map(|_| at(2 + random() % size.max(1)));
+        drawn.chain((2..=size).map(at)).find(|ip| !taken.ips.contains(ip))
+    }
+
+    fn claim_ip(&self, text: &str, taken: &Taken) -> Result<IpAddr, Cause> {
+        let refuse = |why: &str| Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: [\"{text}\"]: {why}"),
+            field: "spec.clusterIPs".to_owned(),
+        };
+        let ip: IpAddr =
+            text.parse().map_err(|_| refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
+        let Some(cidr) = self.cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == ip.is_ipv4()) else {
+            return Err(refuse("failed to allocate IP: the provided IP family is not configured"));
+        };
+        if !cidr.contains(&ip) {
+            let why = format!(
+                "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {cidr}"
+            );
+            return Err(refuse(&why));
+        }
+        if taken.ips.contains(&ip) {
+            return Err(refuse(&format!("failed to allocate IP {ip}: provided IP is already allocated")));
+        }
+        Ok(ip)
+    }
+
+    fn node_ports(
+        &self,
+        service: &mut Value,
+        old: Option<&Value>,
+        taken: &Taken,
+        in_flight: &mut InFlight,
+    ) -> Result<(), Cause> {
+        let spec = &mut service["spec"];
+        let allocates = match spec["type"].as_str() {
+            Some("NodePort") => true,
+            Some("LoadBalancer") => spec["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true),
+            _ => false,
+        };
+        let mut mine = BTreeSet::new();
+        for (at, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+            let asked = port["nodePort"].as_u64().unwrap_or(0);
+            let had = old.and_then(|old| same_port(old, port));
+            let chosen = match (asked, had) {
+                (0, _) if !allocates => continue,
+                (0, Some(had)) => had,
+                (0, None) => self
+                    .draw_port(taken, &mine)
+                    .ok_or_else(|| exhausted("spec.ports", "failed to allocate a nodePort: range is full"))?,
+                (asked, _) => self.claim_port(asked, at, taken)?,
+            };
+            mine.insert(chosen);
+            port["nodePort"] = json!(chosen);
+        }
+        if old.is_none() {
+            in_flight.ports.extend(mine);
+            while in_flight.ports.len() > IN_FLIGHT {
+                in_flight.ports.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_port(&self, taken: &Taken, mine: &BTreeSet<u16>) -> Option<u16> {
+        let count = u128::from(self.ports.end() - self.ports.start()) + 1;
+        let drawn = (0..DRAWS).map(|_| self.ports.start() + (random() % count) as u16);
+        drawn.chain(self.ports.clone()).find(|port| !taken.ports.contains(port) && !mine.contains(port))
+    }
+
+    fn claim_port(&self, asked: u64, at: usize, taken: &Taken) -> Result<u16, Cause> {
+        let refuse = |why: &str| Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {asked}: {why}"),
+            field: format!("spec.ports[{at}].nodePort"),
+        };
+        let port = u16::try_from(asked).ok().filter(|port| self.ports.contains(port)).ok_or_else(|| {
+            let (first, last) = (self.ports.start(), self.ports.end());
+            refuse(&format!("provided port is not in the valid range. The range of valid ports is {first}-{last}"))
+        })?;
+        if taken.ports.contains(&port) {
+            return Err(refuse("provided port is already allocated"));
+        }
+        Ok(port)
+    }
+}
+
+/// The node port that the same port of the Service had.
+fn same_port(old: &Value, port: &Value) -> Option<u16> {
+    let ports = old["spec"]["ports"].as_array()?;
+    let same = |known: &&Value| known["port"] == port["port"] && known["protocol"] == port["protocol"];
+    ports.iter().find(same)?["nodePort"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
+}
+
+fn families(spec: &mut Value, v6: bool) {
+    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
+        spec["ipFamilies"] = json!([if v6 { "IPv6" } else { "IPv4" }]);
+    }
+    if !spec["ipFamilyPolicy"].is_string() {
+        spec["ipFamilyPolicy"] = json!("SingleStack");
+    }
+}
+
+fn cluster_ips(spec: &Value) -> Vec<IpAddr> {
+    let listed = spec["clusterIPs"].as_array().into_iter().flatten();
+    listed.chain([&spec["clusterIP"]]).filter_map(|ip| ip.as_str()?.parse().ok()).collect()
+}
+
+fn node_ports(spec: &Value) -> Vec<u16> {
+    let ports = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+    let all = ports.chain([&spec["healthCheckNodePort"]]);
+    all.filter_map(|port| u16::try_from(port.as_u64()?).ok()).filter(|port| *port > 0).collect()
+}
+
+fn host_count(cidr: &IpNet) -> u128 {
+    let bits = u32::from(cidr.max_prefix_len() - cidr.prefix_len());
+    1u128.checked_shl(bits).unwrap_or(u128::MAX)
+}
+
+fn nth_address(cidr: &IpNet, offset: u128) -> IpAddr {
+    match cidr.network() {
+        IpAddr::V4(network) => IpAddr::V4((u32::from(network).wrapping_add(offset as u32)).into()),
+        IpAddr::V6(network) => IpAddr::V6((u128::from(network).wrapping_add(offset)).into()),
+    }
+}
+
+fn random() -> u128 {
+    let mut bytes = [0u8; 8];
+    // Without randomness the walk through the range finds what is free.
+    let _ = getrandom::fill(&mut bytes);
+    u128::from(u64::from_le_bytes(bytes))
+}
+
+fn exhausted(field: &str, why: &str) -> Cause {
+    Cause { reason: "InternalError", message: why.to_owned(), field: field.to_owned() }
+}
+
+fn invalid(name: &str, service: &Value, cause: Cause) -> Status {
+    let name = if name.is_empty() { service.name() } else { name };
+    Status::invalid("", "Service", name, vec![cause])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_counted_within_their_range() {
+        let cidr: IpNet = "10.43.0.0/16".parse().unwrap();
+        assert_eq!(host_count(&cidr), 65536);
+        assert_eq!(nth_address(&cidr, 10).to_string(), "10.43.0.10");
+        let v6: IpNet = "fd00::/112".parse().unwrap();
+        assert_eq!(nth_address(&v6, 255).to_string(), "fd00::ff");
+    }
+
+    #[test]
+    fn a_port_keeps_its_number() {
+        let old = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]}});
+        assert_eq!(same_port(&old, &json!({"port": 80, "protocol": "TCP"})), Some(30001));
+        assert_eq!(same_port(&old, &json!({"port": 80, "protocol": "UDP"})), None);
+    }
+}

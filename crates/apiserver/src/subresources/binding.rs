@@ -1,0 +1,90 @@
+//! `pods/binding`: the scheduler's word on where a Pod runs.
+
+use std::sync::Arc;
+
+use api::object::Entry;
+use api::status::{Status, Subject};
+use serde_json::{Value, json};
+
+use crate::document::Document;
+use crate::registry::{Call, Decision, Modify, Outcome, document};
+use crate::server::ApiServer;
+
+const PODS: Subject<'static> = Subject { group: "", resource: "pods/binding" };
+
+struct Bind {
+    name: String,
+    binding: Value,
+    node: String,
+}
+
+/// Binds the Pod that the path (or for `bindings` the object) names.
+pub(crate) async fn bind(server: &ApiServer, call: &mut Call) -> Result<Outcome, Status> {
+    let binding = document(&call.headers, &call.body)?;
+    if call.target.name.is_empty() {
+        binding.name().clone_into(&mut call.target.name);
+    }
+    let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
+    if node.is_empty() {
+        let cause = api::status::Cause {
+            reason: "FieldValueRequired",
+            message: "Required value".to_owned(),
+            field: "target.name".to_owned(),
+        };
+        return Err(Status::invalid("", "Binding", &call.target.name, vec![cause]));
+    }
+    let pods = server.registry.catalogue.find("", "v1", "pods").ok_or_else(Status::path_not_found)?;
+    let key = call.key(true);
+    let mut bind = Bind { name: key.name.clone(), binding, node };
+    server.registry.write(&pods, &key, call.dry_run()?, &mut bind).await?;
+    let document = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(Outcome::Document { code: 201, document })
+}
+
+impl Modify for Bind {
+    async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
+        let Some(live) = live else {
+            return Err(Status::not_found(Subject { group: "", resource: "pods" }, &self.name));
+        };
+        let conflict = |why: &str| Err(Status::conflict(PODS, &self.name, why));
+        let mut pod = live.to_value();
+        let uid = self.binding.uid();
+        if !uid.is_empty() && uid != live.uid {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid);
+            return conflict(&why);
+        }
+        if pod.is_terminating() {
+            return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", self.name));
+        }
+        match pod["spec"]["nodeName"].as_str() {
+            Some(node) if !node.is_empty() => {
+                return conflict(&format!("pod {} is already assigned to node \"{node}\"", self.name));
+            }
+            _ => {}
+        }
+        if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+            return conflict(&format!("pod {} has non-empty .spec.schedulingGates", self.name));
+        }
+        pod["spec"]["nodeName"] = json!(self.node);
+        for (key, value) in self.binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+            pod["metadata"]["annotations"][key] = value.clone();
+        }
+        set_scheduled(&mut pod);
+        pod.remove_meta("resourceVersion");
+        Ok(Decision::Put(pod))
+    }
+}
+
+/// The condition by which everybody sees that the Pod has its node.
+fn set_scheduled(pod: &mut Value) {
+    let condition = json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": crate::clock::now(),
+    });
+    if !pod["status"]["conditions"].is_array() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
+        conditions.retain(|condition| condition["type"] != "PodScheduled");
+        conditions.push(condition);
+    }
+}

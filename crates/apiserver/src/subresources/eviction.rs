@@ -1,0 +1,98 @@
+//! `pods/eviction`: a deletion that PodDisruptionBudgets may put off.
+
+use std::sync::Arc;
+
+use api::object::{Entry, ObjectKey};
+use api::selector::label::LabelSelector;
+use api::status::{Cause, Status};
+use serde_json::{Value, json};
+
+use crate::cache::Filter;
+use crate::document::Document;
+use crate::registry::{Call, Decision, DeleteOptions, Modify, Outcome, Served, document};
+use crate::server::ApiServer;
+
+/// How long a client that was put off is asked to wait.
+const RETRY_SECONDS: u32 = 10;
+
+struct Disrupt {
+    pod: String,
+    budget: String,
+}
+
+/// Evicts the Pod that the path names.
+pub(super) async fn evict(server: &ApiServer, pods: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+    let eviction = document(&call.headers, &call.body)?;
+    let options = DeleteOptions::parse(call, Some(&eviction["deleteOptions"]))?;
+    let key = call.key(true);
+    let cache = pods.cache.as_ref().ok_or_else(Status::path_not_found)?;
+    server.registry.caches.reach_current().await;
+    let pod = cache.get(&key).ok_or_else(|| Status::not_found(pods.subject(), &key.name))?;
+    if counts(&pod.to_value()) {
+        take_from_budget(server, &pod, options.dry_run).await?;
+    }
+    call.target.subresource.clear();
+    server.registry.delete_with(pods, call, options).await?;
+    let document = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(Outcome::Document { code: 201, document })
+}
+
+/// Only a running Pod is somebody's disruption.
+fn counts(pod: &Value) -> bool {
+    !pod.is_terminating() && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed" | "Pending"))
+}
+
+async fn take_from_budget(server: &ApiServer, pod: &Entry, dry_run: bool) -> Result<(), Status> {
+    let budgets =
+        server.registry.catalogue.find("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::path_not_found)?;
+    let cache = budgets.cache.as_ref().ok_or_else(Status::path_not_found)?;
+    let here = Filter { namespace: Some(pod.key.namespace.clone()), ..Filter::default() };
+    let mut matching = cache.list(&here).entries.into_iter().filter(|entry| {
+        LabelSelector::from_json(entry.to_value()["spec"].get("selector"))
+            .is_ok_and(|selector| selector.matches(&pod.labels))
+    });
+    let Some(budget) = matching.next() else { return Ok(()) };
+    if matching.next().is_some() {
+        return Err(Status::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        ));
+    }
+    let key = ObjectKey::new(pod.key.namespace.as_str(), budget.key.name.as_str());
+    let mut disrupt = Disrupt { pod: pod.key.name.clone(), budget: budget.key.name.clone() };
+    server.registry.write(&budgets, &key, dry_run, &mut disrupt).await.map(drop)
+}
+
+impl Modify for Disrupt {
+    async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
+        // A budget that has gone holds nothing back.
+        let Some(live) = live else { return Ok(Decision::Keep) };
+        let mut budget = live.to_value();
+        let status = &budget["status"];
+        let observed = status["observedGeneration"].as_i64().unwrap_or(0);
+        let generation = budget["metadata"]["generation"].as_i64().unwrap_or(0);
+        let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0);
+        let refuse = |why: String| {
+            let mut status = Status::too_many_requests(
+                "Cannot evict pod as it would violate the pod's disruption budget.",
+                RETRY_SECONDS,
+            );
+            status.details.get_or_insert_default().causes =
+                vec![Cause { reason: "DisruptionBudget", message: why, field: String::new() }];
+            Err(status)
+        };
+        if observed < generation {
+            return refuse(format!("The disruption budget {} is still being processed by the server.", self.budget));
+        }
+        if allowed < 1 {
+            let (healthy, desired) = (&status["currentHealthy"], &status["desiredHealthy"]);
+            return refuse(format!(
+                "The disruption budget {} needs {desired} healthy pods and has {healthy} currently",
+                self.budget
+            ));
+        }
+        budget["status"]["disruptionsAllowed"] = json!(allowed - 1);
+        budget["status"]["disruptedPods"][&self.pod] = json!(crate::clock::now());
+        budget.remove_meta("resourceVersion");
+        Ok(Decision::Put(budget))
+    }
+}
