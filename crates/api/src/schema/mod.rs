@@ -5,6 +5,7 @@
 //! (JSONSchemaProps) need no special case. Built-ins share one arena; each custom resource version brings
 //! its own. A [`Model`] is an arena and the type in it at which an object of some kind starts.
 
+pub mod structural;
 pub mod table;
 
 use std::borrow::Cow;

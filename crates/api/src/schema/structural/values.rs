@@ -1,0 +1,265 @@
+//! Whether values are what their schema asks for.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value};
+
+use super::formats;
+use super::node::{Additional, Node, Rules, Type};
+use crate::field_path::Path;
+use crate::schema::ListKind;
+use crate::validation::Errors;
+
+pub(super) fn validate(root: &Node, object: &Value) -> Errors {
+    let mut errors = Errors::new();
+    check(root, object, &Path::root(""), &mut errors);
+    errors
+}
+
+fn check(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    check_type(node, value, path, errors);
+    if value.is_null() {
+        if !node.nullable {
+            check_allowed(&node.rules, value, path, errors);
+        }
+        return;
+    }
+    check_alternatives(&node.rules, value, path, errors);
+    match value {
+        Value::String(text) => check_text(node, text, path, errors),
+        Value::Number(number) => check_number(&node.rules, number.as_f64().unwrap_or_default(), value, path, errors),
+        Value::Array(items) => check_items(node, items, path, errors),
+        _ => {}
+    }
+    check_allowed(&node.rules, value, path, errors);
+    if let Value::Object(fields) = value {
+        check_fields(node, fields, path, errors);
+    }
+}
+
+/// `{path} in body {what}`, as every message here begins.
+fn body(path: &Path<'_>, what: &str) -> String {
+    format!("{path} in body {what}")
+}
+
+fn check_type(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let (expected, fits) = match node.ty {
+        _ if value.is_null() && node.nullable => return,
+        None if node.int_or_string => ("integer,string", matches!(is, "integer" | "string") || is_whole(value)),
+        None => return,
+        Some(Type::Integer) => ("integer", is == "integer" || is_whole(value)),
+        Some(Type::Number) => ("number", matches!(is, "integer" | "number")),
+        Some(ty) => (ty.name(), ty.name() == is),
+    };
+    if !fits {
+        errors.type_invalid(path, is, &body(path, &format!("must be of type {expected}: \"{is}\"")));
+    }
+}
+
+fn is_whole(value: &Value) -> bool {
+    value.as_f64().is_some_and(|number| number.fract() == 0.0)
+}
+
+fn check_allowed(rules: &Rules, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let Some(allowed) = &rules.allowed else { return };
+    let same = |one: &Value| one == value || (one.is_number() && one.as_f64() == value.as_f64());
+    if !allowed.iter().any(same) {
+        let shown: Vec<String> =
+            allowed.iter().map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned)).collect();
+        let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+        errors.not_supported(path, value.clone(), &shown);
+    }
+}
+
+fn check_text(node: &Node, text: &str, path: &Path<'_>, errors: &mut Errors) {
+    let rules = &node.rules;
+    let length = text.chars().count() as u64;
+    if let Some(limit) = rules.max_length.filter(|limit| length > *limit) {
+        errors.too_long(path, limit as usize);
+    }
+    if let Some(limit) = rules.min_length.filter(|limit| length < *limit) {
+        errors.invalid(path, text, &body(path, &format!("should be at least {limit} chars long")));
+    }
+    if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
+        errors.invalid(path, text, &body(path, &format!("should match '{}'", pattern.text)));
+    }
+    if let Some(format) = rules.format.as_deref().filter(|format| !formats::holds(format, text)) {
+        errors.type_invalid(path, text, &body(path, &format!("must be of type {format}: \"{text}\"")));
+    }
+}
+
+fn check_number(rules: &Rules, number: f64, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut say = |what: &str, limit: f64| {
+        errors.invalid(path, value.clone(), &body(path, &format!("should be {what} {limit}")));
+    };
+    match (rules.maximum, rules.exclusive_maximum) {
+        (Some(limit), false) if number > limit => say("less than or equal to", limit),
+        (Some(limit), true) if number >= limit => say("less than", limit),
+        _ => {}
+    }
+    match (rules.minimum, rules.exclusive_minimum) {
+        (Some(limit), false) if number < limit => say("greater than or equal to", limit),
+        (Some(limit), true) if number <= limit => say("greater than", limit),
+        _ => {}
+    }
+    if let Some(factor) = rules.multiple_of.filter(|factor| *factor > 0.0) {
+        let quotient = if factor < 1.0 { 1.0 / factor * number } else { number / factor };
+        if (quotient - quotient.round()).abs() > 1e-9 * quotient.abs().max(1.0) {
+            say("a multiple of", factor);
+        }
+    }
+}
+
+fn check_items(node: &Node, items: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    if let Some(schema) = &node.items {
+        for (at, item) in items.iter().enumerate() {
+            check(schema, item, &path.index(at), errors);
+        }
+    }
+    let count = items.len() as u64;
+    if let Some(limit) = node.rules.min_items.filter(|limit| count < *limit) {
+        errors.invalid(path, count, &body(path, &format!("should have at least {limit} items")));
+    }
+    if let Some(limit) = node.rules.max_items.filter(|limit| count > *limit) {
+        errors.too_many(path, items.len(), limit as usize);
+    }
+}
+
+fn check_fields(node: &Node, fields: &Map<String, Value>, path: &Path<'_>, errors: &mut Errors) {
+    let count = fields.len() as u64;
+    if let Some(limit) = node.rules.min_properties.filter(|limit| count < *limit) {
+        errors.invalid(path, count, &body(path, &format!("should have at least {limit} properties")));
+    }
+    if let Some(limit) = node.rules.max_properties.filter(|limit| count > *limit) {
+        errors.too_many(path, fields.len(), limit as usize);
+    }
+    for (name, value) in fields {
+        if let Some(schema) = node.properties.get(name) {
+            check(schema, value, &path.child(name), errors);
+        } else if let Additional::Schema(schema) = &node.additional {
+            check(schema, value, &path.child(name), errors);
+        }
+    }
+    for name in node.rules.required.iter().filter(|name| !fields.contains_key(*name)) {
+        errors.required(&path.child(name), "");
+    }
+    if node.embedded {
+        for name in ["apiVersion", "kind"] {
+            if fields.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
+                errors.required(&path.child(name), "must not be empty");
+            }
+        }
+    }
+}
+
+fn check_alternatives(rules: &Rules, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let try_all = |nodes: &[Node]| -> Vec<Errors> {
+        let attempt = |node: &Node| {
+            let mut errors = Errors::new();
+            check(node, value, path, &mut errors);
+            errors
+        };
+        nodes.iter().map(attempt).collect()
+    };
+    // Upstream loses the path of these on the way.
+    let nowhere = Path::root("<nil>");
+    if !rules.any_of.is_empty() {
+        let tried = try_all(&rules.any_of);
+        if !tried.iter().any(Errors::is_empty) {
+            errors.invalid(&nowhere, "", &format!("\"{path}\" must validate at least one schema (anyOf)"));
+            errors.extend(fewest(tried));
+        }
+    }
+    if !rules.one_of.is_empty() {
+        let tried = try_all(&rules.one_of);
+        let valid = tried.iter().filter(|errors| errors.is_empty()).count();
+        let found = match valid {
+            0 => "Found none valid".to_owned(),
+            _ => format!("Found {valid} valid alternatives"),
+        };
+        if valid != 1 {
+            let why = format!("\"{path}\" must validate one and only one schema (oneOf). {found}");
+            errors.invalid(&nowhere, "", &why);
+        }
+        if valid == 0 {
+            errors.extend(fewest(tried));
+        }
+    }
+    if !rules.all_of.is_empty() {
+        let tried = try_all(&rules.all_of);
+        let valid = tried.iter().filter(|errors| errors.is_empty()).count();
+        let none = if valid == 0 { ". None validated" } else { "" };
+        let complete = valid == tried.len();
+        tried.into_iter().for_each(|found| errors.extend(found));
+        if !complete {
+            errors.invalid(&nowhere, "", &format!("\"{path}\" must validate all the schemas (allOf){none}"));
+        }
+    }
+    if let Some(not) = &rules.not
+        && try_all(std::slice::from_ref(not)).iter().all(Errors::is_empty)
+    {
+        errors.invalid(&nowhere, "", &format!("\"{path}\" must not validate the schema (not)"));
+    }
+}
+
+/// The complaints of the alternative that came nearest.
+fn fewest(tried: Vec<Errors>) -> Errors {
+    tried.into_iter().min_by_key(Errors::len).unwrap_or_default()
+}
+
+/// No item of a set, and no key of an associative list, may stand twice.
+pub(super) fn check_lists(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match value {
+        Value::Array(items) => {
+            let mut seen = HashSet::new();
+            for (at, item) in items.iter().enumerate() {
+                let identity = match &node.list {
+                    ListKind::Set => item.to_string(),
+                    ListKind::Map(keys) => key_of(node, keys, item).to_string(),
+                    _ => break,
+                };
+                if !seen.insert(identity) {
+                    let shown = match &node.list {
+                        ListKind::Map(keys) => key_of(node, keys, item),
+                        _ => item.clone(),
+                    };
+                    errors.duplicate(&path.index(at), shown);
+                }
+            }
+            if let Some(schema) = &node.items {
+                for (at, item) in items.iter().enumerate() {
+                    check_lists(schema, item, &path.index(at), errors);
+                }
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match (node.properties.get(name), &node.additional) {
+                    (Some(schema), _) => check_lists(schema, value, &path.child(name), errors),
+                    (None, Additional::Schema(schema)) => check_lists(schema, value, &path.key(name), errors),
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The key fields of an item of an associative list.
+fn key_of(node: &Node, keys: &[crate::schema::Name], item: &Value) -> Value {
+    let default = |key: &str| node.items.as_ref().and_then(|items| items.properties.get(key)?.default.as_ref());
+    let fields = keys.iter().filter_map(|key| {
+        let value = item.get(&**key).or_else(|| default(key))?;
+        Some((key.to_string(), value.clone()))
+    });
+    Value::Object(fields.collect())
+}
