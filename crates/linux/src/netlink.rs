@@ -232,6 +232,12 @@ impl Socket {
         Ok(Self { fd, sequence: 0 })
     }
 
+    /// The number by which the kernel names this socket in what it announces to others.
+    pub fn port(&self) -> io::Result<u32> {
+        let address = netlink::SocketAddrNetlink::try_from(rustix::net::getsockname(&self.fd)?)?;
+        Ok(address.pid())
+    }
+
     /// Sends `messages` with one call, each with [`ACK`], and waits for all answers. All are tried; the first
     /// refusal is the result.
     pub fn request(&mut self, messages: &[Message]) -> Result<(), Error> {
@@ -360,7 +366,7 @@ impl Socket {
             let payload = rest.get(HEADER..length).ok_or(Error::Malformed)?;
             let kind = u16::from_ne_bytes([header[4], header[5]]);
             let flags = u16::from_ne_bytes([header[6], header[7]]);
-            each(&Answer { kind, flags, sequence: word(8), payload });
+            each(&Answer { kind, flags, sequence: word(8), port: word(12), payload });
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Ok(())
@@ -394,12 +400,12 @@ impl Listener {
         Ok(Self { fd })
     }
 
-    /// Waits for announcements and gives `each` their kinds and payloads. False when some were lost, because they
-    /// came faster than they were read: the listener must look for itself.
-    pub async fn hear(&mut self, mut each: impl FnMut(u16, &[u8])) -> Result<bool, Error> {
+    /// Waits for announcements and gives `each` their kinds, the ports of the sockets that caused them, and payloads.
+    /// False when some were lost, because they came faster than they were read: the listener must look for itself.
+    pub async fn hear(&mut self, mut each: impl FnMut(u16, u32, &[u8])) -> Result<bool, Error> {
         loop {
             let mut ready = self.fd.readable_mut().await?;
-            match ready.get_inner_mut().receive(|answer| each(answer.kind, answer.payload)) {
+            match ready.get_inner_mut().receive(|answer| each(answer.kind, answer.port, answer.payload)) {
                 Ok(()) => return Ok(true),
                 Err(Error::Socket(e)) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(Error::Socket(e)) if e.raw_os_error() == Some(libc::ENOBUFS) => return Ok(false),
@@ -416,6 +422,7 @@ struct Answer<'a> {
     kind: u16,
     flags: u16,
     sequence: u32,
+    port: u32,
     payload: &'a [u8],
 }
 

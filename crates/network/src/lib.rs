@@ -5,6 +5,9 @@
 pub mod links;
 pub mod nftables;
 pub mod pods;
+pub mod ruleset;
+pub mod services;
+mod watched;
 
 #[cfg(test)]
 mod testing;

@@ -99,9 +99,10 @@ impl Netfilter {
     }
 
     /// Begins to listen for changes by others in the network namespace of the calling thread.
-    pub fn watch() -> Result<Watch, Error> {
+    pub fn watch(&self) -> Result<Watch, Error> {
+        let ours = self.socket.port().map_err(|e| Error::Open(e.into()))?;
         let listener = Listener::join(Protocol::Netfilter, 1 << (NFNLGRP_NFTABLES - 1)).map_err(Error::Open)?;
-        Ok(Watch { listener })
+        Ok(Watch { listener, ours })
     }
 }
 
@@ -109,25 +110,19 @@ impl Netfilter {
 #[derive(Debug)]
 pub struct Watch {
     listener: Listener,
+    ours: u32,
 }
 
 impl Watch {
-    /// Waits until another process has changed the rules of this network namespace.
+    /// Waits until somebody else than the [`Netfilter`] that made this has changed the rules.
     pub async fn changed(&mut self) -> Result<(), netlink::Error> {
         let mut foreign = false;
         while !foreign {
-            let complete = self.listener.hear(|kind_, payload| {
-                foreign |= kind_ == kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN) && !by_us(payload);
+            let complete = self.listener.hear(|heard, by, _| {
+                foreign |= heard == kind(NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWGEN) && by != self.ours;
             });
             foreign |= !complete.await?;
         }
         Ok(())
     }
-}
-
-/// Whether a NEWGEN message tells of a transaction of this process.
-fn by_us(payload: &[u8]) -> bool {
-    const NFTA_GEN_PROC_PID: u16 = 2;
-    let attributes = netlink::Attributes(payload.get(4..).unwrap_or_default());
-    attributes.get_be32(NFTA_GEN_PROC_PID) == Some(std::process::id())
 }

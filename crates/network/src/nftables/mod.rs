@@ -25,6 +25,8 @@ mod wire;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod trace;
 
 pub use conntrack::{Conntrack, Flow};
 pub use diff::{Command, Installed, InstalledChain, diff};
