@@ -236,12 +236,35 @@ fn bare(request: &Request<'_>, live: Option<&Value>) -> Value {
 /// [`apply`] and [`update`] do so; a caller does it once more when normalising or defaulting has undone what a client
 /// wrote differently (`1000m` for `1`).
 pub fn restore_times(live: &Value, object: &mut Value) {
-    if field_set::equal(&without_times(live), &without_times(object))
+    if same_but_for_times(live, object)
         && let Some(entries) = managed_fields(Some(live)).cloned()
         && let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut)
     {
         metadata.insert("managedFields".to_owned(), entries);
     }
+}
+
+fn same_but_for_times(a: &Value, b: &Value) -> bool {
+    let entries = |object| managed_fields(Some(object)).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let (a_entries, b_entries) = (entries(a), entries(b));
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else {
+        return false;
+    };
+    let (a_metadata, b_metadata) = (a.get("metadata"), b.get("metadata"));
+    a_entries.len() == b_entries.len()
+        && a_entries.iter().zip(b_entries).all(|(a, b)| equal_without(a.as_object(), b.as_object(), "time"))
+        && equal_without(Some(a), Some(b), "metadata")
+        && equal_without(a_metadata.and_then(Value::as_object), b_metadata.and_then(Value::as_object), "managedFields")
+}
+
+/// Whether two objects are the same apart from one member.
+fn equal_without(a: Option<&Map<String, Value>>, b: Option<&Map<String, Value>>, member: &str) -> bool {
+    let others = |object: &Map<String, Value>| object.len() - usize::from(object.contains_key(member));
+    let (Some(a), Some(b)) = (a, b) else {
+        return a.is_none() && b.is_none();
+    };
+    let same = |(key, value): (&String, &Value)| b.get(key).is_some_and(|other| field_set::equal(value, other));
+    others(a) == others(b) && a.iter().filter(|(key, _)| *key != member).all(same)
 }
 
 /// The object with its managers.
@@ -255,15 +278,6 @@ fn finished(mut object: Value, live: Option<&Value>, managers: &Managers) -> Val
     }
     if let Some(live) = live {
         restore_times(live, &mut object);
-    }
-    object
-}
-
-fn without_times(object: &Value) -> Value {
-    let mut object = object.clone();
-    let entries = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("managedFields"));
-    for entry in entries.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
-        entry.remove("time");
     }
     object
 }

@@ -71,10 +71,11 @@ impl Terms<'_> {
         self.follow_schema(managers);
         let merged = merge(&self.typing, live, applied)
             .map_err(|why| OwnershipError::Unfit(format!("failed to merge config: {why}")))?;
-        let before = managers.owned.get(manager).cloned();
         let fields = self.ignoring_reset(field_set(&self.typing, applied));
+        // Who applies all that it applied before leaves nothing to remove.
+        let before = managers.owned.get(manager).filter(|owned| !owned.fields.difference(&fields).is_empty()).cloned();
         managers.owned.insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned() });
-        let new = match before.filter(|owned| !owned.fields.is_empty()) {
+        let new = match before {
             Some(before) => self.pruned(merged, managers, &before.fields),
             None => merged,
         };
