@@ -9,10 +9,16 @@
 
 mod common;
 pub mod deployments;
+pub mod endpoints;
+pub mod endpointslices;
 pub mod garbagecollector;
 pub mod namespaces;
+pub mod nodeipam;
+pub mod nodelifecycle;
+pub mod podgc;
 pub mod replicasets;
 pub mod serviceaccounts;
+pub mod tainteviction;
 #[cfg(test)]
 mod testing;
 
@@ -95,12 +101,19 @@ macro_rules! rows {
 /// All controllers.
 pub const CONTROLLERS: &[Row] = rows! {
     "deployment-controller" => deployments::run,
+    "endpoints-controller" => endpoints::run,
+    "endpointslice-controller" => endpointslices::run,
+    "endpointslice-mirroring-controller" => endpointslices::mirroring::run,
     "garbage-collector-controller" => garbagecollector::run,
     "namespace-controller" => namespaces::run,
+    "node-ipam-controller" => nodeipam::run,
+    "node-lifecycle-controller" => nodelifecycle::run,
+    "pod-garbage-collector-controller" => podgc::run,
     "replicaset-controller" => replicasets::run,
     "replicationcontroller-controller" => replicasets::run_replication_controllers,
     "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
     "serviceaccount-controller" => serviceaccounts::run,
+    "taint-eviction-controller" => tainteviction::run,
 };
 
 /// Runs all controllers until `token` is cancelled. They must not run twice in a cluster: hold a Lease.

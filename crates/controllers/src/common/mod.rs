@@ -3,11 +3,13 @@
 pub(crate) mod claims;
 pub(crate) mod conditions;
 pub(crate) mod discovery;
+pub(crate) mod disruption;
 pub(crate) mod expectations;
 pub(crate) mod hash;
 pub(crate) mod pods;
 pub(crate) mod ranking;
 pub(crate) mod scaling;
+pub(crate) mod services;
 
 use api::selector::label;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
