@@ -38,6 +38,18 @@ pub fn dns_subdomain(value: &str) -> Vec<String> {
     wrong
 }
 
+/// As [`dns_subdomain`], but with underscores: the search paths of resolvers.
+pub fn dns_subdomain_with_underscore(value: &str) -> Vec<String> {
+    const PART: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+    let mut wrong = no_longer_than(value, 253, "characters");
+    let part = |part: &str| is_dns_label(&part.strip_prefix('_').unwrap_or(part).replace('_', "-"));
+    if !value.split('.').all(part) {
+        let rule = DNS_SUBDOMAIN_RULE.replace("'-' or", "'_', '-' or");
+        wrong.push(explained(&rule, &format!("{PART}(\\.{PART})*"), &["example.com"]));
+    }
+    wrong
+}
+
 /// RFC 1035 label: as [`dns_label`], but starting with a letter. The rule for Service names.
 pub fn dns_1035_label(value: &str) -> Vec<String> {
     let mut wrong = no_longer_than(value, 63, "characters");
@@ -256,7 +268,7 @@ fn unless(holds: bool, text: impl FnOnce() -> String) -> Vec<String> {
 
 fn explained(rule: &str, regex: &str, examples: &[&str]) -> String {
     let examples: Vec<String> = examples.iter().map(|example| format!("'{example}', ")).collect();
-    format!("{rule} (e.g. {}regex used for validation is '{regex}')", examples.join("or "))
+    format!("{rule} (e.g. {}regex used for validation is '{regex}')", examples.join(" or "))
 }
 
 #[cfg(test)]
@@ -291,7 +303,7 @@ mod tests {
         check(
             dns_label("Web"),
             expect![
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ],
         );
         check(dns_label("a.b"), expect!["must not contain dots"]);
@@ -305,13 +317,13 @@ mod tests {
         check(
             dns_1035_label("1a"),
             expect![
-                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name', or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')"
             ],
         );
         check(
             qualified_name("a/b/c"),
             expect![
-                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ],
         );
         check(
@@ -319,19 +331,19 @@ mod tests {
             expect![[r#"
                 prefix part must be non-empty
                 name part must be non-empty
-                name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"#]],
+                name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"#]],
         );
         check(label_value(&"a".repeat(64)), expect!["must be no more than 63 bytes"]);
         check(
             label_value("-"),
             expect![
-                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+                "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
             ],
         );
         check(
             config_map_key("../x"),
             expect![[r#"
-            a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name', or 'KEY_NAME', or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
+            a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')
             must not start with '..'"#]],
         );
         check(

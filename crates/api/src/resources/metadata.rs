@@ -41,6 +41,18 @@ pub fn validate(errors: &mut Errors, metadata: &Value, namespaced: bool, names: 
     finalizers(errors, metadata, &path.child("finalizers"));
 }
 
+/// Finalizers of built-in kinds are Kubernetes's own or have a prefix.
+pub fn validate_builtin_finalizers(errors: &mut Errors, metadata: &Value) {
+    let path = Path::root("metadata");
+    let path = path.child("finalizers");
+    for (at, name) in items(metadata, "finalizers").iter().filter_map(Value::as_str).enumerate() {
+        if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(at), name, detail);
+        }
+    }
+}
+
 /// What a write may not change, and what it may change to.
 pub fn validate_update(errors: &mut Errors, new: &Value, old: &Value) {
     let path = Path::root("metadata");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::same;
 use super::hooks::Generation;
-use super::metadata;
+use super::{GROUPS, metadata};
 use crate::resource::Resource;
 use crate::status::Cause;
 use crate::validation::Errors;
@@ -41,6 +41,9 @@ pub fn prepare_update(row: &Resource, new: &mut Value, old: &Value) {
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
     metadata::validate(&mut errors, &object["metadata"], row.namespaced, row.hooks.names);
+    if GROUPS.iter().any(|group| group.name == row.group) {
+        metadata::validate_builtin_finalizers(&mut errors, &object["metadata"]);
+    }
     let mut causes = errors.into_causes();
     causes.extend((row.hooks.validate_create)(object));
     causes

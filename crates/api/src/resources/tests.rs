@@ -80,6 +80,7 @@ mod upstream {
     use crate::codec::normalise::{Unknown, normalise};
     use crate::resource::{Resource, split_api_version};
     use crate::schema::table::builtin_model;
+    use crate::status::Cause;
 
     fn row(object: &Value) -> &'static Resource {
         let (group, _) = split_api_version(object["apiVersion"].as_str().unwrap());
@@ -116,8 +117,10 @@ mod upstream {
                 (strategy::validate_subresource(row, name, &object, old), warnings)
             }
         };
-        let causes =
-            causes.iter().map(|cause| format!("{} {}: {}", cause.reason, cause.field, cause.message)).collect();
+        // Differences of whole objects are shown in words of our own, below the first line.
+        let first_line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+        let line = |cause: &Cause| format!("{} {}: {}", cause.reason, cause.field, first_line(&cause.message));
+        let causes = causes.iter().map(line).collect();
         let model = builtin_model(&row.versions[0].type_name).unwrap();
         normalise(&mut object, &model, Unknown::Ignore).unwrap();
         (object, causes, warnings)
@@ -127,11 +130,27 @@ mod upstream {
         let mut wrong = String::new();
         for line in cases.lines() {
             let case: Value = serde_json::from_str(line).unwrap();
-            let (object, causes, warnings) = answer(&case);
-            let expected: Vec<&str> = case["causes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            let (object, mut causes, warnings) = answer(&case);
+            let mut expected: Vec<&str> = case["causes"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+            // Upstream looks at metadata twice on updates.
+            let mut seen = std::collections::BTreeSet::new();
+            causes.retain(|cause| seen.insert(cause.clone()));
+            if case["unordered"] == true {
+                // Upstream walks a map here, in no order.
+                causes.sort();
+                expected.sort_unstable();
+            }
             let about = case["about"].as_str().unwrap_or_default();
             if causes != expected {
-                wrong += &format!("\n{name}: {about}: causes\n ours  {causes:#?}\n upstream {expected:#?}\n");
+                wrong += &format!("\n{name}: {about}: causes\n");
+                let ours: Vec<&str> = causes.iter().map(String::as_str).collect();
+                ours.iter()
+                    .filter(|cause| !expected.contains(cause))
+                    .for_each(|cause| wrong += &format!(" + {cause}\n"));
+                expected
+                    .iter()
+                    .filter(|cause| !ours.contains(cause))
+                    .for_each(|cause| wrong += &format!(" - {cause}\n"));
             }
             if !case["result"].is_null() && !same(&object, &case["result"]) {
                 wrong += &format!("\n{name}: {about}: object\n");
@@ -164,5 +183,10 @@ mod upstream {
     #[test]
     fn defaults_are_upstreams() {
         check("defaults", include_str!("testdata/upstream/defaults.jsonl"));
+    }
+
+    #[test]
+    fn pods_are_refused_as_upstream_refuses_them() {
+        check("pods", include_str!("testdata/upstream/pods.jsonl"));
     }
 }

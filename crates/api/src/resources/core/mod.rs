@@ -9,16 +9,29 @@ mod replication_controllers;
 pub mod services;
 pub(crate) mod volumes;
 
+use serde_json::Value;
+
 use super::fields::within;
 use super::hooks::{Generation, Hooks, PLAIN};
 use super::row::{Row, cluster, namespaced};
+use crate::field_path::Path;
 use crate::resource::{Resource, Verbs};
+use crate::status::Cause;
+use crate::validation::Errors;
 
 static POD_TEMPLATES: Hooks = Hooks {
     generation: Generation::Counted,
     default: |object| within(object, "template", pods::template_defaults),
+    validate_create: pod_template,
+    validate_update: |new, _| pod_template(new),
     ..PLAIN
 };
+
+fn pod_template(object: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    pods::validation::template(&mut errors, &object["template"], &Path::root("template"));
+    errors.into_causes()
+}
 
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {

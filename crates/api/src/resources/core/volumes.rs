@@ -2,8 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::resources::fields::{default, default_zero, is_empty, object};
+use super::pods::validation::volumes::volume_source;
+use crate::field_path::Path;
+use crate::names;
+use crate::quantity::Quantity;
+use crate::resources::fields::{default, default_zero, is_empty, items, object, same, text};
 use crate::resources::hooks::{Hooks, PLAIN};
+use crate::resources::metadata::{immutable, label_selector};
+use crate::resources::strategy::{keep, remove};
+use crate::status::Cause;
+use crate::validation::Errors;
 
 pub(super) static VOLUMES: Hooks = Hooks {
     default: |volume| {
@@ -16,6 +24,8 @@ pub(super) static VOLUMES: Hooks = Hooks {
         let created = volume["metadata"]["creationTimestamp"].clone();
         volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": created});
     },
+    validate_create: validate_volume,
+    validate_update: validate_volume_update,
     ..PLAIN
 };
 
@@ -26,6 +36,8 @@ pub(super) static CLAIMS: Hooks = Hooks {
         same_source(&mut claim["spec"]);
     },
     prepare_update: |new, _| same_source(&mut new["spec"]),
+    validate_create: validate_claim,
+    validate_update: validate_claim_update,
     ..PLAIN
 };
 
@@ -44,7 +56,195 @@ fn same_source(spec: &mut Value) {
         spec["dataSource"] = reference;
     } else if source.is_null() && reference.is_null() {
         for field in ["dataSource", "dataSourceRef"] {
-            crate::resources::strategy::remove(spec, field);
+            remove(spec, field);
         }
     }
+}
+
+fn validate_claim(claim: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    claim_spec(&mut errors, &claim["spec"], &Path::root("spec"));
+    errors.into_causes()
+}
+
+/// The spec of a claim or of a template of one.
+pub(crate) fn claim_spec(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+    if items(spec, "accessModes").is_empty() {
+        errors.required(&path.child("accessModes"), "at least 1 access mode is required");
+    }
+    label_selector(errors, &spec["selector"], &path.child("selector"));
+    access_modes(errors, spec, path);
+    let at = path.child("resources");
+    let at = at.key("storage");
+    match Quantity::from_json(&spec["resources"]["requests"]["storage"]) {
+        Err(_) => errors.required(&at, ""),
+        Ok(size) if size.signum() <= 0 => {
+            errors.invalid(&at, spec["resources"]["requests"]["storage"].clone(), "must be greater than zero");
+        }
+        Ok(_) => {}
+    }
+    let class = text(spec, "storageClassName");
+    if !class.is_empty() {
+        errors.invalid_each(&path.child("storageClassName"), class, names::dns_subdomain(class));
+    }
+    volume_mode(errors, spec, path);
+    for field in ["dataSource", "dataSourceRef"] {
+        let (source, at) = (&spec[field], path.child(field));
+        if !source.is_null() {
+            for needed in ["name", "kind"] {
+                if text(source, needed).is_empty() {
+                    errors.required(&at.child(needed), "");
+                }
+            }
+            if text(source, "apiGroup").is_empty() && text(source, "kind") != "PersistentVolumeClaim" {
+                let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+                errors.invalid(&at, text(source, "kind"), detail);
+            }
+        }
+    }
+    let class = text(spec, "volumeAttributesClassName");
+    if !class.is_empty() {
+        errors.invalid_each(&path.child("volumeAttributesClassName"), class, names::dns_subdomain(class));
+    }
+}
+
+fn access_modes(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+    let words = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+    let at = path.child("accessModes");
+    let modes: Vec<&str> = items(spec, "accessModes").iter().filter_map(Value::as_str).collect();
+    for mode in modes.iter().filter(|mode| !words.contains(mode)) {
+        errors.not_supported(&at, *mode, &words);
+    }
+    let exclusive = modes.contains(&"ReadWriteOncePod");
+    if exclusive && modes.iter().any(|mode| *mode != "ReadWriteOncePod" && words.contains(mode)) {
+        errors.forbidden(&at, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn volume_mode(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+    let words = ["Block", "Filesystem"];
+    if let Some(mode) = spec["volumeMode"].as_str().filter(|mode| !words.contains(mode)) {
+        errors.not_supported(&path.child("volumeMode"), mode, &words);
+    }
+}
+
+fn validate_claim_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let path = Path::root("spec");
+    claim_spec(&mut errors, &new["spec"], &path);
+    let (mut masked, old_spec) = (new["spec"].clone(), &old["spec"]);
+    if text(old_spec, "volumeName").is_empty() {
+        // Binding is the one change that all claims see.
+        keep(&mut masked, old_spec, "volumeName");
+    }
+    if old_spec["storageClassName"].is_null() {
+        remove(&mut masked, "storageClassName");
+    }
+    if text(&new["status"], "phase") == "Bound" {
+        if !masked["resources"]["requests"].is_null() {
+            masked["resources"]["requests"]["storage"] = old_spec["resources"]["requests"]["storage"].clone();
+        }
+        keep(&mut masked, old_spec, "volumeAttributesClassName");
+    }
+    if !same(&masked, old_spec) {
+        let detail = format!(
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
+             claims\n- {old_spec}\n+ {masked}\n"
+        );
+        errors.forbidden(&path, &detail);
+    }
+    let size = |object: &Value, pointer: &str| object.pointer(pointer).and_then(|size| Quantity::from_json(size).ok());
+    let asked = "/spec/resources/requests/storage";
+    if let (Some(new_size), Some(old_size)) = (size(new, asked), size(old, asked)) {
+        let has = size(old, "/status/capacity/storage").unwrap_or(Quantity::ZERO);
+        if new_size < old_size && new_size <= has {
+            let resources = path.child("resources");
+            let requests = resources.child("requests");
+            errors.forbidden(&requests.child("storage"), "field can not be less than status.capacity");
+        }
+    }
+    let mode = Path::root("volumeMode");
+    immutable(&mut errors, &new["spec"]["volumeMode"], &old_spec["volumeMode"], &mode);
+    errors.into_causes()
+}
+
+fn validate_volume(volume: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let (spec, path) = (&volume["spec"], Path::root("spec"));
+    if items(spec, "accessModes").is_empty() {
+        errors.required(&path.child("accessModes"), "");
+    }
+    access_modes(&mut errors, spec, &path);
+    let (capacity, at) = (&spec["capacity"], path.child("capacity"));
+    if is_empty(capacity) {
+        errors.required(&at, "");
+    }
+    let amounts = capacity.as_object().map_or(0, serde_json::Map::len);
+    if capacity["storage"].is_null() || amounts > 1 {
+        errors.not_supported(&at, capacity.clone(), &["storage"]);
+    }
+    for (name, amount) in capacity.as_object().into_iter().flatten() {
+        if Quantity::from_json(amount).is_ok_and(|amount| amount.signum() <= 0) {
+            errors.invalid(&at.key(name), amount.clone(), "must be greater than zero");
+        }
+    }
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    if !policy.is_empty() && !["Delete", "Recycle", "Retain"].contains(&policy) {
+        errors.not_supported(&path.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
+    }
+    let affinity = &spec["nodeAffinity"];
+    if !affinity.is_null() {
+        let at = path.child("nodeAffinity");
+        match affinity["required"].is_null() {
+            true => errors.required(&at.child("required"), "must specify required node constraints"),
+            false => super::pods::validation::node_selector(&mut errors, &affinity["required"], &at.child("required")),
+        }
+    }
+    volume_source(&mut errors, spec, &path);
+    if !spec["local"].is_null() && affinity.is_null() {
+        errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
+    }
+    let class = text(spec, "storageClassName");
+    if !class.is_empty() {
+        errors.invalid_each(&path.child("storageClassName"), class, names::dns_subdomain(class));
+    }
+    volume_mode(&mut errors, spec, &path);
+    errors.into_causes()
+}
+
+fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let source = |volume: &Value| {
+        let mut spec = volume["spec"].clone();
+        let shared = [
+            "accessModes",
+            "capacity",
+            "claimRef",
+            "mountOptions",
+            "nodeAffinity",
+            "persistentVolumeReclaimPolicy",
+            "storageClassName",
+            "volumeMode",
+            "volumeAttributesClassName",
+        ];
+        for field in shared {
+            remove(&mut spec, field);
+        }
+        spec
+    };
+    let path = Path::root("spec");
+    if !same(&source(new), &source(old)) {
+        let detail =
+            format!("spec.persistentvolumesource is immutable after creation\n- {}\n+ {}\n", source(old), source(new));
+        errors.forbidden(&path.child("persistentvolumesource"), &detail);
+    }
+    let mode = path.child("volumeMode");
+    immutable(&mut errors, &new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode);
+    let (new_affinity, old_affinity) = (&new["spec"]["nodeAffinity"], &old["spec"]["nodeAffinity"]);
+    if !old_affinity.is_null() {
+        immutable(&mut errors, new_affinity, old_affinity, &path.child("nodeAffinity"));
+    }
+    let mut causes = validate_volume(new);
+    causes.extend(errors.into_causes());
+    causes
 }

@@ -131,13 +131,14 @@ fn requests_from_limits(resources: &mut Value) {
 /// Pod-level requests (KEP-2837): where the Pod states limits, requests follow the limits for what no container
 /// requests. What containers do request is added up by the consumer of Pod resources.
 fn pod_requests(spec: &mut Value) {
+    let of_pods = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
     let limits = spec["resources"]["limits"].as_object().cloned().unwrap_or_default();
     let requested = |name: &str| {
         let containers =
             ["containers", "initContainers"].into_iter().filter_map(|list| spec[list].as_array()).flatten();
         containers.into_iter().any(|container| !container["resources"]["requests"][name].is_null())
     };
-    let unasked: Vec<_> = limits.into_iter().filter(|(name, _)| !requested(name)).collect();
+    let unasked: Vec<_> = limits.into_iter().filter(|(name, _)| of_pods(name) && !requested(name)).collect();
     for (name, limit) in unasked {
         default(object(&mut spec["resources"], "requests"), &name, limit);
     }

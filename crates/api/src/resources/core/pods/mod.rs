@@ -3,6 +3,7 @@
 pub(crate) mod defaults;
 mod prepare;
 pub mod qos;
+pub(crate) mod validation;
 
 use serde_json::Value;
 
@@ -13,10 +14,19 @@ pub(super) static PODS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults::pod,
     prepare_create: prepare::create,
+    validate_create: validation::create,
+    validate_update: validation::update::validate,
     subresources: &[
-        ("status", SubresourceHooks { prepare: prepare::status, ..STATUS }),
-        ("ephemeralcontainers", SubresourceHooks { prepare: prepare::ephemeral_containers, ..STATUS }),
-        ("resize", SubresourceHooks { prepare: prepare::resize, ..STATUS }),
+        ("status", SubresourceHooks { prepare: prepare::status, validate: validation::subresources::status, ..STATUS }),
+        (
+            "ephemeralcontainers",
+            SubresourceHooks {
+                prepare: prepare::ephemeral_containers,
+                validate: validation::subresources::ephemeral_containers,
+                ..STATUS
+            },
+        ),
+        ("resize", SubresourceHooks { prepare: prepare::resize, validate: validation::subresources::resize, ..STATUS }),
     ],
     grace: Some(grace),
     ..PLAIN
