@@ -1,1 +1,34 @@
-//! The node agent.
+//! The node agent: makes the pods that are bound to a node run there, and tells how they and the node are.
+//!
+//! It talks to the API server through a client and informers and to the container runtime through [`api::cri`]'s
+//! traits, and knows neither from within: each can be in this process or behind a socket.
+//!
+//! ```text
+//! pods/       a worker a pod: observe, plan, apply         status/   the pod's status (pure)
+//! env/        variables          volumes/  files           probes/   is it alive, ready, started
+//! logs/       what it wrote      node/     the Node, its lease and conditions
+//! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
+//! ```
+
+mod admission;
+mod agent;
+mod cgroups;
+mod config;
+mod context;
+mod dns;
+mod env;
+mod logs;
+mod names;
+mod node;
+mod pods;
+mod probes;
+mod quantity;
+mod runtime;
+mod statics;
+mod status;
+#[cfg(test)]
+mod testing;
+mod volumes;
+
+pub use agent::{Kubelet, KubeletError};
+pub use config::Config;

@@ -1,0 +1,113 @@
+//! The agent as a whole: its parts are made, run, and ended here.
+
+use std::sync::Arc;
+
+use api::cri::{ImageService, RuntimeService, VersionRequest};
+use client::clock::{Clock, SystemClock};
+use client::informer::Informers;
+use client::request::Requests;
+use client::typed::Typed;
+use k8s_openapi::api::core::v1::Service;
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::context::{ApiObjects, ApiTokens, Context};
+use crate::node::capacity::Capacity;
+use crate::node::{self, lease};
+use crate::pods::manager::{Manager, Pods};
+use crate::runtime::Runtime;
+use crate::volumes::Volumes;
+use crate::volumes::mounts::{Kernel, Mounts};
+
+/// Manifests that changed and were not yet looked at.
+const STATIC_QUEUE: usize = 64;
+
+/// Why the agent cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    #[error("the container runtime does not answer: {0}")]
+    Runtime(#[from] api::cri::Error),
+    #[error("cannot make {}: {source}; give the agent a folder that it can write", path.display())]
+    Folder { path: std::path::PathBuf, source: std::io::Error },
+}
+
+/// A node agent, ready to run.
+pub struct Kubelet {
+    context: Arc<Context>,
+    pods: Pods,
+    writer: client::events::Writer,
+}
+
+impl Kubelet {
+    /// Asks the runtime who it is and makes the agent's folders.
+    pub async fn new(
+        config: Config,
+        client: kube::Client,
+        informers: Arc<dyn Informers>,
+        runtime: Arc<dyn RuntimeService>,
+        images: Arc<dyn ImageService>,
+    ) -> Result<Self, KubeletError> {
+        Self::with(config, client, informers, runtime, images, SystemClock::shared(), Arc::new(Kernel)).await
+    }
+
+    pub(crate) async fn with(
+        config: Config,
+        client: kube::Client,
+        informers: Arc<dyn Informers>,
+        service: Arc<dyn RuntimeService>,
+        images: Arc<dyn ImageService>,
+        clock: Arc<dyn Clock>,
+        mounts: Arc<dyn Mounts>,
+    ) -> Result<Self, KubeletError> {
+        for path in [config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
+            std::fs::create_dir_all(&path).map_err(|source| KubeletError::Folder { path, source })?;
+        }
+        let version = service.version(VersionRequest::default()).await?;
+        let (recorder, writer) =
+            client::events::recorder(client.clone(), Arc::clone(&clock), "kubelet", &config.node_name);
+        let requests = Requests::new(client);
+        let volumes = Volumes {
+            objects: Arc::new(ApiObjects(requests.clone())),
+            tokens: Arc::new(ApiTokens { requests: requests.clone(), clock: Arc::clone(&clock) }),
+            mounts,
+            root: config.root_dir.clone(),
+        };
+        let runtime = Runtime { service, images, name: version.runtime_name, version: version.runtime_version };
+        let context = Context {
+            capacity: RwLock::new(Capacity::observe(&config)),
+            services: Typed::<Service>::all(&*informers),
+            config,
+            requests,
+            informers,
+            runtime,
+            volumes,
+            recorder,
+            clock,
+            tasks: TaskTracker::new(),
+        };
+        Ok(Self { context: Arc::new(context), pods: Pods::default(), writer })
+    }
+
+    /// Runs the node's pods until the token is cancelled. They go on without the agent.
+    pub async fn run(self, token: CancellationToken) {
+        let context = self.context;
+        let tasks = context.tasks.clone();
+        let heartbeat = lease::run(
+            context.requests.clone(),
+            Arc::clone(&context.clock),
+            context.config.node_name.clone(),
+            token.clone(),
+        );
+        tasks.spawn(heartbeat);
+        tasks.spawn(self.writer.run(token.clone()));
+        tasks.spawn(node::run(Arc::clone(&context), token.clone()));
+        let (sender, statics) = mpsc::channel(STATIC_QUEUE);
+        drop(sender);
+        Manager::new(context, self.pods, token).run(statics).await;
+        tasks.close();
+        tasks.wait().await;
+    }
+}

@@ -1,0 +1,80 @@
+//! What a node agent is told when it starts.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::Taint;
+
+/// The settings of one node. [`Config::new`] gives upstream's defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub node_name: String,
+    /// What the node calls itself: its `Hostname` address and the label `kubernetes.io/hostname`.
+    pub hostname: String,
+    /// Labels and taints are set when the node is registered; labels of ours are kept up to date after that.
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+    /// The node's addresses, the primary one first.
+    pub node_ips: Vec<IpAddr>,
+    /// Addresses by which others reach the node from outside.
+    pub external_ips: Vec<IpAddr>,
+    pub provider_id: Option<String>,
+    /// The name servers of pods with dnsPolicy `ClusterFirst`.
+    pub cluster_dns: Vec<IpAddr>,
+    /// Such as `cluster.local`.
+    pub cluster_domain: String,
+    /// The resolver configuration that pods with dnsPolicy `Default` get.
+    pub resolv_conf: PathBuf,
+    /// Where pods' volumes and files live: `pods/<uid>/...`.
+    pub root_dir: PathBuf,
+    /// Where containers' logs live: `<namespace>_<pod>_<uid>/<container>/<n>.log`.
+    pub pod_logs_dir: PathBuf,
+    /// Manifests of static pods; none without it.
+    pub static_pod_dir: Option<PathBuf>,
+    pub max_pods: u32,
+    /// How many processes and threads a pod may have.
+    pub pod_pids_limit: Option<i64>,
+    /// What is held back from pods: `cpu`, `memory`, `ephemeral-storage` as quantities.
+    pub reserved: BTreeMap<String, String>,
+    /// The cgroup below which all pods' cgroups are.
+    pub cgroup_root: String,
+    /// The port of the kubelet's HTTPS API, as the Node announces it.
+    pub port: u16,
+    /// The version of the node agent: `v1.36.3+k3rs1`.
+    pub version: String,
+}
+
+impl Config {
+    /// A node of this name, with defaults for the rest.
+    pub fn new(node_name: impl Into<String>) -> Self {
+        let node_name = node_name.into();
+        Self {
+            hostname: node_name.clone(),
+            node_name,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            taints: Vec::new(),
+            node_ips: Vec::new(),
+            external_ips: Vec::new(),
+            provider_id: None,
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            root_dir: PathBuf::from("/var/lib/kubelet"),
+            pod_logs_dir: PathBuf::from("/var/log/pods"),
+            static_pod_dir: None,
+            max_pods: 110,
+            pod_pids_limit: Some(4096),
+            reserved: BTreeMap::new(),
+            cgroup_root: "/kubepods".to_owned(),
+            port: 10250,
+            version: "v1.36.3+k3rs1".to_owned(),
+        }
+    }
+
+    pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {
+        self.root_dir.join("pods").join(uid)
+    }
+}

@@ -1,0 +1,142 @@
+//! What the node has, and what of it pods may use: the smaller of the machine and the cgroup that the agent is in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::config::Config;
+use crate::quantity;
+
+/// A cgroup v1 limit at or above this is none.
+const UNLIMITED: u64 = 1 << 60;
+/// Below this much free memory pods are evicted, so it is not handed out (upstream's default threshold).
+const EVICTION_MEMORY: u64 = 100 << 20;
+/// The share of a disk that is kept free for the same reason: 10 %.
+const EVICTION_DISK: u64 = 10;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Capacity {
+    /// Thousandths of a core.
+    pub(crate) cpu_milli: i64,
+    /// Bytes, as of `disk`.
+    pub(crate) memory: u64,
+    pub(crate) disk: u64,
+    pub(crate) pods: u32,
+    /// Held back: thousandths of a core, bytes, bytes.
+    pub(crate) reserved: (i64, u64, u64),
+}
+
+impl Capacity {
+    /// Reads the machine and the cgroup.
+    pub(crate) fn observe(config: &Config) -> Self {
+        let reserved = |name: &str| config.reserved.get(name).and_then(|text| quantity::parse(text)).unwrap_or(0.0);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let disk = rustix::fs::statvfs(&config.root_dir).or_else(|_| rustix::fs::statvfs("/"));
+        Self {
+            cpu_milli: i64::try_from(cores).unwrap_or(1) * 1000,
+            memory: machine_memory().min(cgroup_memory(Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX)),
+            disk: disk.map_or(0, |stat| stat.f_blocks * stat.f_frsize),
+            pods: config.max_pods,
+            reserved: (
+                quantity::milli(reserved("cpu")),
+                reserved("memory") as u64,
+                reserved("ephemeral-storage") as u64,
+            ),
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> f64 {
+        self.memory as f64
+    }
+
+    /// What pods may use, in base units.
+    pub(crate) fn allocatable(&self) -> BTreeMap<String, f64> {
+        let (cpu, memory, disk) = self.rest();
+        [
+            ("cpu", cpu as f64 / 1000.0),
+            ("memory", memory as f64),
+            ("ephemeral-storage", disk as f64),
+            ("pods", f64::from(self.pods)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn rest(&self) -> (i64, u64, u64) {
+        let (cpu, memory, disk) = self.reserved;
+        let free_disk = self.disk / 100 * (100 - EVICTION_DISK);
+        (
+            (self.cpu_milli - cpu).max(0),
+            self.memory.saturating_sub(memory + EVICTION_MEMORY),
+            free_disk.saturating_sub(disk),
+        )
+    }
+
+    /// The node's capacity and allocatable lists as the API has them.
+    pub(crate) fn lists(&self) -> (BTreeMap<String, Quantity>, BTreeMap<String, Quantity>) {
+        let list = |cpu: i64, memory: u64, disk: Quantity| -> BTreeMap<String, Quantity> {
+            [
+                ("cpu", quantity::cores(cpu)),
+                ("memory", quantity::bytes(memory)),
+                ("ephemeral-storage", disk),
+                ("hugepages-1Gi", Quantity("0".to_owned())),
+                ("hugepages-2Mi", Quantity("0".to_owned())),
+                ("pods", Quantity(self.pods.to_string())),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+        };
+        let (cpu, memory, disk) = self.rest();
+        let whole = list(self.cpu_milli, self.memory, quantity::bytes(self.disk));
+        (whole, list(cpu, memory, Quantity(disk.to_string())))
+    }
+}
+
+fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib: u64 = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    kib * 1024
+}
+
+/// The limit of the cgroup that is mounted as the root here, in either version's files.
+fn cgroup_memory(root: &Path) -> Option<u64> {
+    let files = ["memory.max", "memory/memory.limit_in_bytes"];
+    let limits = files.iter().filter_map(|file| std::fs::read_to_string(root.join(file)).ok()?.trim().parse().ok());
+    limits.filter(|limit| *limit < UNLIMITED).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_limits_the_machine_in_either_version() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(cgroup_memory(dir.path()), None);
+        linux_write(&dir.path().join("memory.max"), "max\n");
+        assert_eq!(cgroup_memory(dir.path()), None);
+        linux_write(&dir.path().join("memory.max"), "1048576\n");
+        assert_eq!(cgroup_memory(dir.path()), Some(1 << 20));
+        std::fs::create_dir(dir.path().join("memory")).unwrap();
+        linux_write(&dir.path().join("memory/memory.limit_in_bytes"), "9223372036854771712\n");
+        assert_eq!(cgroup_memory(dir.path()), Some(1 << 20));
+    }
+
+    fn linux_write(path: &Path, text: &str) {
+        use std::io::Write as _;
+        std::fs::File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn what_is_reserved_is_not_handed_out() {
+        let capacity =
+            Capacity { cpu_milli: 2000, memory: 1 << 30, disk: 1000, pods: 110, reserved: (500, 1 << 20, 100) };
+        let (whole, rest) = capacity.lists();
+        assert_eq!(whole["cpu"].0, "2");
+        assert_eq!(rest["cpu"].0, "1500m");
+        assert_eq!(rest["memory"].0, format!("{}Ki", (1024 - 101) * 1024));
+        assert_eq!(rest["ephemeral-storage"].0, "800");
+    }
+}
