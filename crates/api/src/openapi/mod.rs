@@ -6,6 +6,7 @@
 //! prose of upstream's, and would be larger than all the rest.
 
 mod definitions;
+pub mod gnostic;
 mod paths;
 mod published;
 

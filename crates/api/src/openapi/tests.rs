@@ -209,3 +209,22 @@ fn resources_of_other_versions_are_left_out() {
     let document = v3("apps", "v1", [Source::from(find("", "pods").unwrap())]);
     assert_eq!(document["paths"].as_object().unwrap().keys().collect::<Vec<_>>(), ["/apis/apps/v1/"]);
 }
+/// gnostic's own encoder makes the same message of the whole document, but for texts that it leaves unquoted in YAML.
+#[test]
+fn version_2_in_protobuf_says_what_its_json_says() {
+    let document = json!({
+        "swagger": "2.0",
+        "info": {"title": "T", "version": "1"},
+        "paths": {"/x": {
+            "get": {
+                "operationId": "o",
+                "responses": {"200": {"description": "OK", "schema": {"$ref": "#/definitions/A"}}},
+                "x-kubernetes-action": "get",
+            },
+            "parameters": [{"in": "path", "name": "n", "required": true, "type": "string", "uniqueItems": true}],
+        }},
+        "definitions": {"A": {"type": "object", "properties": {"b": {"type": "array", "items": {"type": "string"}}}}},
+        "security": [{"BearerToken": []}],
+    });
+    expect![[r#"\n\x032.0\x12\x06\n\x01T\x12\x011Br\x12p\n\x02/x\x12j\x12J*\x01oJ$\n\"\n\x03200\x12\x1b\n\x19\n\x02OK\x12\x13\n\x11\n\x0f#/definitions/Aj\x1f\n\x13x-kubernetes-action\x12\x08\x12\x06\"get\"\nJ\x1c\n\x1a\x12\x18\"\x16\x08\x01\x12\x04path\"\x01n*\x06string\x98\x01\x01J6\n4\n\x01A\x12/\xb2\x01\x08\n\x06object\xca\x01!\n\x1f\n\x01b\x12\x1a\xb2\x01\x07\n\x05array\xba\x01\r\n\x0b\xb2\x01\x08\n\x06stringb\x11\n\x0f\n\x0bBearerToken\x12\x00"#]].assert_eq(&gnostic::encode(&document).escape_ascii().to_string());
+}

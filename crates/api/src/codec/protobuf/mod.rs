@@ -9,7 +9,7 @@
 //! list, map or bytes only when it is set; fields by number, maps by key. So the same object is always the same bytes.
 
 mod read;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
 use base64::prelude::{BASE64_STANDARD, Engine};

@@ -9,28 +9,28 @@ const DELIMITED: u8 = 2;
 const FIXED32: u8 = 5;
 
 /// A buffer filled from its end: what is written last stands first.
-pub(super) struct Backward {
+pub(crate) struct Backward {
     buffer: Vec<u8>,
     /// The first byte in use.
     start: usize,
 }
 
 impl Backward {
-    pub(super) fn with_capacity(capacity: usize) -> Self {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
         let capacity = capacity.max(16);
         Self { buffer: vec![0; capacity], start: capacity }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.len() - self.start
     }
 
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         self.buffer.drain(..self.start);
         self.buffer
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
         if self.start < bytes.len() {
             self.grow(bytes.len());
         }
@@ -65,28 +65,28 @@ impl Backward {
     }
 
     /// An integer or bool; negative ones take ten bytes.
-    pub(super) fn varint(&mut self, number: u32, value: i64) {
+    pub(crate) fn varint(&mut self, number: u32, value: i64) {
         self.unsigned(value as u64);
         self.key(number, VARINT);
     }
 
-    pub(super) fn double(&mut self, number: u32, value: f64) {
+    pub(crate) fn double(&mut self, number: u32, value: f64) {
         self.raw(&value.to_le_bytes());
         self.key(number, FIXED64);
     }
 
-    pub(super) fn bytes(&mut self, number: u32, value: &[u8]) {
+    pub(crate) fn bytes(&mut self, number: u32, value: &[u8]) {
         self.raw(value);
         self.unsigned(value.len() as u64);
         self.key(number, DELIMITED);
     }
 
-    pub(super) fn string(&mut self, number: u32, value: &str) {
+    pub(crate) fn string(&mut self, number: u32, value: &str) {
         self.bytes(number, value.as_bytes());
     }
 
     /// A message; `content` writes its fields, last first.
-    pub(super) fn message(&mut self, number: u32, content: impl FnOnce(&mut Self)) {
+    pub(crate) fn message(&mut self, number: u32, content: impl FnOnce(&mut Self)) {
         let before = self.len();
         content(self);
         self.unsigned((self.len() - before) as u64);
@@ -95,13 +95,13 @@ impl Backward {
 }
 
 /// The fields of one message.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 /// The value of a field, by its wire type.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wire<'a> {
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64([u8; 8]),
     Delimited(&'a [u8]),
@@ -109,12 +109,12 @@ pub(super) enum Wire<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(message: &'a [u8]) -> Self {
+    pub(crate) fn new(message: &'a [u8]) -> Self {
         Self { rest: message }
     }
 
     /// The next field's number and value.
-    pub(super) fn next_field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
+    pub(crate) fn next_field(&mut self) -> Result<Option<(u32, Wire<'a>)>, ProtobufError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -136,11 +136,11 @@ impl<'a> Reader<'a> {
         Ok(Some((number, value)))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn varint(&mut self) -> Result<u64, ProtobufError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, ProtobufError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.rest.split_first().ok_or(ProtobufError::Truncated)?;
@@ -161,25 +161,25 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Wire<'a> {
-    pub(super) fn payload(self, field: &str) -> Result<&'a [u8], ProtobufError> {
+    pub(crate) fn payload(self, field: &str) -> Result<&'a [u8], ProtobufError> {
         match self {
             Self::Delimited(bytes) => Ok(bytes),
             other => Err(other.wrong(field)),
         }
     }
 
-    pub(super) fn text(self, field: &str) -> Result<&'a str, ProtobufError> {
+    pub(crate) fn text(self, field: &str) -> Result<&'a str, ProtobufError> {
         std::str::from_utf8(self.payload(field)?).map_err(|_| ProtobufError::NotText(field.to_owned()))
     }
 
-    pub(super) fn integer(self, field: &str) -> Result<i64, ProtobufError> {
+    pub(crate) fn integer(self, field: &str) -> Result<i64, ProtobufError> {
         match self {
             Self::Varint(value) => Ok(value as i64),
             other => Err(other.wrong(field)),
         }
     }
 
-    pub(super) fn double(self, field: &str) -> Result<f64, ProtobufError> {
+    pub(crate) fn double(self, field: &str) -> Result<f64, ProtobufError> {
         match self {
             Self::Fixed64(bytes) => Ok(f64::from_le_bytes(bytes)),
             other => Err(other.wrong(field)),
