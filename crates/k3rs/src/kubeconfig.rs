@@ -1,0 +1,28 @@
+//! The administrator's kubeconfig, as k3s writes it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::certificates::Pair;
+
+/// One cluster, one user, one context, all named `name`, with everything embedded.
+pub fn document(name: &str, server: &str, authority: &str, user: &Pair) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": name,
+            "cluster": {"certificate-authority-data": STANDARD.encode(authority), "server": server},
+        }],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+        "users": [{
+            "name": name,
+            "user": {
+                "client-certificate-data": STANDARD.encode(&user.certificate),
+                "client-key-data": STANDARD.encode(&user.key),
+            },
+        }],
+    })
+}

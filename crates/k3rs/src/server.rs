@@ -1,0 +1,196 @@
+//! A server: the datastore, the API server over it, and the components that work for it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use apiserver::encryption::SecretEncryption;
+use apiserver::server::{ApiServer, Config, StartError};
+use apiserver::service::ApiService;
+use apiserver::{bootstrap, serve};
+use ipnet::IpNet;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use store::sqlite::SqliteStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
+use crate::layout::Layout;
+use crate::{VERSION, kubeconfig};
+
+/// What a server is told, all defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub data_dir: PathBuf,
+    pub bind: SocketAddr,
+    /// Where others reach this server.
+    pub advertise: IpAddr,
+    /// Further names and addresses on the serving certificate.
+    pub names: Vec<String>,
+    pub service_cidrs: Vec<IpNet>,
+    pub node_ports: RangeInclusive<u16>,
+    pub cluster_domain: String,
+    pub kubeconfig: PathBuf,
+    pub kubeconfig_mode: u32,
+}
+
+/// A server that answers.
+pub struct Server {
+    pub api: Arc<ApiServer>,
+    pub address: SocketAddr,
+    store: Arc<SqliteStore>,
+    tasks: TaskTracker,
+    /// Ends those who ask before the store that answers.
+    listening: CancellationToken,
+    following: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("data directory {path}: {source}")]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Open(#[from] store::sqlite::OpenError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("making the first objects: {0}")]
+    Bootstrap(#[from] api::status::Status),
+    #[error("listening on {address}: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("writing {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+}
+
+/// The authorities of a cluster.
+struct Authorities {
+    server: Authority,
+    client: Authority,
+}
+
+impl Server {
+    /// Starts everything; returns when the API is ready.
+    pub async fn start(options: Options) -> Result<Self, ServerError> {
+        let layout = Layout::new(&options.data_dir);
+        layout.create_server().map_err(|source| ServerError::DataDir { path: options.data_dir.clone(), source })?;
+        let store = Arc::new(SqliteStore::open(layout.database())?);
+        let authorities = authorities(&layout)?;
+        let serving = serving_certificate(&layout, &authorities.server, &options)?;
+        let tls = Arc::new(tls_config(&serving, &authorities.client)?);
+
+        let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let audience = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
+        let config = Config {
+            version: VERSION.to_owned(),
+            client_cas: authorities.client.der(),
+            tokens: Vec::new(),
+            service_account_key: signing_key(&layout.tls("service.key"))?,
+            issuer: audience.clone(),
+            audiences: vec![audience, "k3s".to_owned()],
+            service_cidrs: options.service_cidrs.clone(),
+            node_ports: options.node_ports.clone(),
+            transformer: Arc::new(secret_encryption(&layout)?),
+        };
+        let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
+        bootstrap::run(&api).await?;
+
+        let listen = |source| ServerError::Listen { address: options.bind, source };
+        let listener = TcpListener::bind(options.bind).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let service = ApiService::new(api.clone());
+        tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
+        write_kubeconfig(&layout, &authorities, &options, address)?;
+        info!(%address, "API server is ready");
+        Ok(Self { api, address, store, tasks, listening, following })
+    }
+
+    /// Stops in reverse order; returns when the datastore is closed.
+    pub async fn stop(self) -> Result<(), store::Error> {
+        self.listening.cancel();
+        self.following.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await
+    }
+}
+
+fn authorities(layout: &Layout) -> Result<Authorities, CertificateError> {
+    let load = |name: &str| {
+        let (certificate, key) = (layout.tls(&format!("{name}.crt")), layout.tls(&format!("{name}.key")));
+        Authority::load_or_create(&certificate, &key, &format!("k3s-{name}"))
+    };
+    Ok(Authorities { server: load("server-ca")?, client: load("client-ca")? })
+}
+
+fn serving_certificate(layout: &Layout, authority: &Authority, options: &Options) -> Result<Pair, CertificateError> {
+    let domain = &options.cluster_domain;
+    let mut names: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1"]
+            .map(str::to_owned)
+            .into();
+    names.push(format!("kubernetes.default.svc.{domain}"));
+    names.push(options.advertise.to_string());
+    names.extend(options.service_cidrs.iter().filter_map(|cidr| cidr.hosts().next()).map(|ip| ip.to_string()));
+    names.extend(options.names.iter().cloned());
+    let subject = Subject::server("kube-apiserver", names);
+    authority.ensure(&layout.tls("serving-kube-apiserver.crt"), &layout.tls("serving-kube-apiserver.key"), &subject)
+}
+
+fn tls_config(serving: &Pair, clients: &Authority) -> Result<ServerConfig, ServerError> {
+    let refuse = |why: &dyn std::fmt::Display| ServerError::Tls(why.to_string());
+    let mut roots = RootCertStore::empty();
+    for certificate in clients.der() {
+        roots.add(certificate).map_err(|why| refuse(&why))?;
+    }
+    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+        .allow_unauthenticated()
+        .build()
+        .map_err(|why| refuse(&why))?;
+    let key = serving.private_key().ok_or_else(|| refuse(&"the serving key is unreadable"))?;
+    let mut config = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(serving.chain(), key)
+        .map_err(|why| refuse(&why))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The key of Secrets at rest, made at the first start.
+fn secret_encryption(layout: &Layout) -> Result<SecretEncryption, ServerError> {
+    let path = layout.cred("encryption.key");
+    let failed = |source| ServerError::Write { path: path.clone(), source };
+    if !path.exists() {
+        let mut key = [0u8; 32];
+        getrandom::fill(&mut key).map_err(|why| failed(std::io::Error::other(why.to_string())))?;
+        linux::files::write_atomic(&path, &key, 0o600).map_err(failed)?;
+    }
+    let key = std::fs::read(&path).map_err(failed)?;
+    SecretEncryption::new(&key).map_err(|why| failed(std::io::Error::other(why.to_string())))
+}
+
+fn write_kubeconfig(
+    layout: &Layout,
+    authorities: &Authorities,
+    options: &Options,
+    address: SocketAddr,
+) -> Result<(), ServerError> {
+    let admin = Subject::client("system:admin", &["system:masters"]);
+    let pair =
+        authorities.client.ensure(&layout.tls("client-admin.crt"), &layout.tls("client-admin.key"), &admin)?;
+    let host = if address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
+    let server = format!("https://{host}:{}", address.port());
+    let document = kubeconfig::document("default", &server, authorities.server.pem(), &pair);
+    let failed = |source| ServerError::Write { path: options.kubeconfig.clone(), source };
+    let text = api::codec::yaml::write(&document).map_err(|why| failed(std::io::Error::other(why.to_string())))?;
+    if let Some(parent) = options.kubeconfig.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    linux::files::write_atomic(&options.kubeconfig, text.as_bytes(), options.kubeconfig_mode).map_err(failed)
+}
