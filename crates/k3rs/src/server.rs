@@ -149,10 +149,8 @@ fn tls_config(serving: &Pair, clients: &Authority) -> Result<ServerConfig, Serve
     for certificate in clients.der() {
         roots.add(certificate).map_err(|why| refuse(&why))?;
     }
-    let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|why| refuse(&why))?;
+    let verifier =
+        WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().map_err(|why| refuse(&why))?;
     let key = serving.private_key().ok_or_else(|| refuse(&"the serving key is unreadable"))?;
     let mut config = ServerConfig::builder()
         .with_client_cert_verifier(verifier)
@@ -182,8 +180,7 @@ fn write_kubeconfig(
     address: SocketAddr,
 ) -> Result<(), ServerError> {
     let admin = Subject::client("system:admin", &["system:masters"]);
-    let pair =
-        authorities.client.ensure(&layout.tls("client-admin.crt"), &layout.tls("client-admin.key"), &admin)?;
+    let pair = authorities.client.ensure(&layout.tls("client-admin.crt"), &layout.tls("client-admin.key"), &admin)?;
     let host = if address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
     let server = format!("https://{host}:{}", address.port());
     let document = kubeconfig::document("default", &server, authorities.server.pem(), &pair);

@@ -299,13 +299,15 @@ mod tests {
         assert_ne!(first.certificate, third.certificate);
 
         let other = tempfile::tempdir().unwrap();
-        let fourth = self::authority(other.path()).ensure(&certificate, &key, &names(&["localhost", "10.0.0.1"])).unwrap();
+        let fourth =
+            self::authority(other.path()).ensure(&certificate, &key, &names(&["localhost", "10.0.0.1"])).unwrap();
         assert_ne!(third.certificate, fourth.certificate, "another authority");
     }
 
     #[test]
     fn names_that_are_addresses_become_addresses() {
-        let params = Subject::server("k3rs", ["10.0.0.1".to_owned(), "a.b".to_owned()]).params(Timestamp::now()).unwrap();
+        let params =
+            Subject::server("k3rs", ["10.0.0.1".to_owned(), "a.b".to_owned()]).params(Timestamp::now()).unwrap();
         assert!(params.subject_alt_names.iter().any(|name| matches!(name, rcgen::SanType::IpAddress(_))));
     }
 }
