@@ -26,6 +26,8 @@ pub mod encryption;
 mod health;
 mod negotiate;
 mod nonresource;
+mod openapi;
+mod protobuf;
 pub mod registry;
 mod request;
 mod response;

@@ -86,7 +86,13 @@ pub(crate) fn negotiate(headers: &HeaderMap, protobuf: bool, views: bool) -> Res
     clauses
         .iter()
         .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view?, pretty: false }))
-        .find(|found| (protobuf || found.encoding != Encoding::Protobuf) && (views || found.view == View::Whole))
+        .find(|found| match (found.encoding, found.view) {
+            // Tables have no protobuf form.
+            (Encoding::Protobuf, View::Table) => false,
+            (Encoding::Protobuf, _) => protobuf,
+            (_, View::Whole) => true,
+            _ => views,
+        })
         .ok_or_else(|| Status::not_acceptable(&accepted(protobuf)))
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{discovery, health};
+use crate::{discovery, health, openapi};
 
 /// Answers a path that names no resource.
 pub(crate) fn answer(
@@ -32,6 +32,10 @@ pub(crate) fn answer(
             Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
         }
         "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
+        _ if path.starts_with("/openapi/") => {
+            let build = server.version["gitVersion"].as_str().unwrap_or_default();
+            openapi::answer(&server.registry.catalogue, path, build).ok_or_else(Status::path_not_found)
+        }
         _ => discovery::answer(&server.registry.catalogue, path, headers).ok_or_else(Status::path_not_found),
     }
 }

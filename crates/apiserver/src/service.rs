@@ -135,7 +135,7 @@ impl ApiService {
         let (parts, body) = request.into_parts();
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
-        let mut asked = negotiate::negotiate(&call.headers, false, true)?;
+        let mut asked = negotiate::negotiate(&call.headers, !served.custom, served.cache.is_some())?;
         asked.pretty = truthy(query_value(&call.query, "pretty"));
 
         let outcome = if !call.target.subresource.is_empty() {

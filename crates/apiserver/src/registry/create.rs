@@ -6,7 +6,7 @@ use api::status::{Cause, Status};
 use serde_json::{Value, json};
 use store::Expect;
 
-use super::{Call, Outcome, Registry, Served, decode};
+use super::{Call, Outcome, Registry, Served, decode, ownership};
 use crate::admission::{self, Operation};
 use crate::clock;
 use crate::document::Document;
@@ -75,6 +75,8 @@ impl Registry {
             let name = generated_name(object.meta("generateName"));
             object.set_meta("name", json!(name));
         }
+
+        ownership::record(served, call, None, &mut object);
 
         refuse_invalid(served, &object, strategy::validate_create(row, &object))?;
         call.warnings.extend((row.hooks.warnings)(&object, None));

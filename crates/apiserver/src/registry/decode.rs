@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Call, Served};
 use crate::document::Document;
 use crate::negotiate::{self, Encoding};
+use crate::protobuf;
 
 /// A request's body as a document, with the fields that stand in it twice.
 pub(super) struct Body {
@@ -35,9 +36,10 @@ pub(super) fn delete_options(call: &Call) -> Result<Option<Value>, Status> {
 
 /// A body in the encoding that its headers name.
 pub(crate) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
-    match negotiate::body_encoding(headers, false)? {
+    match negotiate::body_encoding(headers, true)? {
         Encoding::Yaml => yaml_document(body),
-        Encoding::Json | Encoding::Protobuf => json_document(body),
+        Encoding::Json => json_document(body),
+        Encoding::Protobuf => Ok(Body { value: protobuf::decode(body)?, duplicates: Vec::new() }),
     }
 }
 

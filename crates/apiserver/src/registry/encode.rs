@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use api::codec::protobuf::watch_frame;
 use api::object::Entry;
 use api::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -18,7 +19,7 @@ use crate::cache::{EventKind, json_line};
 use crate::document::Document;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::response::{self, Response};
-use crate::table;
+use crate::{protobuf, table};
 
 /// The annotation of the bookmark that ends the initial events of a watch (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -61,11 +62,13 @@ fn one(served: &Served, code: u16, object: One<'_>, asked: Negotiated, query: &s
             table::of(served, vec![document], json!({"resourceVersion": revision}), query, true)
         }
     };
-    Ok(response::bytes(code, asked.encoding.media_type(), encode(&shown, asked)?))
+    let (media_type, bytes) = encode(&shown, asked)?;
+    Ok(response::bytes(code, media_type, bytes))
 }
 
 fn document_answer(code: u16, document: &Value, asked: Negotiated) -> Result<Response, Status> {
-    Ok(response::bytes(status_code(code), asked.encoding.media_type(), encode(document, asked)?))
+    let (media_type, bytes) = encode(document, asked)?;
+    Ok(response::bytes(status_code(code), media_type, bytes))
 }
 
 fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
@@ -92,7 +95,8 @@ fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &st
             json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
         }
     };
-    Ok(response::bytes(StatusCode::OK, asked.encoding.media_type(), encode(&shown, asked)?))
+    let (media_type, bytes) = encode(&shown, asked)?;
+    Ok(response::bytes(StatusCode::OK, media_type, bytes))
 }
 
 /// A list, made by copying the entries.
@@ -125,7 +129,7 @@ fn item(served: &Served, mut document: Value) -> Value {
     document
 }
 
-fn in_version(served: &Served, mut document: Value) -> Value {
+pub(crate) fn in_version(served: &Served, mut document: Value) -> Value {
     decode::from_storage(served, &mut document);
     document
 }
@@ -136,10 +140,17 @@ pub fn metadata_only(mut document: Value) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
 }
 
-fn encode(document: &Value, asked: Negotiated) -> Result<Bytes, Status> {
+/// `document` as it was asked for, with the media type that it has become.
+fn encode(document: &Value, asked: Negotiated) -> Result<(&'static str, Bytes), Status> {
+    let json = || Bytes::from(document.to_string() + "\n");
     match asked.encoding {
-        Encoding::Yaml => yaml(document),
-        Encoding::Json | Encoding::Protobuf => Ok(Bytes::from(document.to_string() + "\n")),
+        Encoding::Yaml => Ok((Encoding::Yaml.media_type(), yaml(document)?)),
+        Encoding::Json => Ok((Encoding::Json.media_type(), json())),
+        // A kind without a protobuf form is told as what it is.
+        Encoding::Protobuf => Ok(match protobuf::encode(document) {
+            Some(bytes) => (Encoding::Protobuf.media_type(), Bytes::from(bytes)),
+            None => (Encoding::Json.media_type(), json()),
+        }),
     }
 }
 
@@ -210,6 +221,9 @@ impl WatchEncoder {
     }
 
     fn line(&self, kind: &str, object: &Value) -> Bytes {
-        Bytes::from(json!({"type": kind, "object": object}).to_string() + "\n")
+        match (self.asked.encoding, protobuf::encode(object)) {
+            (Encoding::Protobuf, Some(object)) => Bytes::from(watch_frame(kind, &object)),
+            _ => Bytes::from(json!({"type": kind, "object": object}).to_string() + "\n"),
+        }
     }
 }

@@ -12,6 +12,7 @@ mod delete;
 pub mod encode;
 mod modify;
 mod options;
+mod ownership;
 mod patch;
 mod read;
 mod update;

@@ -11,18 +11,20 @@ use serde_json::Value;
 use super::modify::{Decision, Modify};
 use super::read::stored;
 use super::update::outcome;
-use super::{Call, Outcome, Registry, Served, decode};
+use super::{Call, Outcome, Registry, Served, decode, ownership};
 use crate::document::Document;
 
 const JSON_PATCH: &str = "application/json-patch+json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+pub(super) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
     Json,
     Merge,
     Strategic,
+    Apply,
 }
 
 struct Patch<'a> {
@@ -39,8 +41,12 @@ impl Registry {
     pub(super) async fn patch(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
         let cache = stored(served, "patch")?;
         let dialect = dialect(served, call)?;
-        let body = decode::json_document(&call.body)?;
-        check_options(call)?;
+        let body = if dialect == Dialect::Apply {
+            decode::yaml_document(&call.body)?
+        } else {
+            decode::json_document(&call.body)?
+        };
+        check_options(call, dialect)?;
         let key = call.key(served.row.namespaced);
         let dry_run = call.dry_run()?;
         let mut patch =
@@ -50,7 +56,7 @@ impl Registry {
     }
 }
 
-fn content_type(call: &Call) -> &str {
+pub(super) fn content_type(call: &Call) -> &str {
     let value = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
@@ -60,43 +66,49 @@ fn dialect(served: &Served, call: &Call) -> Result<Dialect, Status> {
         JSON_PATCH => Ok(Dialect::Json),
         MERGE_PATCH => Ok(Dialect::Merge),
         STRATEGIC_PATCH if !served.custom => Ok(Dialect::Strategic),
+        APPLY_PATCH => Ok(Dialect::Apply),
         _ => {
             let strategic = if served.custom { "" } else { ", application/strategic-merge-patch+json" };
-            Err(Status::unsupported_media_type(&format!("{JSON_PATCH}, {MERGE_PATCH}{strategic}")))
+            Err(Status::unsupported_media_type(&format!("{JSON_PATCH}, {MERGE_PATCH}{strategic}, {APPLY_PATCH}")))
         }
     }
 }
 
-/// Upstream's `ValidatePatchOptions`: only apply can be forced.
-fn check_options(call: &Call) -> Result<(), Status> {
-    if call.param("force").is_none() {
-        return Ok(());
+/// Upstream's `ValidatePatchOptions`.
+fn check_options(call: &Call, dialect: Dialect) -> Result<(), Status> {
+    let cause = |reason, message: &str, field: &str| {
+        let cause = Cause { reason, message: message.to_owned(), field: field.to_owned() };
+        Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
+    };
+    let manager = call.param("fieldManager").unwrap_or_default();
+    match dialect {
+        Dialect::Apply if manager.is_empty() => {
+            cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
+        }
+        Dialect::Apply => Ok(()),
+        _ if call.param("force").is_some() => {
+            cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
+        }
+        _ => Ok(()),
     }
-    let message = "Forbidden: may not be specified for non-apply patch".to_owned();
-    let cause = Cause { reason: "FieldValueForbidden", message, field: "force".to_owned() };
-    Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
 }
 
 impl Modify for Patch<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
-        let Some(live) = live else {
-            return Err(Status::not_found(self.served.subject(), &self.call.target.name));
-        };
+        let Some(live) = live else { return self.create().await };
         // A patch is against what the client sees: the served version, not the stored one.
         let mut old = live.to_value();
         decode::from_storage(self.served, &mut old);
-        let mut patched = match self.dialect {
+        let patched = match self.dialect {
+            Dialect::Apply => self.apply(Some(&old))?,
             Dialect::Json => {
                 json::apply(old, &self.patch).map_err(|why| refused(self.served, &self.call.target.name, &why))?
             }
             Dialect::Merge => merge::apply(old, self.patch.clone()).map_err(bad_patch)?,
             Dialect::Strategic => self.strategic(old)?,
         };
-        if patched.resource_version() == live.revision.to_string() {
-            patched.remove_meta("resourceVersion");
-        }
         let new = decode::typed(self.served, self.call, patched, self.duplicates.clone())?;
-        self.registry.prepare_update(self.served, self.call, with_base(new, live), live, self.dry_run).await
+        self.registry.prepare_update(self.served, self.call, new, live, self.dry_run).await
     }
 
     fn is_bound_to_revision(&self) -> bool {
@@ -104,18 +116,37 @@ impl Modify for Patch<'_> {
     }
 }
 
-/// A patch that states no revision applies to whichever is there.
-fn with_base(mut new: Value, live: &Entry) -> Value {
-    if new.resource_version().is_empty() {
-        new.set_meta("resourceVersion", Value::String(live.revision.to_string()));
-    }
-    new
-}
-
 impl Patch<'_> {
+    /// Only apply makes what is not there.
+    async fn create(&mut self) -> Result<Decision, Status> {
+        let name = self.call.target.name.clone();
+        if self.dialect != Dialect::Apply || !self.call.target.subresource.is_empty() {
+            return Err(Status::not_found(self.served.subject(), &name));
+        }
+        let uid = self.patch.uid();
+        if !uid.is_empty() {
+            let why =
+                format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+            return Err(Status::conflict(self.served.subject(), &name, &why));
+        }
+        let mut applied = self.apply(None)?;
+        applied.set_meta("name", Value::String(name));
+        let object = decode::typed(self.served, self.call, applied, self.duplicates.clone())?;
+        let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
+        Ok(Decision::Put(object))
+    }
+
     fn strategic(&self, old: Value) -> Result<Value, Status> {
         let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         strategic::apply(old, self.patch.clone(), model).map_err(bad_patch)
+    }
+
+    fn apply(&mut self, live: Option<&Value>) -> Result<Value, Status> {
+        let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
+        let force = crate::request::truthy(self.call.param("force"));
+        ownership::request(self.served, self.call, model, |request| {
+            api::apply::apply(request, live, &self.patch, force)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::create::refuse_invalid;
 use super::modify::{Decision, Modified, Modify};
-use super::{Call, Outcome, Registry, Served, decode, modified};
+use super::{Call, Outcome, Registry, Served, decode, modified, ownership};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 
@@ -74,6 +74,8 @@ impl Registry {
         let old = live.to_value();
         check_base(served, &new, live)?;
         keep_identity(&mut new, &old);
+        // An update that states no revision is one of whichever is there.
+        new.set_meta("resourceVersion", json!(live.revision.to_string()));
 
         let mut request = admission::Request::new(Operation::Update, served, call, dry_run);
         request.object = Some(new);
@@ -90,6 +92,7 @@ impl Registry {
             strategy::validate_subresource(row, &subresource, &new, &old)
         };
         refuse_invalid(served, &new, causes)?;
+        ownership::record(served, call, Some(&old), &mut new);
         let warnings = match subresource.as_str() {
             "" => (row.hooks.warnings)(&new, Some(&old)),
             name => (row.hooks.subresource(name).warnings)(&new, &old),

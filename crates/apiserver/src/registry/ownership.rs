@@ -1,0 +1,58 @@
+//! Who owns which fields: what every write leaves in `metadata.managedFields`.
+
+use api::apply::{self, FieldSet, Request};
+use api::schema::Model;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::patch::{APPLY_PATCH, content_type};
+use super::{Call, Served, decode};
+use crate::document::Document;
+
+/// Hands `act` the write at hand as apply sees it.
+pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl FnOnce(&Request<'_>) -> T) -> T {
+    let reset = match call.target.subresource.as_str() {
+        "" if served.row.has_status() => Some(FieldSet::of_fields(&[&["status"]])),
+        "status" => Some(FieldSet::of_fields(&[&["spec"]])),
+        _ => None,
+    };
+    let (api_version, manager) = (served.api_version(), call.field_manager());
+    act(&Request {
+        model,
+        api_version: &api_version,
+        kind: &served.row.kind,
+        manager: &manager,
+        subresource: &call.target.subresource,
+        reset: reset.as_ref(),
+        is_served: &|version| {
+            let (group, version) = api::resource::split_api_version(version);
+            group == served.row.group && served.row.version(version).is_some()
+        },
+        now: Timestamp::now(),
+    })
+}
+
+/// Records what a write changed. `new` and `old` are in the storage version; ownership is by the version that the
+/// client wrote in. An apply has recorded its own.
+pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mut Value) {
+    let Some(model) = &served.model else { return };
+    if call.verb == "patch" && content_type(call) == APPLY_PATCH {
+        if let Some(old) = old {
+            apply::restore_times(old, new);
+        }
+        return;
+    }
+    let in_version = |object: &Value| {
+        let mut object = object.clone();
+        decode::from_storage(served, &mut object);
+        object
+    };
+    let old = old.map(in_version);
+    let recorded = request(served, call, model, |request| apply::update(request, old.as_ref(), in_version(new)));
+    match recorded["metadata"].get("managedFields") {
+        Some(fields) => new.set_meta("managedFields", fields.clone()),
+        None => {
+            new.remove_meta("managedFields");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A server without a socket, and a client that speaks to it as some user.
+
+use std::sync::Arc;
+
+use apiserver::authn::User;
+use apiserver::bootstrap;
+use apiserver::encryption::SecretEncryption;
+use apiserver::server::{ApiServer, Config};
+use apiserver::service::ApiService;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use serde_json::Value;
+use store::memory::MemoryStore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::Service;
+
+/// A running server; it ends when this is dropped.
+pub(crate) struct Cluster {
+    pub(crate) server: Arc<ApiServer>,
+    stop: CancellationToken,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) bytes: Bytes,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let config = Config {
+            version: "v1.36.3+test".to_owned(),
+            client_cas: Vec::new(),
+            tokens: Vec::new(),
+            service_account_key: key.as_ref().to_vec(),
+            issuer: "https://kubernetes.default.svc".to_owned(),
+            audiences: vec!["https://kubernetes.default.svc".to_owned()],
+            service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
+            node_ports: 30000..=32767,
+            transformer: Arc::new(SecretEncryption::new(&[1; 32]).unwrap()),
+        };
+        let stop = CancellationToken::new();
+        let store = Arc::new(MemoryStore::new());
+        let server = ApiServer::start(config, store, &TaskTracker::new(), stop.clone()).await.unwrap();
+        bootstrap::run(&server).await.unwrap();
+        Self { server, stop }
+    }
+
+    /// Sends a request as an administrator.
+    pub(crate) async fn send(&self, method: &str, target: &str, body: Value) -> Answer {
+        let admin = User::component("admin", &["system:masters"]);
+        self.send_as(admin, method, target, "application/json", body).await
+    }
+
+    pub(crate) async fn patch(&self, target: &str, dialect: &str, body: Value) -> Answer {
+        let admin = User::component("admin", &["system:masters"]);
+        self.send_as(admin, "PATCH", target, &format!("application/{dialect}"), body).await
+    }
+
+    pub(crate) async fn send_as(&self, user: User, method: &str, target: &str, media: &str, body: Value) -> Answer {
+        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+        let request = Request::builder()
+            .method(method.parse::<Method>().unwrap())
+            .uri(target)
+            .header("content-type", media)
+            .header("user-agent", "test/1.0")
+            .body(Full::new(body))
+            .unwrap();
+        self.call(user, request).await.read().await
+    }
+
+    /// Sends any request; the answer's body is yet to be read.
+    pub(crate) async fn call(&self, user: User, request: Request<Full<Bytes>>) -> Open {
+        let mut service = ApiService::of_component(self.server.clone(), user);
+        Open { response: service.call(request).await.unwrap() }
+    }
+}
+
+/// An answer whose body is still coming.
+pub(crate) struct Open {
+    response:
+        http::Response<http_body_util::combinators::UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>,
+}
+
+impl Open {
+    pub(crate) async fn read(self) -> Answer {
+        let (parts, body) = self.response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// The next line of a watch.
+    pub(crate) async fn line(&mut self) -> Option<Value> {
+        let frame = self.response.body_mut().frame().await?.unwrap();
+        Some(serde_json::from_slice(frame.data_ref().unwrap()).unwrap())
+    }
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap()
+    }
+
+    /// The object, which must have come with this code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: u16) -> Value {
+        assert_eq!(self.code, code, "{}", String::from_utf8_lossy(&self.bytes));
+        self.json()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

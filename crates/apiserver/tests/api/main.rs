@@ -1,0 +1,8 @@
+//! The API server in process, over the reference datastore: what clients see, request by request.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod harness;
+mod reads;
+mod streams;
+mod writes;

@@ -1,0 +1,239 @@
+//! Creating, changing, applying, deleting.
+
+use apiserver::authn::User;
+use serde_json::{Value, json};
+
+use crate::harness::Cluster;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+fn deployment(replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": "web:1"}]},
+            },
+        },
+    })
+}
+
+#[tokio::test]
+async fn an_object_is_created_once() {
+    let cluster = Cluster::start().await;
+    let made = cluster.send("POST", MAPS, map("a", json!({"k": "v"}))).await.expect(201);
+    assert_eq!(made["metadata"]["namespace"], "default");
+    assert!(made["metadata"]["uid"].is_string() && made["metadata"]["creationTimestamp"].is_string());
+
+    let refused = cluster.send("POST", MAPS, map("a", json!({}))).await.expect(409);
+    assert_eq!(refused["reason"], "AlreadyExists");
+    assert_eq!(refused["message"], "configmaps \"a\" already exists");
+
+    let refused = cluster.send("POST", MAPS, map("A_b", json!({}))).await.expect(422);
+    assert_eq!(refused["details"]["causes"][0]["field"], "metadata.name");
+    let elsewhere = "/api/v1/namespaces/nowhere/configmaps";
+    let refused = cluster.send("POST", elsewhere, map("a", json!({}))).await.expect(404);
+    assert_eq!(refused["message"], "namespaces \"nowhere\" not found");
+}
+
+#[tokio::test]
+async fn generated_names_are_drawn_until_free() {
+    let cluster = Cluster::start().await;
+    let body = json!({"metadata": {"generateName": "job-"}});
+    let first = cluster.send("POST", MAPS, body.clone()).await.expect(201);
+    let second = cluster.send("POST", MAPS, body).await.expect(201);
+    assert!(first["metadata"]["name"].as_str().unwrap().starts_with("job-"));
+    assert_ne!(first["metadata"]["name"], second["metadata"]["name"]);
+}
+
+#[tokio::test]
+async fn an_update_that_changes_nothing_writes_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", DEPLOYMENTS, deployment(1)).await.expect(201);
+    let path = format!("{DEPLOYMENTS}/web");
+    let made = cluster.send("GET", &path, Value::Null).await.expect(200);
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert_eq!(made["spec"]["strategy"]["type"], "RollingUpdate");
+
+    let same = cluster.send("PUT", &path, deployment(1)).await.expect(200);
+    assert_eq!(same["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    let scaled = cluster.send("PUT", &path, deployment(2)).await.expect(200);
+    assert_ne!(scaled["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    assert_eq!(scaled["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_stale_update_is_a_conflict() {
+    let cluster = Cluster::start().await;
+    let made = cluster.send("POST", MAPS, map("a", json!({"k": "1"}))).await.expect(201);
+    let path = format!("{MAPS}/a");
+    cluster.send("PUT", &path, map("a", json!({"k": "2"}))).await.expect(200);
+    let mut stale = made.clone();
+    stale["data"]["k"] = json!("3");
+    let refused = cluster.send("PUT", &path, stale).await.expect(409);
+    assert_eq!(refused["reason"], "Conflict");
+    let mut other = map("a", json!({"k": "3"}));
+    other["metadata"]["uid"] = json!("somebody-else");
+    cluster.send("PUT", &path, other).await.expect(409);
+}
+
+#[tokio::test]
+async fn status_and_spec_guard_each_other() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", DEPLOYMENTS, deployment(3)).await.expect(201);
+    let path = format!("{DEPLOYMENTS}/web");
+    let body = json!({"spec": {"replicas": 9}, "status": {"replicas": 3, "observedGeneration": 1}});
+
+    let written = cluster.patch(&format!("{path}/status"), "merge-patch+json", body.clone()).await.expect(200);
+    assert_eq!((&written["spec"]["replicas"], &written["status"]["replicas"]), (&json!(3), &json!(3)));
+    let body = json!({"spec": {"replicas": 4}, "status": {"replicas": 8}});
+    let written = cluster.patch(&path, "merge-patch+json", body).await.expect(200);
+    assert_eq!((&written["spec"]["replicas"], &written["status"]["replicas"]), (&json!(4), &json!(3)));
+}
+
+#[tokio::test]
+async fn a_strategic_patch_merges_lists_by_key() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", DEPLOYMENTS, deployment(1)).await.expect(201);
+    let body = json!({"spec": {"template": {"spec": {"containers": [{"name": "log", "image": "log:1"}]}}}});
+    let path = format!("{DEPLOYMENTS}/web");
+    let patched = cluster.patch(&path, "strategic-merge-patch+json", body).await.expect(200);
+    assert_eq!(patched["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 2);
+    let body = json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]);
+    let patched = cluster.patch(&path, "json-patch+json", body).await.expect(200);
+    assert_eq!(patched["spec"]["replicas"], 5);
+}
+
+#[tokio::test]
+async fn appliers_own_what_they_apply() {
+    let cluster = Cluster::start().await;
+    let path = format!("{MAPS}/a");
+    let apply = |manager: &str, force: bool| format!("{path}?fieldManager={manager}&force={force}");
+    let made = cluster.patch(&apply("one", false), "apply-patch+yaml", map("a", json!({"k": "1", "l": "1"}))).await;
+    let made = made.expect(201);
+    assert_eq!(made["metadata"]["managedFields"][0]["manager"], "one");
+
+    let again = cluster.patch(&apply("one", false), "apply-patch+yaml", map("a", json!({"k": "1", "l": "1"}))).await;
+    assert_eq!(again.expect(200)["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+
+    let refused =
+        cluster.patch(&apply("two", false), "apply-patch+yaml", map("a", json!({"k": "2"}))).await.expect(409);
+    assert_eq!(refused["details"]["causes"][0]["field"], ".data.k");
+    let forced = cluster.patch(&apply("two", true), "apply-patch+yaml", map("a", json!({"k": "2"}))).await.expect(200);
+    assert_eq!(forced["data"], json!({"k": "2", "l": "1"}));
+    let dropped = cluster.patch(&apply("one", false), "apply-patch+yaml", map("a", json!({}))).await.expect(200);
+    assert_eq!(dropped["data"], json!({"k": "2"}));
+}
+
+#[tokio::test]
+async fn deletion_waits_for_finalizers_and_grace() {
+    let cluster = Cluster::start().await;
+    let mut held = map("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    cluster.send("POST", MAPS, held).await.expect(201);
+    let path = format!("{MAPS}/held");
+    let dying = cluster.send("DELETE", &path, Value::Null).await.expect(200);
+    assert!(dying["metadata"]["deletionTimestamp"].is_string());
+    cluster.patch(&path, "merge-patch+json", json!({"metadata": {"finalizers": null}})).await.expect(200);
+    cluster.send("GET", &path, Value::Null).await.expect(404);
+
+    cluster.send("POST", MAPS, map("a", json!({}))).await.expect(201);
+    let wrong = json!({"preconditions": {"uid": "other"}});
+    cluster.send("DELETE", &format!("{MAPS}/a"), wrong).await.expect(409);
+    let gone = cluster.send("DELETE", &format!("{MAPS}/a"), Value::Null).await.expect(200);
+    assert_eq!((&gone["status"], &gone["details"]["kind"]), (&json!("Success"), &json!("configmaps")));
+}
+
+#[tokio::test]
+async fn unknown_fields_are_warned_of_or_refused() {
+    let cluster = Cluster::start().await;
+    let mut odd = map("odd", json!({}));
+    odd["dta"] = json!({"k": "v"});
+    let refused = cluster.send("POST", &format!("{MAPS}?fieldValidation=Strict"), odd.clone()).await.expect(400);
+    assert!(refused["message"].as_str().unwrap().contains("unknown field \"dta\""));
+    let warned = cluster.send("POST", MAPS, odd).await;
+    assert!(warned.headers["warning"].to_str().unwrap().contains("unknown field"));
+    assert!(warned.expect(201).get("dta").is_none());
+}
+
+#[tokio::test]
+async fn a_dry_run_stores_nothing() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", &format!("{MAPS}?dryRun=All"), map("a", json!({}))).await.expect(201);
+    cluster.send("GET", &format!("{MAPS}/a"), Value::Null).await.expect(404);
+}
+
+#[tokio::test]
+async fn services_get_addresses_that_nobody_else_has() {
+    let cluster = Cluster::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, ip: Option<&str>| {
+        let mut object = json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+        if let Some(ip) = ip {
+            object["spec"]["clusterIP"] = json!(ip);
+        }
+        object
+    };
+    let first = cluster.send("POST", services, service("a", None)).await.expect(201);
+    let ip = first["spec"]["clusterIP"].as_str().unwrap();
+    assert!(ip.starts_with("10.43."));
+    assert!((30000..=32767).contains(&first["spec"]["ports"][0]["nodePort"].as_u64().unwrap()));
+    cluster.send("POST", services, service("b", Some(ip))).await.expect(422);
+    cluster.send("POST", services, service("b", Some("10.44.0.9"))).await.expect(422);
+    cluster.send("DELETE", &format!("{services}/a"), Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_a_user_may_not_do_is_refused_in_upstreams_words() {
+    let cluster = Cluster::start().await;
+    let jane = || User::component("jane", &[]);
+    let refused = cluster.send_as(jane(), "GET", MAPS, "application/json", Value::Null).await.expect(403);
+    let expected = "configmaps is forbidden: User \"jane\" cannot list resource \"configmaps\" in API group \"\" in the namespace \"default\"";
+    assert_eq!(refused["message"], expected);
+
+    let role = json!({"metadata": {"name": "read"}, "rules": [{"verbs": ["list"], "apiGroups": [""], "resources": ["configmaps"]}]});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    cluster.send("POST", &format!("{roles}/roles"), role).await.expect(201);
+    let binding = json!({
+        "metadata": {"name": "read"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "read"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "jane"}],
+    });
+    cluster.send("POST", &format!("{roles}/rolebindings"), binding).await.expect(201);
+    // The policy is read from the cache, which the write may be a moment ahead of.
+    cluster.server.registry.caches.reach_current().await;
+    cluster.send_as(jane(), "GET", MAPS, "application/json", Value::Null).await.expect(200);
+    cluster.send_as(jane(), "DELETE", MAPS, "application/json", Value::Null).await.expect(403);
+}
+
+#[tokio::test]
+async fn a_pod_gets_its_account_its_token_and_its_tolerations() {
+    let cluster = Cluster::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    cluster.send("POST", pods, pod.clone()).await.expect(403);
+    cluster.send("POST", accounts, json!({"metadata": {"name": "default"}})).await.expect(201);
+    let made = cluster.send("POST", pods, pod).await.expect(201);
+    assert_eq!(made["spec"]["serviceAccountName"], "default");
+    assert_eq!(made["spec"]["tolerations"].as_array().unwrap().len(), 2);
+    assert_eq!(made["spec"]["priority"], 0);
+    assert_eq!(made["status"]["phase"], "Pending");
+
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    cluster.send("POST", &format!("{pods}/p/binding"), binding.clone()).await.expect(201);
+    cluster.send("POST", &format!("{pods}/p/binding"), binding).await.expect(409);
+    let token = json!({"spec": {"expirationSeconds": 600}});
+    let issued = cluster.send("POST", &format!("{accounts}/default/token"), token).await.expect(201);
+    let review = json!({"spec": {"token": issued["status"]["token"]}});
+    let reviewed = cluster.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review).await.expect(201);
+    assert_eq!(reviewed["status"]["user"]["username"], "system:serviceaccount:default:default");
+}
