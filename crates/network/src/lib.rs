@@ -2,6 +2,7 @@
 //!
 //! By object: `pods`, `services`, `policies`, `loadbalancers`, `dns`; by mechanism: `nftables`, `links`, `overlay`.
 
+pub mod dns;
 pub mod links;
 pub mod nftables;
 pub mod pods;
