@@ -56,7 +56,16 @@ impl CustomSchema {
 
     /// Checks the values of a defaulted object. Its metadata is for others to check.
     pub fn validate(&self, object: &Value) -> Errors {
-        let mut errors = values::validate(&self.root, object);
+        self.check(object, None)
+    }
+
+    /// Checks what an update changes; values that it leaves as they were are accepted as they were.
+    pub fn validate_update(&self, object: &Value, old: &Value) -> Errors {
+        self.check(object, Some(old))
+    }
+
+    fn check(&self, object: &Value, old: Option<&Value>) -> Errors {
+        let mut errors = values::validate(&self.root, object, old);
         values::check_lists(&self.root, object, &Path::root(""), &mut errors);
         errors
     }

@@ -107,6 +107,25 @@ fn alternatives_are_counted() {
 }
 
 #[test]
+fn an_update_answers_only_for_what_it_changes() {
+    let schema = spec(json!({
+        "a": {"type": "integer", "minimum": 5},
+        "b": {"type": "integer", "minimum": 5},
+        "ports": {
+            "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "properties": {
+                "name": {"type": "string"}, "port": {"type": "integer", "minimum": 5},
+            }},
+        },
+    }));
+    let old = json!({"spec": {"a": 1, "b": 9, "ports": [{"name": "x", "port": 1}]}});
+    let new = json!({"spec": {"a": 1, "b": 2, "ports": [{"name": "y", "port": 2}, {"name": "x", "port": 1}]}});
+    let fields: Vec<_> = schema.validate_update(&new, &old).into_causes().into_iter().map(|it| it.field).collect();
+    assert_eq!(fields, ["spec.b", "spec.ports[0].port"]);
+    assert_eq!(schema.validate(&new).len(), 4);
+}
+
+#[test]
 fn sets_and_associative_lists_hold_each_key_once() {
     let schema = spec(json!({
         "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},

@@ -7,16 +7,21 @@ use serde_json::{Map, Value};
 use super::formats;
 use super::node::{Additional, Node, Rules, Type};
 use crate::field_path::Path;
-use crate::schema::ListKind;
+use crate::schema::{ListKind, Name};
 use crate::validation::Errors;
 
-pub(super) fn validate(root: &Node, object: &Value) -> Errors {
+/// What is wrong with an object; of an update, what is wrong with the parts that differ from `old`.
+pub(super) fn validate(root: &Node, object: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::new();
-    check(root, object, &Path::root(""), &mut errors);
+    check(root, object, old, &Path::root(""), &mut errors);
     errors
 }
 
-fn check(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// A value that an update leaves as it was is not judged again: rules may have tightened since it was accepted.
+fn check(node: &Node, value: &Value, old: Option<&Value>, path: &Path<'_>, errors: &mut Errors) {
+    if old == Some(value) {
+        return;
+    }
     check_type(node, value, path, errors);
     if value.is_null() {
         if !node.nullable {
@@ -28,12 +33,12 @@ fn check(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
     match value {
         Value::String(text) => check_text(node, text, path, errors),
         Value::Number(number) => check_number(&node.rules, number.as_f64().unwrap_or_default(), value, path, errors),
-        Value::Array(items) => check_items(node, items, path, errors),
+        Value::Array(items) => check_items(node, items, old, path, errors),
         _ => {}
     }
     check_allowed(&node.rules, value, path, errors);
     if let Value::Object(fields) = value {
-        check_fields(node, fields, path, errors);
+        check_fields(node, fields, old, path, errors);
     }
 }
 
@@ -119,10 +124,19 @@ fn check_number(rules: &Rules, number: f64, value: &Value, path: &Path<'_>, erro
     }
 }
 
-fn check_items(node: &Node, items: &[Value], path: &Path<'_>, errors: &mut Errors) {
+fn check_items(node: &Node, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut Errors) {
     if let Some(schema) = &node.items {
+        // Only the items of an associative list can be told to be the same ones as before.
+        let before: Option<(&[Name], &Vec<Value>)> = match (&node.list, old) {
+            (ListKind::Map(keys), Some(Value::Array(items))) => Some((keys, items)),
+            _ => None,
+        };
         for (at, item) in items.iter().enumerate() {
-            check(schema, item, &path.index(at), errors);
+            let old = before.and_then(|(keys, items)| {
+                let key = key_of(node, keys, item);
+                items.iter().find(|old| key_of(node, keys, old) == key)
+            });
+            check(schema, item, old, &path.index(at), errors);
         }
     }
     let count = items.len() as u64;
@@ -134,7 +148,7 @@ fn check_items(node: &Node, items: &[Value], path: &Path<'_>, errors: &mut Error
     }
 }
 
-fn check_fields(node: &Node, fields: &Map<String, Value>, path: &Path<'_>, errors: &mut Errors) {
+fn check_fields(node: &Node, fields: &Map<String, Value>, old: Option<&Value>, path: &Path<'_>, errors: &mut Errors) {
     let count = fields.len() as u64;
     if let Some(limit) = node.rules.min_properties.filter(|limit| count < *limit) {
         errors.invalid(path, count, &body(path, &format!("should have at least {limit} properties")));
@@ -143,10 +157,11 @@ fn check_fields(node: &Node, fields: &Map<String, Value>, path: &Path<'_>, error
         errors.too_many(path, fields.len(), limit as usize);
     }
     for (name, value) in fields {
-        if let Some(schema) = node.properties.get(name) {
-            check(schema, value, &path.child(name), errors);
-        } else if let Additional::Schema(schema) = &node.additional {
-            check(schema, value, &path.child(name), errors);
+        let old = old.and_then(|old| old.get(name));
+        match (node.properties.get(name), &node.additional) {
+            (Some(schema), _) => check(schema, value, old, &path.child(name), errors),
+            (None, Additional::Schema(schema)) => check(schema, value, old, &path.child(name), errors),
+            _ => {}
         }
     }
     for name in node.rules.required.iter().filter(|name| !fields.contains_key(*name)) {
@@ -161,11 +176,12 @@ fn check_fields(node: &Node, fields: &Map<String, Value>, path: &Path<'_>, error
     }
 }
 
+/// Alternatives are counted anew on updates: a part that passes for being old would be counted twice.
 fn check_alternatives(rules: &Rules, value: &Value, path: &Path<'_>, errors: &mut Errors) {
     let try_all = |nodes: &[Node]| -> Vec<Errors> {
         let attempt = |node: &Node| {
             let mut errors = Errors::new();
-            check(node, value, path, &mut errors);
+            check(node, value, None, path, &mut errors);
             errors
         };
         nodes.iter().map(attempt).collect()
@@ -255,7 +271,7 @@ pub(super) fn check_lists(node: &Node, value: &Value, path: &Path<'_>, errors: &
 }
 
 /// The key fields of an item of an associative list.
-fn key_of(node: &Node, keys: &[crate::schema::Name], item: &Value) -> Value {
+fn key_of(node: &Node, keys: &[Name], item: &Value) -> Value {
     let default = |key: &str| node.items.as_ref().and_then(|items| items.properties.get(key)?.default.as_ref());
     let fields = keys.iter().filter_map(|key| {
         let value = item.get(&**key).or_else(|| default(key))?;
