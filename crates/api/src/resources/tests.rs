@@ -189,4 +189,9 @@ mod upstream {
     fn pods_are_refused_as_upstream_refuses_them() {
         check("pods", include_str!("testdata/upstream/pods.jsonl"));
     }
+
+    #[test]
+    fn workloads_are_refused_as_upstream_refuses_them() {
+        check("workloads", include_str!("testdata/upstream/workloads.jsonl"));
+    }
 }

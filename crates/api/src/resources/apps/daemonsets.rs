@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, object, same, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
@@ -15,6 +16,8 @@ pub(super) static DAEMON_SETS: Hooks = Hooks {
     default: defaults,
     prepare_create: create,
     prepare_update: update,
+    validate_create: validation::daemon_set,
+    validate_update: |new, old| validation::update(new, old, validation::daemon_set),
     ..PLAIN
 };
 
@@ -32,7 +35,7 @@ fn defaults(set: &mut Value) {
 }
 
 fn create(set: &mut Value) {
-    pods::drop_disabled(&mut set["spec"]["template"]["spec"]);
+    pods::prepare_template(&mut set["spec"]);
     if template_generation(set) < 1 {
         set_template_generation(set, 1);
     }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, object, same, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
@@ -10,8 +11,10 @@ use crate::resources::strategy::{bump_generation, changed};
 pub(super) static DEPLOYMENTS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |deployment| pods::drop_disabled(&mut deployment["spec"]["template"]["spec"]),
+    prepare_create: |deployment| pods::prepare_template(&mut deployment["spec"]),
     prepare_update: update,
+    validate_create: validation::deployment,
+    validate_update: |new, old| validation::update(new, old, validation::deployment),
     ..PLAIN
 };
 

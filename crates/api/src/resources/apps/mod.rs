@@ -4,6 +4,7 @@ mod daemonsets;
 mod deployments;
 mod replicasets;
 mod statefulsets;
+pub(crate) mod validation;
 
 use super::row::{Row, namespaced};
 use crate::resource::Resource;

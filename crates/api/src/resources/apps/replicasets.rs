@@ -1,5 +1,6 @@
 //! ReplicaSets.
 
+use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, object, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
@@ -11,6 +12,8 @@ pub(super) static REPLICA_SETS: Hooks = Hooks {
         default(spec, "replicas", 1);
         within(spec, "template", pods::template_defaults);
     },
-    prepare_create: |set| pods::drop_disabled(&mut set["spec"]["template"]["spec"]),
+    prepare_create: |set| pods::prepare_template(&mut set["spec"]),
+    validate_create: validation::replica_set,
+    validate_update: |new, old| validation::update(new, old, validation::replica_set),
     ..PLAIN
 };

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
+use super::validation;
 use crate::resources::core::{pods, volumes};
 use crate::resources::fields::{default, default_zero, each, is_empty, object, within};
-use crate::resources::hooks::{Generation, Hooks, PLAIN};
+use crate::resources::hooks::{Generation, Hooks, Names, PLAIN};
 
 pub(super) static STATEFUL_SETS: Hooks = Hooks {
+    names: Names::Label,
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |set| pods::drop_disabled(&mut set["spec"]["template"]["spec"]),
+    prepare_create: |set| pods::prepare_template(&mut set["spec"]),
+    validate_create: validation::stateful_set,
+    validate_update: validation::stateful_set_update,
     ..PLAIN
 };
 

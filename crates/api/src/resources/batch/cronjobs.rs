@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::jobs;
+use super::{jobs, validation};
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, object, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
@@ -10,7 +10,9 @@ use crate::resources::hooks::{Generation, Hooks, PLAIN};
 pub(super) static CRON_JOBS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |cron| pods::drop_disabled(&mut cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]),
+    prepare_create: |cron| pods::prepare_template(&mut cron["spec"]["jobTemplate"]["spec"]),
+    validate_create: validation::cron_job,
+    validate_update: validation::cron_job_update,
     ..PLAIN
 };
 

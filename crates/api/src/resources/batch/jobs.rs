@@ -2,12 +2,20 @@
 
 use serde_json::{Value, json};
 
+use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, each, flag, is_empty, object, same, text, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
 
-pub(super) static JOBS: Hooks =
-    Hooks { generation: Generation::Counted, orphans: true, default: defaults, prepare_create: create, ..PLAIN };
+pub(super) static JOBS: Hooks = Hooks {
+    generation: Generation::Counted,
+    orphans: true,
+    default: defaults,
+    prepare_create: create,
+    validate_create: validation::job,
+    validate_update: validation::job_update,
+    ..PLAIN
+};
 
 fn defaults(job: &mut Value) {
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
@@ -45,7 +53,7 @@ pub(super) fn template_defaults(spec: &mut Value) {
 
 /// A Job that brings no selector of its own selects its Pods by its UID.
 fn create(job: &mut Value) {
-    pods::drop_disabled(&mut job["spec"]["template"]["spec"]);
+    pods::prepare_template(&mut job["spec"]);
     if flag(&job["spec"], "manualSelector") {
         return;
     }

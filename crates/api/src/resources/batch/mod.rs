@@ -2,6 +2,8 @@
 
 mod cronjobs;
 mod jobs;
+mod schedule;
+mod validation;
 
 use super::row::{Row, namespaced};
 use crate::resource::Resource;

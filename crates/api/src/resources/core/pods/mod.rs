@@ -7,7 +7,7 @@ pub(crate) mod validation;
 
 use serde_json::Value;
 
-use crate::resources::fields::object;
+use crate::resources::fields::{object, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN, STATUS, SubresourceHooks};
 
 pub(super) static PODS: Hooks = Hooks {
@@ -32,7 +32,10 @@ pub(super) static PODS: Hooks = Hooks {
     ..PLAIN
 };
 
-pub(crate) use prepare::drop_disabled;
+/// Readies the Pod template of a new workload's `spec`.
+pub(crate) fn prepare_template(spec: &mut Value) {
+    within(spec, "template", |template| within(template, "spec", prepare::drop_disabled));
+}
 
 /// What upstream fills into a Pod template.
 pub(crate) fn template_defaults(template: &mut Value) {

@@ -59,7 +59,7 @@ fn merge_label_keys(term: &mut Value, labels: &Value) {
 }
 
 /// Fields of features that are off by default in 1.36.
-pub(crate) fn drop_disabled(spec: &mut Value) {
+pub(super) fn drop_disabled(spec: &mut Value) {
     remove(spec, "schedulingGroup");
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         each(spec, list, |container| {

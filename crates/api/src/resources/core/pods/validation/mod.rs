@@ -176,7 +176,7 @@ fn plain_fields(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
 }
 
 /// A field that must be one of a few words.
-pub(super) fn one_of(errors: &mut Errors, object: &Value, field: &str, words: &[&str], path: &Path<'_>) {
+pub(crate) fn one_of(errors: &mut Errors, object: &Value, field: &str, words: &[&str], path: &Path<'_>) {
     match text(object, field) {
         "" => errors.required(&path.child(field), ""),
         word if words.contains(&word) => {}
