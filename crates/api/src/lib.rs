@@ -6,6 +6,7 @@
 //! where their model comes from.
 
 pub mod apply;
+pub mod cel;
 pub mod codec;
 pub mod cri;
 pub mod duration;
