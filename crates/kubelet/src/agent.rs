@@ -9,21 +9,18 @@ use client::request::Requests;
 use client::typed::Typed;
 use k8s_openapi::api::core::v1::Service;
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::context::{ApiObjects, ApiTokens, Context};
+use crate::handle::Handle;
 use crate::node::capacity::Capacity;
 use crate::node::{self, lease};
 use crate::pods::manager::{Manager, Pods};
 use crate::runtime::Runtime;
 use crate::volumes::Volumes;
 use crate::volumes::mounts::{Kernel, Mounts};
-
-/// Manifests that changed and were not yet looked at.
-const STATIC_QUEUE: usize = 64;
 
 /// Why the agent cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +88,11 @@ impl Kubelet {
         Ok(Self { context: Arc::new(context), pods: Pods::default(), writer })
     }
 
+    /// What the agent can be asked while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.context), self.pods.clone())
+    }
+
     /// Runs the node's pods until the token is cancelled. They go on without the agent.
     pub async fn run(self, token: CancellationToken) {
         let context = self.context;
@@ -104,9 +106,7 @@ impl Kubelet {
         tasks.spawn(heartbeat);
         tasks.spawn(self.writer.run(token.clone()));
         tasks.spawn(node::run(Arc::clone(&context), token.clone()));
-        let (sender, statics) = mpsc::channel(STATIC_QUEUE);
-        drop(sender);
-        Manager::new(context, self.pods, token).run(statics).await;
+        Manager::new(context, self.pods, token).run().await;
         tasks.close();
         tasks.wait().await;
     }

@@ -31,8 +31,6 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Where containers' logs live: `<namespace>_<pod>_<uid>/<container>/<n>.log`.
     pub pod_logs_dir: PathBuf,
-    /// Manifests of static pods; none without it.
-    pub static_pod_dir: Option<PathBuf>,
     pub max_pods: u32,
     /// How many processes and threads a pod may have.
     pub pod_pids_limit: Option<i64>,
@@ -64,7 +62,6 @@ impl Config {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             root_dir: PathBuf::from("/var/lib/kubelet"),
             pod_logs_dir: PathBuf::from("/var/log/pods"),
-            static_pod_dir: None,
             max_pods: 110,
             pod_pids_limit: Some(4096),
             reserved: BTreeMap::new(),

@@ -8,6 +8,7 @@
 //! env/        variables          volumes/  files           probes/   is it alive, ready, started
 //! logs/       what it wrote      node/     the Node, its lease and conditions
 //! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
+//! handle      what others may ask of a running agent, in process or through the server
 //! ```
 
 mod admission;
@@ -17,6 +18,7 @@ mod config;
 mod context;
 mod dns;
 mod env;
+mod handle;
 mod logs;
 mod names;
 mod node;
@@ -24,7 +26,7 @@ mod pods;
 mod probes;
 mod quantity;
 mod runtime;
-mod statics;
+pub mod server;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -32,3 +34,5 @@ mod volumes;
 
 pub use agent::{Kubelet, KubeletError};
 pub use config::Config;
+pub use handle::{Handle, HandleError, PodName, Streams};
+pub use logs::LogOptions;

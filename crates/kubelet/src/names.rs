@@ -11,8 +11,3 @@ pub(crate) const CONTAINER_HASH: &str = "io.kubernetes.container.hash";
 pub(crate) const RESTART_COUNT: &str = "io.kubernetes.container.restartCount";
 pub(crate) const TERMINATION_MESSAGE_PATH: &str = "io.kubernetes.container.terminationMessagePath";
 pub(crate) const TERMINATION_MESSAGE_POLICY: &str = "io.kubernetes.container.terminationMessagePolicy";
-
-/// Where a pod comes from: `api`, `file`.
-pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
-/// On a mirror pod: the hash of the static pod that it shows.
-pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";

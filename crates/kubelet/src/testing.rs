@@ -36,6 +36,8 @@ struct State {
     subscribers: Vec<mpsc::UnboundedSender<Result<ContainerEventResponse>>>,
     /// What was asked, in order: `run web`, `start web/c#0`, `stop web/c#0 30`.
     journal: Vec<String>,
+    /// What the next exec is joined to.
+    stream: Option<Session>,
     /// Exit codes of commands by their first word; 0 when not said.
     exec: BTreeMap<String, i32>,
     made: u64,
@@ -70,6 +72,18 @@ impl FakeRuntime {
                 .map(|it| it.2.id.clone())
         };
         self.end(&newest.expect("the container exists"), code);
+    }
+
+    pub(crate) fn answer_stream(&self, session: Session) {
+        self.state.lock().stream = Some(session);
+    }
+
+    /// Where the newest container of a name has its log.
+    fn log_path(&self, name: &str) -> std::path::PathBuf {
+        let state = self.state.lock();
+        let named = state.containers.values().filter(|(_, config, _)| config_name(config) == name);
+        let newest = named.max_by_key(|(_, _, status)| status.metadata.clone().unwrap_or_default().attempt);
+        newest.expect("the container exists").2.log_path.clone().into()
     }
 
     pub(crate) fn kill_sandboxes(&self) {
@@ -221,7 +235,9 @@ impl RuntimeService for FakeRuntime {
         state.made += 1;
         let id = format!("container{}", state.made);
         let image = config.image.clone().unwrap_or_default();
+        let logs = request.sandbox_config.unwrap_or_default().log_directory;
         let status = ContainerStatus {
+            log_path: format!("{logs}/{}", config.log_path),
             id: id.clone(),
             metadata: config.metadata.clone(),
             state: ContainerState::Created.into(),
@@ -337,7 +353,8 @@ impl RuntimeService for FakeRuntime {
     }
 
     fn exec(&self, _: ExecRequest) -> Reply<'_, Session> {
-        unsupported()
+        let stream = self.state.lock().stream.take();
+        done(stream.ok_or_else(|| Error::unimplemented("exec")))
     }
 
     fn attach(&self, _: AttachRequest) -> Reply<'_, Session> {
@@ -423,6 +440,7 @@ pub(crate) struct TestNode {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: tempfile::TempDir,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
+    handle: Option<crate::Handle>,
 }
 
 impl TestNode {
@@ -434,6 +452,7 @@ impl TestNode {
             clock,
             dir: tempfile::tempdir().unwrap(),
             agent: None,
+            handle: None,
         };
         node.start_agent().await;
         node
@@ -454,10 +473,22 @@ impl TestNode {
             Arc::new(NoMounts),
         );
         let kubelet = kubelet.await.unwrap();
+        self.handle = Some(kubelet.handle());
         let token = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the test owns the task and awaits it in stop_agent")]
         let task = tokio::spawn(kubelet.run(token.clone()));
         self.agent = Some((token, task));
+    }
+
+    pub(crate) fn handle(&self) -> crate::Handle {
+        self.handle.clone().unwrap()
+    }
+
+    /// The newest container of a name has written this.
+    pub(crate) fn write_log(&self, container: &str, text: &str) {
+        use std::io::Write as _;
+        let mut file = std::fs::File::create(self.runtime.log_path(container)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
     }
 
     /// Stops the agent as a kill would: containers go on.

@@ -1,7 +1,7 @@
 //! Which pods there are: a worker for each, told what changes, until it has nothing left to do.
 //!
-//! Pods come from the API server (those bound to this node), from the manifest folder, and from the runtime: what runs
-//! there and belongs to no pod any more is ended. Who is admitted is decided here, one after the other.
+//! Pods come from the API server (those bound to this node) and from the runtime: what runs there and belongs to no pod
+//! any more is ended. Who is admitted is decided here, one after the other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +34,17 @@ impl Pods {
     pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
         self.known.lock().values().cloned().collect()
     }
+
+    /// A pod by name, which where a UID is given must have it.
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
+        let known = self.known.lock();
+        let meant = |pod: &&Arc<Pod>| {
+            let metadata = &pod.metadata;
+            (metadata.namespace.as_deref(), metadata.name.as_deref()) == (Some(namespace), Some(name))
+                && uid.is_none_or(|uid| metadata.uid.as_deref() == Some(uid))
+        };
+        known.values().find(meant).cloned()
+    }
 }
 
 pub(crate) struct Manager {
@@ -65,8 +76,8 @@ impl Manager {
         Self { context, pods, workers: BTreeMap::new(), running: JoinSet::new(), token, node }
     }
 
-    /// Runs until the token is cancelled. Pods of the manifest folder come by `statics`.
-    pub(crate) async fn run(mut self, mut statics: mpsc::Receiver<Change>) {
+    /// Runs until the token is cancelled.
+    pub(crate) async fn run(mut self) {
         let informer = self.context.informers.informer(scope(&self.context.config.node_name));
         let mut changes = informer.subscribe();
         let mut events = self.subscribe().await;
@@ -83,7 +94,6 @@ impl Manager {
                     Some(change) => self.take(change),
                     None => changes = informer.subscribe(),
                 },
-                Some(change) = statics.recv() => self.take(change),
                 event = events.next() => match event {
                     Some(Ok(event)) => self.wake(&event),
                     // Events were lost: subscribe anew, then everybody looks.
@@ -139,7 +149,6 @@ impl Manager {
             .pods
             .list()
             .into_iter()
-            .filter(|pod| !crate::statics::is_static(pod))
             .filter(|pod| !entries.iter().any(|entry| Some(&entry.uid) == pod.metadata.uid.as_ref()))
             .collect();
         for pod in gone {
@@ -156,10 +165,6 @@ impl Manager {
 
     fn applied(&mut self, pod: Arc<Pod>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        if crate::statics::is_mirror(&pod) {
-            // The API's picture of a static pod; its worker knows the pod from its manifest.
-            return;
-        }
         self.pods.known.lock().insert(uid.clone(), Arc::clone(&pod));
         if let Some(handle) = self.workers.get(&uid) {
             handle.desired.send_replace(Desired::Pod(pod));

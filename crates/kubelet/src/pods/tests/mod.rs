@@ -1,0 +1,4 @@
+//! What is tested of pods: single plans, and whole lives.
+
+mod lives;
+mod plans;

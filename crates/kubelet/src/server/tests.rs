@@ -1,0 +1,181 @@
+//! The HTTPS API, over real sockets: who is let in, what logs say, how streams end.
+
+use std::sync::Arc;
+
+use api::cri::streams::Session;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::testing::TestNode;
+
+/// Lets in whoever is called `admin`.
+struct ByName;
+
+impl Authorizer for ByName {
+    fn allows<'a>(&'a self, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
+        let allowed = attributes.user == "admin" && attributes.node == "n1";
+        futures::future::ready(allowed).boxed()
+    }
+}
+
+/// A node whose API is served without TLS, to a user that the test chooses.
+struct Served {
+    node: TestNode,
+    shared: Arc<Shared>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let node = TestNode::start().await;
+        let shared = Arc::new(Shared {
+            handle: node.handle(),
+            authorizer: Arc::new(ByName),
+            tasks: TaskTracker::new(),
+            token: CancellationToken::new(),
+        });
+        Self { node, shared }
+    }
+
+    /// A connection on which requests are answered as `user`'s.
+    fn connect(&self, user: &str) -> tokio::io::DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let user = auth::User { name: user.to_owned(), groups: Vec::new() };
+        let shared = Arc::clone(&self.shared);
+        let service = service_fn(move |request| {
+            let (shared, user) = (Arc::clone(&shared), user.clone());
+            let user = (!user.name.is_empty()).then_some(user);
+            async move { Ok::<_, std::convert::Infallible>(routes::answer(&shared, user.as_ref(), request).await) }
+        });
+        let serving = async move {
+            let http = hyper::server::conn::http1::Builder::new();
+            let _ended = http.serve_connection(TokioIo::new(theirs), service).with_upgrades().await;
+        };
+        self.shared.tasks.spawn(serving);
+        ours
+    }
+
+    /// The status code and body of a GET.
+    async fn get(&self, user: &str, path: &str) -> (u16, String) {
+        let mut stream = self.connect(user);
+        let request = format!("GET {path} HTTP/1.0\r\nhost: n1\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_anonymous_and_not_everybody_may() {
+    let served = Served::start().await;
+    for path in ["/healthz", "/pods", "/metrics", "/exec/a/b/c", "/stats/summary", "/nonsense"] {
+        assert_eq!(served.get("", path).await.0, 401, "{path}");
+        assert_eq!(served.get("guest", path).await.0, 403, "{path}");
+    }
+    let (code, said) = served.get("guest", "/metrics/resource").await;
+    assert_eq!(
+        (code, said.as_str()),
+        (403, "Forbidden (user=guest, verb=get, resource=nodes, subresource(s)=[metrics or proxy])")
+    );
+    assert_eq!(served.get("admin", "/healthz").await, (200, "ok".to_owned()));
+    assert_eq!(served.get("admin", "/nonsense").await.0, 404);
+    assert_eq!(served.get("admin", "/logs/../../etc/shadow").await.0, 404);
+}
+
+#[tokio::test]
+async fn logs_are_of_the_container_that_was_meant() {
+    let served = Served::start().await;
+    let node = &served.node;
+    let spec = json!({"containers": [{"name": "c", "image": "app"}]});
+    node.create("web", spec);
+    node.until_ready("web", true).await;
+    node.write_log("c", "2026-01-01T00:00:00Z stdout F first life\n");
+    node.runtime.exit("c", 1);
+    node.until("restarted", |node| node.runtime.containers() == "c#0 Exited, c#1 Running").await;
+    node.write_log("c", "2026-01-01T00:00:01Z stdout F second life\n");
+    node.until_ready("web", true).await;
+
+    let get = |query: &'static str| served.get("admin", query);
+    assert_eq!(get("/containerLogs/shop/web/c").await.1, "second life\n");
+    assert_eq!(get("/containerLogs/shop/web/c?previous=true").await.1, "first life\n");
+    assert_eq!(get("/containerLogs/shop/web/c?timestamps=true").await.1, "2026-01-01T00:00:01Z second life\n");
+    assert_eq!(get("/containerLogs/shop/web/c?tailLines=-1").await.0, 422);
+    assert_eq!(get("/containerLogs/shop/web/x").await, (404, "container \"x\" not found in pod \"web\"".to_owned()));
+    assert_eq!(get("/containerLogs/shop/gone/c").await, (404, "pod \"shop/gone\" not found".to_owned()));
+    let pods: Value = serde_json::from_str(&get("/pods").await.1).unwrap();
+    assert_eq!(pods["items"][0]["metadata"]["name"], "web");
+}
+
+/// A process that says what it hears, in capitals, and ends with 3 when it hears no more.
+fn shouting() -> Session {
+    let (input, heard) = futures::channel::mpsc::channel::<bytes::Bytes>(4);
+    let (end, ended) = futures::channel::oneshot::channel::<()>();
+    let mut end = Some(end);
+    let output = heard.map(|data| Ok(bytes::Bytes::from(data.to_ascii_uppercase()))).chain(futures::stream::poll_fn(
+        move |_| {
+            drop(end.take());
+            std::task::Poll::Ready(None)
+        },
+    ));
+    Session {
+        stdin: Some(Box::pin(input.sink_map_err(|_| api::cri::Error::internal("closed")))),
+        stdout: Some(output.boxed()),
+        stderr: None,
+        resize: futures::channel::mpsc::channel(1).0,
+        exit: ended.map(|_| Ok(3)).boxed(),
+    }
+}
+
+#[tokio::test]
+async fn a_process_is_talked_to_over_a_websocket_and_its_exit_code_comes_last() {
+    let served = Served::start().await;
+    let node = &served.node;
+    node.create("web", json!({"containers": [{"name": "c", "image": "app"}]}));
+    node.until_ready("web", true).await;
+    node.runtime.answer_stream(shouting());
+
+    let mut stream = served.connect("admin");
+    let request = "GET /exec/shop/web/c?command=sh&input=1&output=1 HTTP/1.1\r\nhost: n1\r\nupgrade: websocket\r\n\
+                   connection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   sec-websocket-protocol: v5.channel.k8s.io, v4.channel.k8s.io\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    // The example of RFC 6455.
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    assert!(head.contains("v5.channel.k8s.io"), "{head}");
+
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+    let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    socket.send(Message::Binary(channels::write(channels::STDIN, b"hello"))).await.unwrap();
+    let heard = socket.next().await.unwrap().unwrap();
+    assert_eq!(heard.into_data(), channels::write(channels::STDOUT, b"HELLO"));
+    socket.send(Message::Binary(bytes::Bytes::from_static(&[255, 0]))).await.unwrap();
+    let last = socket.next().await.unwrap().unwrap().into_data();
+    assert_eq!(last[0], channels::ERROR);
+    let status: Value = serde_json::from_slice(&last[1..]).unwrap();
+    assert_eq!(status["details"]["causes"][0]["message"], "3");
+}
+
+#[tokio::test]
+async fn a_stream_without_a_websocket_is_refused_with_the_remedy() {
+    let served = Served::start().await;
+    served.node.create("web", json!({"containers": [{"name": "c", "image": "app"}]}));
+    served.node.until_ready("web", true).await;
+    served.node.runtime.answer_stream(shouting());
+    let (code, said) = served.get("admin", "/exec/shop/web/c?command=sh&output=1").await;
+    assert_eq!((code, said.as_str()), (400, "this path is a websocket: Upgrade: websocket is required"));
+    assert_eq!(served.get("admin", "/exec/shop/web/c?output=1").await.0, 400);
+    assert_eq!(served.get("admin", "/portForward/shop/web?port=70000").await.0, 400);
+    assert_eq!(served.get("admin", "/portForward/shop/web?port=0").await.0, 400);
+}
