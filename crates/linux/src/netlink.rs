@@ -241,6 +241,9 @@ impl Socket {
     /// Sends `messages` with one call, each with [`ACK`], and waits for all answers. All are tried; the first
     /// refusal is the result.
     pub fn request(&mut self, messages: &[Message]) -> Result<(), Error> {
+        if messages.is_empty() {
+            return Ok(());
+        }
         let acked: Vec<_> = messages.iter().map(|message| message.clone().with_flags(ACK)).collect();
         let first = self.send(&acked)?;
         let mut waiting = acked.len();

@@ -5,6 +5,7 @@
 pub mod dns;
 pub mod links;
 pub mod nftables;
+pub mod overlay;
 pub mod pods;
 pub mod ruleset;
 pub mod services;
