@@ -1,5 +1,5 @@
 //! `cargo xtask schema`: writes the table of all built-in types, `crates/api/src/schema/table.txt`, and what
-//! upstream's codecs make of an object of each, for the codecs' tests (`crates/api/src/codec/golden.gz`).
+//! upstream's codecs make of an object of each, for the codecs' tests (`crates/api/src/codec/testdata`).
 //!
 //! The facts are upstream's: its Go modules at one pinned version are fetched, their type declarations read (struct
 //! tags and doc markers, see [`go`]) and printed one line a type, one line a field (see [`table`]). The table is
@@ -40,8 +40,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     let text = table::print(&packages, VERSION)?;
     write(&root.join("crates/api/src/schema/table.txt"), text.as_bytes())?;
-    let golden = modules::run_program(&root.join("crates/xtask/golden-go"))?;
-    write(&root.join("crates/api/src/codec/golden.gz"), &golden)
+    for what in ["encode", "decode"] {
+        let golden = modules::run_program(&root.join("crates/xtask/golden-go"), what)?;
+        write(&root.join(format!("crates/api/src/codec/testdata/{what}.gz")), &golden)?;
+    }
+    Ok(())
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

@@ -30,11 +30,11 @@ pub(super) fn download(module: &str, version: &str) -> Result<PathBuf> {
     Ok(download.dir)
 }
 
-/// What the Go program in `dir` writes.
-pub(super) fn run_program(dir: &Path) -> Result<Vec<u8>> {
+/// What the Go program in `dir` writes when asked for `what`.
+pub(super) fn run_program(dir: &Path, what: &str) -> Result<Vec<u8>> {
     #[expect(clippy::disallowed_methods, reason = "a chore of the project, not the product: upstream's own codecs")]
     let output = std::process::Command::new("go")
-        .args(["run", "."])
+        .args(["run", ".", what])
         .current_dir(dir)
         .output()
         .context("cannot run go: install Go 1.26 or newer to make the golden objects anew")?;

@@ -75,7 +75,7 @@ fn zero_field(schema: &Schema, field: &Field) -> Value {
 }
 
 /// Whether Go's `omitempty` leaves this value out.
-fn is_zero(shape: &Shape, value: &Value) -> bool {
+pub(super) fn is_zero(shape: &Shape, value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(value) => !value,

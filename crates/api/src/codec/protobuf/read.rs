@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::wire::{Reader, Wire};
 use super::{PREFIX, ProtobufError, settled, to_base64};
 use crate::codec::json;
+use crate::codec::normalise::is_zero;
 use crate::duration::Duration;
 use crate::schema::{Field, Model, Schema, SchemaAlternative, Shape, TypeId};
 use crate::time;
@@ -122,7 +123,12 @@ impl Decoder<'_> {
             }
             shape => {
                 let value = self.value(shape, name, wire, depth)?;
-                object.insert(name.to_owned(), value);
+                // Most scalars on the wire are zeros that the document leaves out.
+                if field.omit_empty && !field.pointer && is_zero(shape, &value) {
+                    object.remove(name);
+                } else {
+                    object.insert(name.to_owned(), value);
+                }
                 Ok(())
             }
         }
