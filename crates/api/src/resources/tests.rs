@@ -194,4 +194,9 @@ mod upstream {
     fn workloads_are_refused_as_upstream_refuses_them() {
         check("workloads", include_str!("testdata/upstream/workloads.jsonl"));
     }
+
+    #[test]
+    fn core_kinds_are_refused_as_upstream_refuses_them() {
+        check("core", include_str!("testdata/upstream/core.jsonl"));
+    }
 }

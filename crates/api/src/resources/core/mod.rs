@@ -1,7 +1,7 @@
 //! The core group.
 
 mod config;
-mod endpoints;
+pub(crate) mod endpoints;
 mod namespaces;
 mod nodes;
 pub mod pods;

@@ -2,16 +2,22 @@
 
 use serde_json::{Value, json};
 
-use crate::resources::fields::{default_zero, items, object};
+use crate::field_path::Path;
+use crate::resources::fields::{default_zero, items, object, text};
 use crate::resources::hooks::{Hooks, Names, PLAIN, STATUS, SubresourceHooks};
 use crate::resources::strategy::{keep, remove};
+use crate::status::Cause;
+use crate::validation::Errors;
 
 pub(super) static NAMESPACES: Hooks = Hooks {
     names: Names::Label,
     default: defaults,
     prepare_create: create,
     prepare_update: |new, old| keep_finalizers(new, old),
-    subresources: &[("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), ..STATUS })],
+    subresources: &[
+        ("status", SubresourceHooks { validate: status, ..STATUS }),
+        ("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), ..STATUS }),
+    ],
     ..PLAIN
 };
 
@@ -46,4 +52,17 @@ fn keep_finalizers(new: &mut Value, old: &Value) {
         true => remove(&mut new["spec"], "finalizers"),
         false => object(new, "spec")["finalizers"] = old["spec"]["finalizers"].clone(),
     }
+}
+
+/// A Namespace is terminating exactly when it is being deleted.
+fn status(new: &Value, _: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let (phase, path) = (text(&new["status"], "phase"), Path::root("status"));
+    let at = path.child("Phase");
+    match (new["metadata"]["deletionTimestamp"].is_null(), phase) {
+        (true, "Active") | (false, "Terminating") => {}
+        (true, _) => errors.invalid(&at, phase, "may only be 'Active' if `deletionTimestamp` is empty"),
+        (false, _) => errors.invalid(&at, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+    }
+    errors.into_causes()
 }

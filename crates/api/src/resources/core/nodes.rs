@@ -2,9 +2,16 @@
 
 use serde_json::Value;
 
-use crate::resources::fields::{object, within};
+use super::pods::validation::taint_effect;
+use super::services::validation::cidr;
+use crate::field_path::Path;
+use crate::names;
+
+use crate::resources::fields::{items, object, text, within};
 use crate::resources::hooks::{Hooks, PLAIN};
 use crate::resources::strategy::remove;
+use crate::status::Cause;
+use crate::validation::Errors;
 
 pub(super) static NODES: Hooks = Hooks {
     default: |node| {
@@ -17,6 +24,8 @@ pub(super) static NODES: Hooks = Hooks {
     status_on_create: true,
     prepare_create: |node| drop_config(node),
     prepare_update: |new, _| drop_config(new),
+    validate_create: validate,
+    validate_update: update,
     ..PLAIN
 };
 
@@ -24,4 +33,58 @@ pub(super) static NODES: Hooks = Hooks {
 fn drop_config(node: &mut Value) {
     remove(object(node, "spec"), "configSource");
     within(node, "status", |status| remove(status, "config"));
+}
+
+fn validate(node: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let path = Path::root("metadata");
+    // Upstream's errors about taints name the metadata.
+    taints(&mut errors, node, &path.child("taints"));
+    let path = Path::root("spec");
+    let (ranges, at) = (items(&node["spec"], "podCIDRs"), path.child("podCIDRs"));
+    for (index, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
+        cidr(&mut errors, range, &at.index(index));
+    }
+    let six = ranges.iter().filter_map(Value::as_str).filter(|range| range.contains(':')).count();
+    if ranges.len() > 2 || (ranges.len() == 2 && six != 1) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&at, node["spec"]["podCIDRs"].clone(), detail);
+    }
+    errors.into_causes()
+}
+
+fn taints(errors: &mut Errors, node: &Value, path: &Path<'_>) {
+    let taints = items(&node["spec"], "taints");
+    for (at, taint) in taints.iter().enumerate() {
+        let path = path.index(at);
+        let (key, effect) = (text(taint, "key"), text(taint, "effect"));
+        errors.invalid_each(&path.child("key"), key, names::qualified_name(key));
+        let wrong = names::label_value(text(taint, "value"));
+        if !wrong.is_empty() {
+            errors.invalid(&path.child("value"), text(taint, "value"), &wrong.join(";"));
+        }
+        taint_effect(errors, effect, &path.child("effect"));
+        let same = |other: &Value| text(other, "key") == key && text(other, "effect") == effect;
+        if taints[..at].iter().any(same) {
+            errors.duplicate(&path, taint.clone());
+        }
+    }
+}
+
+fn update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = validate(new);
+    let mut errors = Errors::new();
+    let path = Path::root("spec");
+    let ranges = items(&old["spec"], "podCIDRs");
+    if !ranges.is_empty() && ranges != items(&new["spec"], "podCIDRs") {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.forbidden(&path.child("podCIDRs"), detail);
+    }
+    let provider = text(&old["spec"], "providerID");
+    if !provider.is_empty() && provider != text(&new["spec"], "providerID") {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.forbidden(&path.child("providerID"), detail);
+    }
+    causes.extend(errors.into_causes());
+    causes
 }

@@ -1,6 +1,7 @@
 //! Services. Addresses and node ports are allocated by the API server, not here.
 
 mod prepare;
+pub(crate) mod validation;
 
 use serde_json::{Value, json};
 
@@ -9,11 +10,13 @@ use crate::resources::hooks::{Hooks, Names, PLAIN};
 use crate::resources::strategy::remove;
 
 pub(super) static SERVICES: Hooks = Hooks {
-    names: Names::Label1035,
+    names: Names::Label,
     create_on_update: true,
     default: defaults,
     prepare_create: prepare::create,
     prepare_update: prepare::update,
+    validate_create: validation::create,
+    validate_update: validation::update,
     ..PLAIN
 };
 

@@ -12,7 +12,7 @@ pub(super) mod subresources;
 pub(super) mod update;
 pub(crate) mod volumes;
 
-pub(crate) use scheduling::node_selector;
+pub(crate) use scheduling::{node_selector, taint_effect};
 
 use std::collections::BTreeMap;
 

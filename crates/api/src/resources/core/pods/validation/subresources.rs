@@ -90,7 +90,7 @@ pub(in crate::resources::core::pods) fn ephemeral_containers(new: &Value, old: &
     pod_spec(&mut errors, new);
     if is_mirror(old) {
         let mut errors = Errors::new();
-        errors.forbidden(&Path::root(""), "static pods do not support ephemeral containers");
+        errors.forbidden(&Path::root("[]"), "static pods do not support ephemeral containers");
         return errors.into_causes();
     }
     let path = Path::root("spec");
@@ -116,7 +116,7 @@ pub(in crate::resources::core::pods) fn resize(new: &Value, old: &Value) -> Vec<
     let path = Path::root("spec");
     if is_mirror(old) {
         let mut errors = Errors::new();
-        errors.forbidden(&Path::root(""), "static pods cannot be resized");
+        errors.forbidden(&Path::root("[]"), "static pods cannot be resized");
         return errors.into_causes();
     }
     if qos::class(&new["spec"]) != text(&old["status"], "qosClass") {
