@@ -1,7 +1,7 @@
 //! Trees to values, within a budget.
 //!
-//! Every step costs what it costs in cel-go's units (1 a name, field or call, a tenth of each character looked at,
-//! 10 a list, 30 a map), and evaluation stops when the budget is spent: expressions come from strangers.
+//! Every step costs what it costs in cel-go (1 a name, field or call, a tenth of each character looked at, 10 a list,
+//! 30 a map, and what its macros expand to), and evaluation stops when the budget is spent: expressions come from strangers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,18 +21,21 @@ pub enum EvalError {
     NoSuchOverload(String),
     #[error("index out of bounds: {0}")]
     IndexOutOfBounds(i64),
+    /// Of text.
+    #[error("index out of range: {0}")]
+    IndexOutOfRange(i64),
     #[error("division by zero")]
     DivisionByZero,
     #[error("modulus by zero")]
     ModulusByZero,
-    #[error("return error for overflow")]
+    #[error("integer overflow")]
     Overflow,
+    #[error("unsigned integer overflow")]
+    UnsignedOverflow,
     #[error("{0}")]
     Conversion(String),
     #[error("optional.none() dereference")]
     NoneDereference,
-    #[error("insert failed: key {0} already exists")]
-    RepeatedKey(String),
     /// The expression costs more than it may.
     #[error("operation cancelled: actual cost limit exceeded")]
     CostExceeded,
@@ -62,6 +65,16 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         self.charge((characters as u64).div_ceil(10))
     }
 
+    /// Charges 1 for what charges nothing by itself.
+    fn at_least_one(&mut self, run: impl FnOnce(&mut Self) -> Result<Value<'a>>) -> Result<Value<'a>> {
+        let before = self.spent;
+        let outcome = run(self);
+        if self.spent == before {
+            self.charge(1)?;
+        }
+        outcome
+    }
+
     pub(super) fn eval(&mut self, id: Id) -> Result<Value<'a>> {
         match &self.ast.nodes[id] {
             Node::Literal(literal) => Ok(literal_value(literal)),
@@ -82,19 +95,22 @@ impl<'p, 'a> Evaluator<'p, 'a> {
                 self.index(operand, &index, *optional)
             }
             Node::Call { target, name, args } => self.call(*target, name, args),
-            Node::Not(operand) => match self.eval(*operand)? {
-                Value::Bool(value) => Ok(Value::Bool(!value)),
-                other => Err(no_overload("!_", &[other])),
-            },
-            Node::Negate(operand) => match self.eval(*operand)? {
-                Value::Int(value) => value.checked_neg().map(Value::Int).ok_or(EvalError::Overflow),
-                Value::Double(value) => Ok(Value::Double(-value)),
-                other => Err(no_overload("-_", &[other])),
-            },
+            Node::Not(operand) | Node::Negate(operand) => {
+                let operand = self.eval(*operand)?;
+                self.charge(1)?;
+                match (&self.ast.nodes[id], operand) {
+                    (Node::Not(_), Value::Bool(value)) => Ok(Value::Bool(!value)),
+                    (Node::Negate(_), Value::Int(value)) => {
+                        value.checked_neg().map(Value::Int).ok_or(EvalError::Overflow)
+                    }
+                    (Node::Negate(_), Value::Double(value)) => Ok(Value::Double(-value)),
+                    (Node::Not(_), other) => Err(no_overload("!_", &[other])),
+                    (_, other) => Err(no_overload("-_", &[other])),
+                }
+            }
             Node::Binary { op, left, right } => {
                 let (left, right) = (self.eval(*left)?, self.eval(*right)?);
-                self.charge(1)?;
-                library::binary(self, *op, left, right)
+                self.at_least_one(|eval| library::binary(eval, *op, left, right))
             }
             Node::And(terms) => self.logic(terms, false),
             Node::Or(terms) => self.logic(terms, true),
@@ -108,16 +124,21 @@ impl<'p, 'a> Evaluator<'p, 'a> {
             Node::Comprehension(fold) => self.comprehension(fold),
             Node::Bind { name, value, body } => {
                 let value = self.eval(*value)?;
+                self.charge(10)?;
                 self.with(name, value, *body)
             }
             Node::OptMap { target, name, body, flat } => {
+                let before = self.spent;
                 let target = self.eval(*target)?;
+                // cel-go looks at the target twice: whether it has a value, and which.
+                self.charge(2 + self.spent - before)?;
                 let Value::Optional(inner) = target else {
                     return Err(no_overload("optMap", &[target]));
                 };
                 let Some(inner) = inner else {
                     return Ok(Value::Optional(None));
                 };
+                self.charge(11)?;
                 let mapped = self.with(name, *inner, *body)?;
                 Ok(if *flat { mapped } else { Value::Optional(Some(Box::new(mapped))) })
             }
@@ -155,7 +176,8 @@ impl<'p, 'a> Evaluator<'p, 'a> {
                     (None, false) => Err(EvalError::NoSuchKey(field.to_owned())),
                 }
             }
-            other => Err(no_overload("select", &[other])),
+            _ if optional => Ok(Value::Optional(None)),
+            _ => Err(EvalError::NoSuchKey(field.to_owned())),
         }
     }
 
@@ -203,11 +225,10 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         for id in target.iter().chain(args) {
             values.push(self.eval(*id)?);
         }
-        self.charge(1)?;
-        match namespace {
-            Some(namespace) => library::call(self, &format!("{namespace}.{name}"), false, values),
-            None => library::call(self, name, target.is_some(), values),
-        }
+        self.at_least_one(|eval| match namespace {
+            Some(namespace) => library::call(eval, &format!("{namespace}.{name}"), false, values),
+            None => library::call(eval, name, target.is_some(), values),
+        })
     }
 
     /// `||` if `decisive`, else `&&`: one decisive term decides, whatever the others come to.
@@ -252,9 +273,7 @@ impl<'p, 'a> Evaluator<'p, 'a> {
                 (other, true) => return Err(no_overload("{?_:_}", &[other])),
                 (value, false) => value,
             };
-            if map.insert(key.clone(), value).is_some() {
-                return Err(EvalError::RepeatedKey(key.to_text()));
-            }
+            map.insert(key, value);
         }
         Ok(Value::Map(Map::Owned(Arc::new(map))))
     }
@@ -269,8 +288,18 @@ impl<'p, 'a> Evaluator<'p, 'a> {
         // One variable is the item of a list, but the key of a map.
         let names_item = fold.second.is_none() && matches!(range, Value::List(_));
         let mut folding = Folding::default();
+        self.charge(match fold.kind {
+            Fold::All | Fold::Exists => 1,
+            Fold::ExistsOne => 2,
+            Fold::Filter | Fold::Map => 11,
+            Fold::TransformMap => 31,
+        })?;
         for (first, second) in pairs {
-            self.charge(3)?;
+            self.charge(match fold.kind {
+                Fold::All => 3,
+                Fold::Exists => 4,
+                _ => 0,
+            })?;
             let (named, other) = if names_item { (second.clone(), None) } else { (first.clone(), Some(second)) };
             let depth = self.scope.len();
             self.scope.push((&fold.first, named.clone()));
@@ -308,20 +337,24 @@ impl<'p, 'a> Evaluator<'p, 'a> {
                 Ok(false)
             }
             (Fold::ExistsOne, Ok(Value::Bool(value))) => {
+                self.charge(if value { 2 } else { 0 })?;
                 folding.count += usize::from(value);
                 Ok(false)
             }
             (Fold::Filter, Ok(Value::Bool(value))) => {
                 if value {
+                    self.charge(13)?;
                     folding.items.push(item);
                 }
                 Ok(false)
             }
             (Fold::Map, Ok(value)) => {
+                self.charge(12)?;
                 folding.items.push(value);
                 Ok(false)
             }
             (Fold::TransformMap, Ok(value)) => {
+                self.charge(3)?;
                 let key = item.key().ok_or_else(|| no_overload("transformMap", &[item]))?;
                 folding.entries.insert(key, value);
                 Ok(false)

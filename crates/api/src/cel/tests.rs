@@ -56,7 +56,7 @@ fn literals_and_arithmetic() {
         ("1.5e2 / 2.0", "75.0"),
         (".5 + .5", "1.0"),
         ("-9223372036854775808", "-9223372036854775808"),
-        ("9223372036854775807 + 1", "error: return error for overflow"),
+        ("9223372036854775807 + 1", "error: integer overflow"),
         ("1 / 0", "error: division by zero"),
         ("1 % 0", "error: modulus by zero"),
         ("--1", "1"),
@@ -97,7 +97,7 @@ fn documents_are_looked_into() {
         ("object['spec'].ratio", "0.5"),
         ("object.spec.missing", "error: no such key: missing"),
         ("object.spec.containers[2]", "error: index out of bounds: 2"),
-        ("object.metadata.name.x", "error: no such overload: select(string)"),
+        ("object.metadata.name.x", "error: no such key: x"),
         ("has(object.spec.replicas) && !has(object.spec.missing)", "true"),
         ("has(object.spec.absent) && object.spec.absent == null", "true"),
         ("'app' in object.metadata.labels", "true"),
@@ -119,7 +119,7 @@ fn documents_are_looked_into() {
         ("[?object.?missing, 1]", "[1]"),
         ("optional.of(2).optMap(x, x + 1).value()", "3"),
         ("optional.none().value()", "error: optional.none() dereference"),
-        ("{'a': 1, 'a': 2}", "error: insert failed: key a already exists"),
+        ("{'a': 1, 'a': 2}", "{\"a\":2}"),
         ("unknown", "error: undeclared reference to 'unknown'"),
     ]);
 }
@@ -132,7 +132,7 @@ fn libraries() {
         ("'hello'.matches('^h.*o$') && matches('x', 'x')", "true"),
         ("'hello'.matches('(')", "error: error parsing regexp: `(`"),
         ("'hello'.charAt(1) + 'hello'.substring(1, 3) + 'hello'.substring(4)", "\"eelo\""),
-        ("'hello'.substring(9)", "error: index out of bounds: 9"),
+        ("'hello'.substring(9)", "error: index out of range: 9"),
         ("['hello'.indexOf('l'), 'hello'.lastIndexOf('l'), 'hello'.indexOf('l', 3), 'x'.indexOf('y')]", "[2,3,3,-1]"),
         ("'A b'.lowerAscii() + 'a'.upperAscii() + ' x '.trim() + 'ab'.reverse()", "\"a bAxba\""),
         ("'a,b,c'.split(',') + 'abc'.split('') + 'a,b,c'.split(',', 2)", r#"["a","b","c","a","b","c","a","b,c"]"#),
@@ -148,8 +148,8 @@ fn libraries() {
         ("int('42') + int(1.9) + int(2u)", "45"),
         ("string(1) + string(1.5) + string(true) + string(b'x')", "\"11.5truex\""),
         ("double('1.5') + double(1)", "2.5"),
-        ("int('x')", "error: strconv.ParseInt: parsing \"x\": invalid syntax"),
-        ("uint(-1)", "error: return error for overflow"),
+        ("int('x')", "error: type conversion error from 'string' to 'int'"),
+        ("uint(-1)", "error: unsigned integer overflow"),
         ("type(1) == int && type('') == string && type(null) == null_type && type(type(1)) == type", "true"),
         ("timestamp('2026-01-02T03:04:05Z') + duration('1h') > timestamp('2026-01-02T04:00:00Z')", "true"),
         ("timestamp('2026-01-02T03:04:05Z').getMonth() + timestamp('2026-01-02T03:04:05Z').getDayOfWeek()", "5"),
@@ -198,14 +198,42 @@ fn hostile_programs_neither_exhaust_the_stack_nor_run_on() {
     assert_eq!(run(&doubling), "error: operation cancelled: actual cost limit exceeded");
 }
 
+/// What cel-go counts for the same expressions.
 #[test]
-fn evaluation_costs() {
-    let cost = |text: &str| Program::compile(text).unwrap().evaluate(Vec::new(), PER_CALL_LIMIT).1;
-    assert_eq!(cost("1"), 0);
-    assert_eq!(cost("1 + 1"), 1);
-    assert_eq!(cost("[1, 2]"), 10);
-    assert_eq!(cost("'0123456789' == '0123456789'"), 2);
-    assert!(cost("[1, 2].all(x, x > 0)") > 10);
+fn expressions_cost_what_they_cost_upstream() {
+    let object = object();
+    for (text, cost) in [
+        ("1", 0),
+        ("1 + 2 * 3 - 4 / 2", 4),
+        ("\"a\" + 'b' + \"\"\"c\"d\"\"\" + r'\\n'", 3),
+        ("1 == 1.0 && 1u == 1 && 1 < 1.5 && 2u > 1", 4),
+        ("[1, 2] == [1, 2.0] && {'a': 1} == {'a': 1} && null == null", 83),
+        ("false && 1 / 0 > 0", 0),
+        ("[0, 1].exists(x, x > 0)", 23),
+        ("[3, 1].all(x, 1 / x < 5)", 23),
+        ("object.spec.containers[1].image", 5),
+        ("has(object.spec.replicas) && !has(object.spec.missing)", 7),
+        ("size(object.spec.containers) + object.metadata.labels.size()", 9),
+        ("object.spec.containers.all(c, c.image.startsWith('r.io/'))", 16),
+        ("object.spec.containers.exists_one(c, c.ports.size() > 0)", 15),
+        ("object.spec.containers.filter(c, c.name == 'b').map(c, c.image)", 58),
+        ("object.spec.containers.map(c, c.name == 'a', c.ports[0])", 35),
+        ("object.metadata.labels.all(k, k in ['app', 'tier'])", 36),
+        ("object.spec.containers.transformList(i, c, string(i) + c.name)", 48),
+        ("object.metadata.labels.transformMap(k, v, v + '!')", 44),
+        ("cel.bind(n, object.spec.replicas, n * n)", 16),
+        ("optional.of(2).optMap(x, x + 1).value()", 18),
+        ("'hello'.contains('ell') && 'hello'.endsWith('lo')", 2),
+        ("'hello'.matches('^h.*o$') && matches('x', 'x')", 3),
+        ("[1].map(x, -x)", 35),
+        ("{'a': [1, 2].filter(x, !(x == 2))}", 70),
+        ("int('42') + int(1.9) + int(2u)", 5),
+        ("timestamp('2026-01-02T03:04:05Z').getHours('-04:00')", 2),
+    ] {
+        let program = Program::compile(text).unwrap();
+        let (_, spent) = program.evaluate(vec![("object", Value::json(&object))], PER_CALL_LIMIT);
+        assert_eq!(spent, cost, "{text}");
+    }
 }
 
 proptest! {

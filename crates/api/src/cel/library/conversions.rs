@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Call, Outcome};
 use crate::cel::eval::{EvalError, Evaluator};
 use crate::cel::value::Value;
-use crate::validation::quote;
 
 pub(super) fn call<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Outcome<'a> {
     let [value] = call.args else {
@@ -17,8 +16,10 @@ pub(super) fn call<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Out
     if call.is_member {
         return Ok(None);
     }
-    if let Value::String(text) = value {
-        eval.charge_text(text.len())?;
+    match (call.name, value) {
+        ("bytes", Value::String(text)) => eval.charge_text(text.len())?,
+        ("string", Value::Bytes(bytes)) => eval.charge_text(bytes.len())?,
+        _ => {}
     }
     Ok(match call.name {
         "int" => int(value)?,
@@ -54,6 +55,10 @@ fn wrong(message: String) -> EvalError {
     EvalError::Conversion(message)
 }
 
+fn unfit(from: &str, to: &str) -> EvalError {
+    EvalError::Conversion(format!("type conversion error from '{from}' to '{to}'"))
+}
+
 fn int<'a>(value: &Value<'a>) -> Outcome<'a> {
     let whole = match value {
         Value::Int(value) => *value,
@@ -64,9 +69,7 @@ fn int<'a>(value: &Value<'a>) -> Outcome<'a> {
             *value as i64
         }
         Value::Double(_) => return Err(EvalError::Overflow),
-        Value::String(text) => {
-            text.parse().map_err(|_| wrong(format!("strconv.ParseInt: parsing {}: invalid syntax", quote(text))))?
-        }
+        Value::String(text) => text.parse().map_err(|_| unfit("string", "int"))?,
         Value::Timestamp(time) => time.as_second(),
         Value::Duration(span) => span.as_nanos(),
         _ => return Ok(None),
@@ -77,12 +80,10 @@ fn int<'a>(value: &Value<'a>) -> Outcome<'a> {
 fn uint<'a>(value: &Value<'a>) -> Outcome<'a> {
     let whole = match value {
         Value::Uint(value) => *value,
-        Value::Int(value) => u64::try_from(*value).map_err(|_| EvalError::Overflow)?,
+        Value::Int(value) => u64::try_from(*value).map_err(|_| EvalError::UnsignedOverflow)?,
         Value::Double(value) if *value >= 0.0 && *value < 1.844_674_407_370_955e19 => *value as u64,
-        Value::Double(_) => return Err(EvalError::Overflow),
-        Value::String(text) => {
-            text.parse().map_err(|_| wrong(format!("strconv.ParseUint: parsing {}: invalid syntax", quote(text))))?
-        }
+        Value::Double(_) => return Err(EvalError::UnsignedOverflow),
+        Value::String(text) => text.parse().map_err(|_| unfit("string", "uint"))?,
         _ => return Ok(None),
     };
     Ok(Some(Value::Uint(whole)))
@@ -93,9 +94,7 @@ fn double<'a>(value: &Value<'a>) -> Outcome<'a> {
         Value::Double(value) => *value,
         Value::Int(value) => *value as f64,
         Value::Uint(value) => *value as f64,
-        Value::String(text) => {
-            text.parse().map_err(|_| wrong(format!("strconv.ParseFloat: parsing {}: invalid syntax", quote(text))))?
-        }
+        Value::String(text) => text.parse().map_err(|_| unfit("string", "double"))?,
         _ => return Ok(None),
     };
     Ok(Some(Value::Double(number)))
@@ -107,7 +106,7 @@ fn boolean<'a>(value: &Value<'a>) -> Outcome<'a> {
         Value::String(text) => Some(Value::Bool(match text.as_ref() {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
             "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            _ => return Err(wrong(format!("strconv.ParseBool: parsing {}: invalid syntax", quote(text)))),
+            _ => return Err(unfit("string", "bool")),
         })),
         _ => None,
     })

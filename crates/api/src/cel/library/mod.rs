@@ -46,12 +46,9 @@ pub(super) fn call<'a>(
 /// None where the library has no such function for such arguments.
 type Outcome<'a> = Result<Option<Value<'a>>>;
 
-fn core<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Outcome<'a> {
+fn core<'a>(_: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Outcome<'a> {
     Ok(Some(match (call.name, call.args) {
-        ("size", [Value::String(text)]) => {
-            eval.charge_text(text.len())?;
-            Value::Int(text.chars().count() as i64)
-        }
+        ("size", [Value::String(text)]) => Value::Int(text.chars().count() as i64),
         ("size", [Value::Bytes(bytes)]) => Value::Int(bytes.len() as i64),
         ("size", [Value::List(list)]) => Value::Int(list.len() as i64),
         ("size", [Value::Map(map)]) => Value::Int(map.len() as i64),
@@ -196,7 +193,7 @@ fn moved<'a>(time: jiff::Timestamp, span: Duration) -> Result<Value<'a>> {
 
 fn arithmetic<'a>(op: Op, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>> {
     let whole = |value: Option<i64>| value.map(Value::Int).ok_or(EvalError::Overflow);
-    let unsigned = |value: Option<u64>| value.map(Value::Uint).ok_or(EvalError::Overflow);
+    let unsigned = |value: Option<u64>| value.map(Value::Uint).ok_or(EvalError::UnsignedOverflow);
     let span =
         |value: Option<i64>| value.map(|nanos| Value::Duration(Duration::from_nanos(nanos))).ok_or(EvalError::Overflow);
     match (op, &left, &right) {

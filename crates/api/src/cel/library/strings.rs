@@ -19,7 +19,16 @@ pub(super) fn call<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Out
     };
     match receiver {
         Value::String(text) => {
-            eval.charge_text(text.len())?;
+            match (call.name, rest) {
+                ("size", _) => return Ok(None),
+                ("startsWith" | "endsWith", [Value::String(part)]) => eval.charge_text(part.len())?,
+                ("contains", [Value::String(part)]) => {
+                    let tenths = |text: &str| (text.len() as u64).div_ceil(10);
+                    eval.charge(tenths(text).saturating_mul(tenths(part)))?;
+                }
+                ("find" | "findAll", _) => {}
+                _ => eval.charge_text(text.len())?,
+            }
             of_text(eval, call.name, text, rest)
         }
         Value::List(list) if call.name == "join" => {
@@ -96,9 +105,9 @@ fn position(text: &str, at: Option<usize>) -> i64 {
 }
 
 fn byte_offset(text: &str, at: i64) -> Result<usize> {
-    let wanted = usize::try_from(at).map_err(|_| EvalError::IndexOutOfBounds(at))?;
+    let wanted = usize::try_from(at).map_err(|_| EvalError::IndexOutOfRange(at))?;
     let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]);
-    offsets.into_iter().nth(wanted).ok_or(EvalError::IndexOutOfBounds(at))
+    offsets.into_iter().nth(wanted).ok_or(EvalError::IndexOutOfRange(at))
 }
 
 fn substring(text: &str, from: i64, to: i64) -> Result<String> {
