@@ -37,9 +37,11 @@ pub(crate) fn cores(milli: i64) -> Quantity {
     Quantity(if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") })
 }
 
-/// A number of bytes as the kubelet reports them.
+/// A number of bytes as a quantity, in the form in which the API server stores it: an object that is compared with what
+/// the server has must not differ by spelling.
 pub(crate) fn bytes(bytes: u64) -> Quantity {
-    Quantity(if bytes.is_multiple_of(1024) && bytes > 0 { format!("{}Ki", bytes / 1024) } else { bytes.to_string() })
+    let value = i64::try_from(bytes).unwrap_or(i64::MAX);
+    Quantity(api::quantity::Quantity::from_i64(value, api::quantity::Format::BinarySi).canonical().to_string())
 }
 
 #[cfg(test)]
@@ -53,6 +55,7 @@ mod tests {
         assert_eq!(whole(parse("1500m").unwrap()), 2);
         assert_eq!(whole(parse("128Mi").unwrap()), 134217728);
         assert_eq!(cores(1500).0, "1500m");
-        assert_eq!(bytes(1 << 30).0, "1048576Ki");
+        assert_eq!(bytes(1 << 30).0, "1Gi");
+        assert_eq!(bytes(3 << 9).0, "1536");
     }
 }

@@ -89,7 +89,7 @@ impl Capacity {
         };
         let (cpu, memory, disk) = self.rest();
         let whole = list(self.cpu_milli, self.memory, quantity::bytes(self.disk));
-        (whole, list(cpu, memory, Quantity(disk.to_string())))
+        (whole, list(cpu, memory, quantity::bytes(disk)))
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         let (whole, rest) = capacity.lists();
         assert_eq!(whole["cpu"].0, "2");
         assert_eq!(rest["cpu"].0, "1500m");
-        assert_eq!(rest["memory"].0, format!("{}Ki", (1024 - 101) * 1024));
+        assert_eq!(rest["memory"].0, format!("{}Mi", 1024 - 101));
         assert_eq!(rest["ephemeral-storage"].0, "800");
     }
 }

@@ -17,7 +17,7 @@ use client::informer::Change;
 use client::patch::Patch;
 use client::typed::{decode, resource_of, scope_of};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -37,8 +37,13 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
     let scope = scope_of::<Node>().with_fields(&format!("metadata.name={}", context.config.node_name));
     let informer = context.informers.informer(scope);
     let mut changes = informer.subscribe();
-    let mut keeper =
-        Keeper { context: Arc::clone(&context), node: None, written: Timestamp::UNIX_EPOCH, cidrs: Vec::new() };
+    let mut keeper = Keeper {
+        context: Arc::clone(&context),
+        node: None,
+        written: Timestamp::UNIX_EPOCH,
+        sent: None,
+        cidrs: Vec::new(),
+    };
     loop {
         let ready = keeper.pass().await;
         let next = context.clock.after(if ready { LOOK } else { LOOK_UNREADY });
@@ -48,7 +53,7 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
             change = changes.recv() => match change {
                 Some(Change::Applied { new, .. }) => keeper.informed(decode(&new)),
                 // Somebody deleted it: the node registers again.
-                Some(Change::Deleted(_)) => keeper.node = None,
+                Some(Change::Deleted(_)) => (keeper.node, keeper.sent) = (None, None),
                 Some(Change::Synced | Change::Resync) => {}
                 None => changes = informer.subscribe(),
             },
@@ -60,6 +65,8 @@ struct Keeper {
     context: Arc<Context>,
     node: Option<Node>,
     written: Timestamp,
+    /// What was written last. If the server keeps it in another form, it is not written again for that.
+    sent: Option<NodeStatus>,
     /// The pod CIDRs that the runtime was told.
     cidrs: Vec<String>,
 }
@@ -90,9 +97,11 @@ impl Keeper {
         let status = object::status(&self.context.config, node.status.as_ref(), &facts, now);
         let ready = facts.unready.is_none();
         let due = now.duration_since(self.written) >= REPORT;
-        if !due && !object::differs(node.status.as_ref(), &status) {
+        let same = !object::differs(node.status.as_ref(), &status) || !object::differs(self.sent.as_ref(), &status);
+        if !due && same {
             return ready;
         }
+        self.sent = Some(status.clone());
         match Patch::status(node.status.as_ref(), &status) {
             Ok(Some(patch)) => self.write(&node, patch, now).await && ready,
             Ok(None) => ready,
@@ -118,8 +127,9 @@ impl Keeper {
                 if !error.is_conflict() {
                     tracing::warn!(%error, "node status not written");
                 }
-                // Read anew.
+                // Read and written anew.
                 self.node = None;
+                self.sent = None;
                 false
             }
         }

@@ -23,6 +23,10 @@ const RETRY: SignedDuration = SignedDuration::from_secs(1);
 pub(crate) struct Published {
     /// The newest version that the server answered with; the informer may be behind it.
     answered: Option<Arc<Pod>>,
+    /// What was sent last, and the version that it was answered with. If the server keeps it in another form, it is not
+    /// sent again for that.
+    sent: Option<PodStatus>,
+    settled: Option<u64>,
     retry_at: Option<Timestamp>,
     /// The object is deleted; only the informer must still tell.
     deleted: bool,
@@ -35,8 +39,10 @@ pub(crate) struct StatusPatch {
 }
 
 pub(crate) enum Outcome {
-    /// The object as it is now.
+    /// The object with what was sent.
     Answered(Box<Pod>),
+    /// The object as it is now, without what was sent.
+    Changed(Box<Pod>),
     /// It is deleted, or was.
     Gone,
     Failed(String),
@@ -44,7 +50,7 @@ pub(crate) enum Outcome {
 
 impl Published {
     pub(crate) fn new() -> Self {
-        Self { answered: None, retry_at: None, deleted: false }
+        Self { answered: None, sent: None, settled: None, retry_at: None, deleted: false }
     }
 
     /// The newer of what the informer has and what the server answered.
@@ -61,8 +67,9 @@ impl Published {
     }
 
     /// The patch that gives the pod this status; `None` when it has it.
-    pub(crate) fn patch(&self, pod: &Pod, status: &PodStatus) -> Option<StatusPatch> {
-        if self.deleted {
+    pub(crate) fn patch(&mut self, pod: &Pod, status: &PodStatus) -> Option<StatusPatch> {
+        let settled = self.settled == Some(revision(pod)) && self.sent.as_ref() == Some(status);
+        if self.deleted || settled {
             return None;
         }
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
@@ -72,6 +79,8 @@ impl Published {
             None
         })?;
         // Made for this version: lists merge whole, and another's condition must not be lost with them.
+        self.sent = Some(status.clone());
+        self.settled = None;
         let patch = patch.guarded(&text(&metadata.uid), &text(&metadata.resource_version));
         Some(StatusPatch { key: ObjectKey::new(text(&metadata.namespace), text(&metadata.name)), patch })
     }
@@ -79,7 +88,12 @@ impl Published {
     pub(crate) fn fold(&mut self, outcome: Outcome, now: Timestamp) {
         self.retry_at = None;
         match outcome {
-            Outcome::Answered(pod) => self.answered = Some(Arc::from(pod)),
+            Outcome::Answered(pod) => {
+                self.settled = Some(revision(&pod));
+                self.answered = Some(Arc::from(pod));
+            }
+            // Another changed the pod since: the status is to be made anew for what it is now.
+            Outcome::Changed(pod) => self.answered = Some(Arc::from(pod)),
             Outcome::Gone => self.deleted = true,
             Outcome::Failed(why) => {
                 tracing::warn!(why, "pod status not written");
@@ -97,12 +111,12 @@ fn revision(pod: &Pod) -> u64 {
 pub(crate) async fn send(context: &Context, status: StatusPatch) -> Outcome {
     let resource = resource_of::<Pod>();
     let sent = context.requests.patch_sub(&resource, &status.key, "status", &status.patch).await;
-    let sent = match sent {
-        Err(error) if error.is_conflict() => context.requests.get(&resource, &status.key).await,
-        other => other,
+    let (sent, outcome): (_, fn(Box<Pod>) -> Outcome) = match sent {
+        Err(error) if error.is_conflict() => (context.requests.get(&resource, &status.key).await, Outcome::Changed),
+        other => (other, Outcome::Answered),
     };
     match sent {
-        Ok(object) => decode(object),
+        Ok(object) => decode(object).map_or_else(Outcome::Failed, outcome),
         Err(error) if error.is_not_found() => Outcome::Gone,
         Err(error) => Outcome::Failed(error.to_string()),
     }
@@ -121,11 +135,8 @@ pub(crate) async fn delete(context: &Context, pod: &Pod) -> Outcome {
     }
 }
 
-fn decode(object: Value) -> Outcome {
-    match serde_json::from_value(object) {
-        Ok(pod) => Outcome::Answered(Box::new(pod)),
-        Err(error) => Outcome::Failed(format!("answer does not decode: {error}")),
-    }
+fn decode(object: Value) -> Result<Box<Pod>, String> {
+    serde_json::from_value(object).map(Box::new).map_err(|error| format!("answer does not decode: {error}"))
 }
 
 /// The containers whose postStart hook has completed, as an earlier run of the agent left them.

@@ -18,6 +18,8 @@ pub(crate) mod mounts;
 mod projected;
 mod secret;
 mod subpath;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
