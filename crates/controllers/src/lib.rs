@@ -8,19 +8,24 @@
 //! Each controller acts as its own ServiceAccount in `kube-system`, with upstream's role.
 
 mod common;
+pub mod cronjobs;
+pub mod daemonsets;
 pub mod deployments;
 pub mod endpoints;
 pub mod endpointslices;
 pub mod garbagecollector;
+pub mod jobs;
 pub mod namespaces;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
 pub mod replicasets;
 pub mod serviceaccounts;
+pub mod statefulsets;
 pub mod tainteviction;
 #[cfg(test)]
 mod testing;
+pub mod ttlafterfinished;
 
 use std::fmt;
 use std::sync::Arc;
@@ -100,11 +105,14 @@ macro_rules! rows {
 
 /// All controllers.
 pub const CONTROLLERS: &[Row] = rows! {
+    "cronjob-controller" => cronjobs::run,
+    "daemonset-controller" => daemonsets::run,
     "deployment-controller" => deployments::run,
     "endpoints-controller" => endpoints::run,
     "endpointslice-controller" => endpointslices::run,
     "endpointslice-mirroring-controller" => endpointslices::mirroring::run,
     "garbage-collector-controller" => garbagecollector::run,
+    "job-controller" => jobs::run,
     "namespace-controller" => namespaces::run,
     "node-ipam-controller" => nodeipam::run,
     "node-lifecycle-controller" => nodelifecycle::run,
@@ -113,7 +121,9 @@ pub const CONTROLLERS: &[Row] = rows! {
     "replicationcontroller-controller" => replicasets::run_replication_controllers,
     "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
     "serviceaccount-controller" => serviceaccounts::run,
+    "statefulset-controller" => statefulsets::run,
     "taint-eviction-controller" => tainteviction::run,
+    "ttl-after-finished-controller" => ttlafterfinished::run,
 };
 
 /// Runs all controllers until `token` is cancelled. They must not run twice in a cluster: hold a Lease.

@@ -6,6 +6,8 @@ pub(crate) mod discovery;
 pub(crate) mod disruption;
 pub(crate) mod expectations;
 pub(crate) mod hash;
+pub(crate) mod history;
+pub(crate) mod nodes;
 pub(crate) mod pods;
 pub(crate) mod ranking;
 pub(crate) mod scaling;

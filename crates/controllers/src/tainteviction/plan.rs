@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use api::object::Entry;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
+
+use crate::common::nodes::tolerates;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -43,20 +45,6 @@ pub(super) fn judge(pod: &Pod, node: &Node, now: Timestamp) -> Verdict {
         };
     }
     verdict
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    if !effect.is_empty() && effect != taint.effect {
-        return false;
-    }
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    if key.is_empty() {
-        return exists;
-    }
-    key == taint.key
-        && (exists || toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default())
 }
 
 #[cfg(test)]
