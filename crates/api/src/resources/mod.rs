@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod metadata;
 mod networking;
 mod others;
+pub mod policies;
 pub mod rbac;
 mod row;
 mod storage;

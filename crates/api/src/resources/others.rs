@@ -2,18 +2,41 @@
 
 use super::fields::{default, default_zero, each, object, same, within};
 use super::hooks::{Generation, Hooks, PLAIN};
+use super::policies;
 use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed};
 use crate::resource::{Resource, Verbs};
 
 static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
-static CREATE_ON_UPDATE: Hooks = Hooks { create_on_update: true, unconditional_update: false, ..PLAIN };
+static LEASES: Hooks = Hooks {
+    create_on_update: true,
+    unconditional_update: false,
+    validate_create: policies::lease,
+    validate_update: |new, _| policies::lease(new),
+    ..PLAIN
+};
 
-static BUDGETS: Hooks = Hooks { generation: Generation::Counted, unconditional_update: false, ..PLAIN };
+static RUNTIME_CLASSES: Hooks = Hooks {
+    create_on_update: true,
+    unconditional_update: false,
+    validate_create: policies::runtime_class,
+    validate_update: policies::runtime_class_update,
+    ..PLAIN
+};
+
+static BUDGETS: Hooks = Hooks {
+    generation: Generation::Counted,
+    unconditional_update: false,
+    validate_create: policies::budget,
+    validate_update: |new, _| policies::budget(new),
+    ..PLAIN
+};
 
 static PRIORITY_CLASSES: Hooks = Hooks {
     generation: Generation::Counted,
     default: |class| default(class, "preemptionPolicy", "PreemptLowerPriority"),
+    validate_create: policies::priority_class,
+    validate_update: policies::priority_class_update,
     ..PLAIN
 };
 
@@ -30,6 +53,8 @@ static ENDPOINT_SLICES: Hooks = Hooks {
             bump_generation(new, old);
         }
     },
+    validate_create: policies::endpoint_slice,
+    validate_update: policies::endpoint_slice_update,
     ..PLAIN
 };
 
@@ -101,11 +126,11 @@ pub(super) fn scheduling() -> Vec<Resource> {
 }
 
 pub(super) fn coordination() -> Vec<Resource> {
-    vec![namespaced("coordination.k8s.io", "leases", "Lease").hooks(&CREATE_ON_UPDATE)]
+    vec![namespaced("coordination.k8s.io", "leases", "Lease").hooks(&LEASES)]
 }
 
 pub(super) fn node() -> Vec<Resource> {
-    vec![cluster("node.k8s.io", "runtimeclasses", "RuntimeClass").hooks(&CREATE_ON_UPDATE)]
+    vec![cluster("node.k8s.io", "runtimeclasses", "RuntimeClass").hooks(&RUNTIME_CLASSES)]
 }
 
 pub(super) fn discovery() -> Vec<Resource> {

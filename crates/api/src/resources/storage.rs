@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::fields::{default, is_empty, object};
 use super::hooks::{Generation, Hooks, PLAIN};
+use super::policies;
 use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed};
 use crate::resource::Resource;
@@ -18,6 +19,8 @@ static CLASSES: Hooks = Hooks {
         default(class, "reclaimPolicy", "Delete");
         default(class, "volumeBindingMode", "Immediate");
     },
+    validate_create: policies::storage_class,
+    validate_update: policies::storage_class_update,
     ..PLAIN
 };
 

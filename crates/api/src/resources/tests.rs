@@ -199,4 +199,9 @@ mod upstream {
     fn core_kinds_are_refused_as_upstream_refuses_them() {
         check("core", include_str!("testdata/upstream/core.jsonl"));
     }
+
+    #[test]
+    fn small_kinds_are_refused_as_upstream_refuses_them() {
+        check("small", include_str!("testdata/upstream/small.jsonl"));
+    }
 }

@@ -1,5 +1,7 @@
 //! `networking.k8s.io`: Ingresses, network policies, and the address ranges of Services.
 
+mod validation;
+
 use serde_json::{Value, json};
 
 use super::fields::{default, each, is_empty, object, within};
@@ -9,17 +11,29 @@ use crate::resource::Resource;
 
 const GROUP: &str = "networking.k8s.io";
 
-static INGRESSES: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
+static INGRESSES: Hooks = Hooks {
+    generation: Generation::Counted,
+    validate_create: validation::ingress,
+    validate_update: |new, _| validation::ingress(new),
+    ..PLAIN
+};
 
 static INGRESS_CLASSES: Hooks = Hooks {
     generation: Generation::Counted,
     default: |class| {
         within(object(class, "spec"), "parameters", |parameters| default(parameters, "scope", "Cluster"));
     },
+    validate_create: validation::ingress_class,
     ..PLAIN
 };
 
-static NETWORK_POLICIES: Hooks = Hooks { generation: Generation::Counted, default: network_policy, ..PLAIN };
+static NETWORK_POLICIES: Hooks = Hooks {
+    generation: Generation::Counted,
+    default: network_policy,
+    validate_create: validation::network_policy,
+    validate_update: |new, _| validation::network_policy(new),
+    ..PLAIN
+};
 
 static IP_ADDRESSES: Hooks = Hooks { names: Names::IpAddress, ..PLAIN };
 

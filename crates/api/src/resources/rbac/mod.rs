@@ -1,6 +1,7 @@
 //! `rbac.authorization.k8s.io`: roles and who has them.
 
 pub mod bootstrap;
+mod validation;
 
 use serde_json::Value;
 
@@ -11,8 +12,21 @@ use crate::resource::Resource;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
-static ROLE: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, ..PLAIN };
-static BINDING: Hooks = Hooks { names: Names::PathSegment, create_on_update: true, default: binding_defaults, ..PLAIN };
+static ROLE: Hooks = Hooks {
+    names: Names::PathSegment,
+    create_on_update: true,
+    validate_create: validation::role,
+    validate_update: |new, _| validation::role(new),
+    ..PLAIN
+};
+static BINDING: Hooks = Hooks {
+    names: Names::PathSegment,
+    create_on_update: true,
+    default: binding_defaults,
+    validate_create: validation::binding,
+    validate_update: validation::binding_update,
+    ..PLAIN
+};
 
 fn binding_defaults(binding: &mut Value) {
     default_zero(object(binding, "roleRef"), "apiGroup", GROUP);
