@@ -1,7 +1,7 @@
 //! Namespaces: which a process has, making new ones, joining others'.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 pub use rustix::thread::UnshareFlags as Namespaces;
@@ -80,17 +80,4 @@ pub fn unshare(kinds: Namespaces) -> io::Result<()> {
     }
     // SAFETY: the one unsafe flag, FILES, was just excluded.
     Ok(unsafe { rustix::thread::unshare_unsafe(kinds) }?)
-}
-
-/// Runs `work` in a network namespace and comes back. Sockets made there stay there.
-///
-/// Runs on a thread of its own, so that no other task can find itself in the wrong namespace.
-pub fn in_network<T: Send>(namespace: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            enter(namespace.as_fd(), Kind::Network)?;
-            work()
-        });
-        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace panicked")))
-    })
 }

@@ -110,9 +110,19 @@ impl Process {
 
     /// True once it has ended, reaped or not. Anybody may ask.
     pub fn ended(&self) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        self.poll(Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+
+    /// Blocks until it has ended. Anybody may.
+    pub fn until_ended(&self) -> io::Result<()> {
+        while !self.poll(None)? {}
+        Ok(())
+    }
+
+    fn poll(&self, timeout: Option<&rustix::event::Timespec>) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, poll};
         let mut fds = [PollFd::new(&self.handle, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+        Ok(rustix::io::retry_on_intr(|| poll(&mut fds, timeout))? > 0)
     }
 }
 
@@ -234,4 +244,17 @@ pub fn set_user(uid: u32, gid: u32, groups: &[u32], keep: bool) -> io::Result<()
 /// Children whose parents end become children of the calling process.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Pid::from_raw(1))?)
+}
+
+/// Closes every descriptor but one, in a fork that never returns to the code that owned them.
+pub(crate) fn close_all_but(keep: BorrowedFd<'_>) -> io::Result<()> {
+    let keep = keep.as_raw_fd().cast_unsigned();
+    for (first, last) in [(0, keep.checked_sub(1)), (keep + 1, Some(u32::MAX))] {
+        let Some(last) = last else { continue };
+        // SAFETY: the caller runs in a fork of its own that uses no other descriptor from here on.
+        if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }

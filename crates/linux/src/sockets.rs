@@ -96,3 +96,15 @@ pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?)
 }
+
+/// Two connected stream sockets, close-on-exec.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// A descriptor that tasks can wait on; it becomes nonblocking.
+pub fn watch(fd: OwnedFd) -> io::Result<tokio::io::unix::AsyncFd<OwnedFd>> {
+    set_nonblocking(&fd)?;
+    // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which `AsyncFd` does last.
+    Ok(unsafe { tokio::io::unix::AsyncFd::register(fd) }?)
+}

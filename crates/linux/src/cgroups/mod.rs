@@ -320,13 +320,45 @@ impl Group {
         .map_err(|source| self.error("cannot be measured", source))
     }
 
+    /// The file that counts what the kernel killed for want of memory, on a line `oom_kill`.
+    pub fn memory_events(&self) -> Result<OwnedFd> {
+        let open = || self.open(&self.file(self.oom_file())?, OFlags::RDONLY);
+        open().map_err(|source| self.error("cannot watch its memory", source))
+    }
+
+    /// Kills everything in the group, waits until it has ended, and removes the group. Blocks meanwhile.
+    pub fn empty_and_remove(&self) -> Result<()> {
+        for pid in self.children().iter().chain([self]).map(Self::processes).collect::<Result<Vec<_>>>()?.concat() {
+            if let Ok(process) = crate::processes::Process::open(pid) {
+                process.signal(libc::SIGKILL).map_err(|source| self.error("cannot kill a process", source))?;
+                process.until_ended().map_err(|source| self.error("cannot wait for a process", source))?;
+            }
+        }
+        let mut removed = self.remove();
+        // A process that has ended leaves its group only when the kernel has switched away from it, which v1 does
+        // not tell; it is a matter of microseconds.
+        for _ in 0..100 {
+            match &removed {
+                Err(error) if error.source.raw_os_error() == Some(libc::EBUSY) => {
+                    _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 1_000_000 });
+                    removed = self.remove();
+                }
+                _ => break,
+            }
+        }
+        removed
+    }
+
     /// How often the kernel killed one of its processes because the group was out of memory.
     pub fn oom_kills(&self) -> u64 {
-        let file = match *self.layout {
+        self.read(self.oom_file()).ok().and_then(|it| field(&it, "oom_kill")).unwrap_or(0)
+    }
+
+    fn oom_file(&self) -> &'static str {
+        match *self.layout {
             Layout::V1(_) => "memory.oom_control",
             Layout::V2 { .. } => "memory.events",
-        };
-        self.read(file).ok().and_then(|it| field(&it, "oom_kill")).unwrap_or(0)
+        }
     }
 
     /// Groups directly below.

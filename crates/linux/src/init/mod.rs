@@ -141,3 +141,22 @@ fn wait(signals: &SignalFd, deadline: Option<Instant>) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+/// Does nothing but reap, for ever: the first process of a PID namespace that several programs share.
+///
+/// Runs in a fork that becomes no program. It keeps none of the descriptors that it inherited, and ends with its
+/// parent.
+pub fn reap_forever() -> ! {
+    let reap = || {
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        let signals = SignalFd::new(&[libc::SIGCHLD])?;
+        processes::close_all_but(std::os::fd::AsFd::as_fd(&signals))?;
+        loop {
+            wait(&signals, None)?;
+            while signals.next()?.is_some() {}
+            while processes::reap_any()?.is_some() {}
+        }
+    };
+    let result: io::Result<std::convert::Infallible> = reap();
+    processes::exit_now(i32::from(result.is_err()))
+}
