@@ -521,6 +521,17 @@ impl TestNode {
         self.cluster.get(&resource_of::<Pod>(), &ObjectKey::new("shop", name))
     }
 
+    /// `Warning BackOff ...`: the events of pods, sorted.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        let events = self.cluster.list(&resource_of::<k8s_openapi::api::core::v1::Event>());
+        let pods = events.iter().filter(|it| it["involvedObject"]["kind"] == "Pod");
+        let mut all: Vec<String> =
+            pods.map(|it| format!("{} {} {}", text(it, "type"), text(it, "reason"), text(it, "message"))).collect();
+        all.sort();
+        all
+    }
+
     /// What `kubectl delete` does: the pod is to end within so many seconds.
     pub(crate) fn delete(&self, name: &str, grace: i64) {
         let mut pod = self.pod(name).unwrap();

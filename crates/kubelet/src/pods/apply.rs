@@ -60,11 +60,24 @@ pub(crate) async fn create_sandbox(context: &Context, pod: &Pod, attempt: u32) -
         context.recorder.warning(&about, "FailedCreatePodSandBox", message.clone());
         Failure::new("FailedCreatePodSandBox", message)
     };
+    refuse_unknown(pod).map_err(&failed)?;
     std::fs::create_dir_all(&config.log_directory)
         .map_err(|error| failed(format!("cannot make {}: {error}", config.log_directory)))?;
     let runtime_handler = runtime_handler(context, pod).await.map_err(&failed)?;
     let request = RunPodSandboxRequest { config: Some(config), runtime_handler };
     context.runtime.service.run_pod_sandbox(request).await.map_err(|error| failed(error.message))?;
+    Ok(())
+}
+
+/// A pod that asks for a guard or a device that this agent cannot give must not run without it: it stays pending.
+fn refuse_unknown(pod: &Pod) -> Result<(), String> {
+    let spec = spec::spec(pod);
+    if spec.host_users == Some(false) {
+        return Err("user namespaces (hostUsers: false) cannot be given to pods by this node".to_owned());
+    }
+    if spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        return Err("resource claims cannot be prepared by this node".to_owned());
+    }
     Ok(())
 }
 
@@ -220,9 +233,17 @@ pub(crate) async fn remove_sandbox(context: &Context, id: String) -> Result<(), 
     removed.map(drop).map_err(|error| Failure::new("RemovePodSandboxError", error.message))
 }
 
-pub(crate) async fn remove_container(context: &Context, id: String) -> Result<(), Failure> {
+/// Removes a container and its log: nobody can ask for it any more.
+pub(crate) async fn remove_container(context: &Context, id: String, log: &str) -> Result<(), Failure> {
     let removed = context.runtime.service.remove_container(RemoveContainerRequest { container_id: id }).await;
-    removed.map(drop).map_err(|error| Failure::new("RemoveContainerError", error.message))
+    removed.map_err(|error| Failure::new("RemoveContainerError", error.message))?;
+    match std::fs::remove_file(log) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!(log, %error, "log of a removed container not removed");
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Makes or refreshes the pod's volumes.

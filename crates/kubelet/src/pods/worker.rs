@@ -11,7 +11,7 @@
 //!
 //! The loop itself never waits for an operation: a pod that is deleted while its image is pulled ends at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub(crate) struct Worker {
     /// When the pod began to end.
     stopping_since: Option<Timestamp>,
     memory: Memory,
+    /// Containers whose waiting after a crash has been told by an event.
+    told_crashes: BTreeSet<String>,
     starts: Backoffs,
     pulls: Backoffs,
     mounted: Mounted,
@@ -132,6 +134,7 @@ impl Worker {
             verdict,
             stopping_since: None,
             memory,
+            told_crashes: BTreeSet::new(),
             starts: Backoffs::default(),
             pulls: Backoffs::default(),
             mounted: Mounted::default(),
@@ -185,6 +188,7 @@ impl Worker {
         }
         let input = plan::Input { pod: &self.pod, intent, observed: &observed, memory: &self.memory, now };
         let plan = plan::plan(&input);
+        self.tell_crashes(&plan);
         self.publish(&observed, &plan, stopping, now);
         if plan.gone && !self.under_way.contains_key(STATUS) {
             self.clean_up().await;
@@ -265,6 +269,19 @@ impl Worker {
         }
     }
 
+    /// An event for each container that has begun to wait after a crash.
+    fn tell_crashes(&mut self, plan: &Plan) {
+        let waits = |name: &String| plan.waiting.get(name).is_some_and(|(reason, _)| reason == "CrashLoopBackOff");
+        self.told_crashes.retain(waits);
+        for name in plan.waiting.keys().filter(|name| waits(name)) {
+            if self.told_crashes.insert(name.clone()) {
+                let pod = plan::pod_text(&self.pod);
+                let message = format!("Back-off restarting failed container {name} in pod {pod}");
+                self.context.recorder.warning(&super::events::reference(&self.pod, name), "BackOff", message);
+            }
+        }
+    }
+
     /// A failed pull is told once as failed, then as waiting.
     fn show_pull_backoff(&mut self, now: Timestamp) {
         for (name, failed) in &mut self.memory.failed {
@@ -313,11 +330,11 @@ impl Worker {
                 self.spawn(SANDBOX, None, async move { Outcome::Ended(apply::remove_sandbox(&context, id).await) });
             }
             Action::RemoveContainer { container, id } => {
-                self.spawn(
-                    &container,
-                    None,
-                    async move { Outcome::Ended(apply::remove_container(&context, id).await) },
-                );
+                let removed = observed.containers.iter().find(|it| it.id == id);
+                let log = removed.map(|it| it.log_path.clone()).unwrap_or_default();
+                self.spawn(&container, None, async move {
+                    Outcome::Ended(apply::remove_container(&context, id, &log).await)
+                });
             }
             Action::Start { container, attempt } => self.start(container, attempt, observed, now),
             Action::PostStart { container, id } => self.spawn(&container.clone(), None, async move {

@@ -260,6 +260,17 @@ async fn a_pod_that_does_not_fit_fails_at_once() {
 }
 
 #[tokio::test]
+async fn a_pod_that_asks_for_what_the_node_cannot_give_does_not_run_without_it() {
+    let node = TestNode::start().await;
+    node.create("safe", json!({"hostUsers": false, "containers": [container("c")]}));
+    node.until("told", |node| node.events().iter().any(|it| it.contains("user namespaces (hostUsers: false)"))).await;
+    assert!(node.runtime.is_empty());
+    assert_eq!(node.pod("safe").unwrap()["status"]["phase"], "Pending");
+    node.delete("safe", 30);
+    node.until("gone", |node| node.pod("safe").is_none()).await;
+}
+
+#[tokio::test]
 async fn config_maps_are_mounted_and_follow_their_object() {
     let node = TestNode::start().await;
     node.put_config_map("settings", json!({"a": "1"}));
