@@ -1,6 +1,6 @@
 //! What upstream fills into Pods and Pod templates (`k8s.io/kubernetes/pkg/apis/core/v1`).
 //!
-//! Defaults that the schema table states (`protocol: TCP`) are not repeated here.
+//! Sources of volumes that only old in-tree drivers had get no defaults.
 
 use serde_json::{Value, json};
 
@@ -53,6 +53,7 @@ fn container(container: &mut Value) {
     }
     default_zero(container, "terminationMessagePath", "/dev/termination-log");
     default_zero(container, "terminationMessagePolicy", "File");
+    each(container, "ports", |port| default_zero(port, "protocol", "TCP"));
     each(container, "env", |env| within(env, "valueFrom", |from| within(from, "fieldRef", field_ref)));
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         within(container, name, probe);
@@ -70,6 +71,7 @@ fn probe(probe: &mut Value) {
     default_zero(probe, "successThreshold", 1);
     default_zero(probe, "failureThreshold", 3);
     within(probe, "httpGet", http_get);
+    within(probe, "grpc", |action| default(action, "service", ""));
 }
 
 fn http_get(action: &mut Value) {
