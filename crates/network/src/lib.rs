@@ -4,6 +4,7 @@
 
 pub mod dns;
 pub mod links;
+pub mod loadbalancers;
 pub mod nftables;
 pub mod overlay;
 pub mod pods;
