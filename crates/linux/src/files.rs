@@ -101,6 +101,13 @@ impl Lock {
         }
     }
 
+    /// Waits for the only lock on a directory, for those who may leave no file in it.
+    pub fn of_directory(path: &Path) -> io::Result<Self> {
+        let file = open_directory(path)?;
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
+        Ok(Self { _file: file })
+    }
+
     fn take(path: &Path, operation: FlockOperation) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?;

@@ -126,6 +126,16 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Resolves once it has ended, reaped or not. Anybody may wait.
+    pub async fn when_ended(&self) -> io::Result<()> {
+        let handle = self.handle.try_clone()?;
+        // SAFETY: an `OwnedFd` is the same open descriptor until it is dropped, which `AsyncFd` does last.
+        let handle = unsafe { tokio::io::unix::AsyncFd::register(handle) }.map_err(io::Error::from)?;
+        handle.readable().await.map(|_| ())
+    }
+}
+
 /// Sends a signal to the process that a pidfd is of. One that has ended is success.
 pub fn signal(process: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     let (info, flags) = (std::ptr::null::<libc::siginfo_t>(), 0);

@@ -1,0 +1,138 @@
+//! What only the host can tell: which ports and networks are free, and who has those that are not.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+use network::links::Links;
+
+use super::layout;
+use super::ports::{LOOPBACK, Transport};
+use super::state::ClusterState;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HostError {
+    #[error("host port {address}/{transport} is in use{}", by(holder.as_deref()))]
+    PortInUse { address: SocketAddr, transport: Transport, holder: Option<String> },
+    #[error("host port {address}/{transport}: {source}")]
+    Port { address: SocketAddr, transport: Transport, source: io::Error },
+    #[error("the host's network: {0}")]
+    Links(#[from] network::links::Error),
+}
+
+fn by(holder: Option<&str>) -> String {
+    holder.map(|it| format!(" by {it}")).unwrap_or_default()
+}
+
+impl From<HostError> for crate::failure::Failure {
+    fn from(error: HostError) -> Self {
+        use crate::failure::{Code, Failure};
+        let message = error.to_string();
+        match error {
+            HostError::PortInUse { .. } => {
+                Failure::new(Code::HostUnable, message).remedy("take another port, or 0 for any that is free")
+            }
+            HostError::Port { .. } => Failure::new(Code::HostUnable, message)
+                .remedy("take an address that this host has, and a port you may use"),
+            HostError::Links(_) => Failure::new(Code::Failure, message),
+        }
+    }
+}
+
+/// As many free TCP ports of this machine, all different.
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, HostError> {
+    let address = SocketAddr::new(LOOPBACK, 0);
+    let failed = |source| HostError::Port { address, transport: Transport::Tcp, source };
+    // All are held until all are found.
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind(address)).collect::<Result<_, _>>().map_err(failed)?;
+    held.iter().map(|it| it.local_addr().map(|it| it.port())).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// Fails if a port that a cluster is to have cannot be had.
+pub(crate) fn check_ports(state: &ClusterState) -> Result<(), HostError> {
+    for publish in state.nodes.iter().flat_map(|it| &it.ports) {
+        let (address, transport) = (publish.host, publish.transport);
+        let bound = match transport {
+            Transport::Tcp => TcpListener::bind(address).map(drop),
+            Transport::Udp => UdpSocket::bind(address).map(drop),
+        };
+        bound.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => HostError::PortInUse { address, transport, holder: holder(address, transport) },
+            _ => HostError::Port { address, transport, source },
+        })?;
+    }
+    Ok(())
+}
+
+/// The networks of the pool that an address or a route of the host, or another cluster, has.
+pub(crate) fn taken_networks(clusters: &[ClusterState]) -> Result<Vec<u8>, HostError> {
+    let mut links = Links::open()?;
+    let addresses = links.addresses()?.into_iter().map(|(_, net)| net.addr());
+    let routes = links.routes()?.into_iter().map(|it| it.to.network());
+    let of_host = addresses.chain(routes).filter_map(|it| match it {
+        IpAddr::V4(address) => layout::pool_index(address),
+        IpAddr::V6(_) => None,
+    });
+    let mut taken: Vec<u8> = of_host.chain(clusters.iter().map(|it| it.network)).collect();
+    taken.sort_unstable();
+    taken.dedup();
+    Ok(taken)
+}
+
+/// Who listens at an address: found by the socket's inode among the descriptors of all processes we may look at.
+fn holder(address: SocketAddr, transport: Transport) -> Option<String> {
+    let inodes: Vec<String> = ["", "6"]
+        .iter()
+        .filter_map(|family| std::fs::read_to_string(format!("/proc/net/{transport}{family}")).ok())
+        .flat_map(|table| listeners(&table, address.port()))
+        .collect();
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
+        // Beside the processes there are other folders, and another name of our own.
+        if process.file_name().to_str().is_none_or(|it| it.parse::<u32>().is_err()) {
+            continue;
+        }
+        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let links = descriptors.flatten().filter_map(|it| std::fs::read_link(it.path()).ok());
+        let mut links = links.filter_map(|it| it.to_str().map(str::to_owned));
+        if links.any(|link| inodes.iter().any(|inode| link == format!("socket:[{inode}]"))) {
+            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("process {} ({})", process.file_name().to_string_lossy(), name.trim()));
+        }
+    }
+    None
+}
+
+/// The inodes of sockets bound to `port` and not connected, from a table of /proc/net (proc_net(5)).
+fn listeners(table: &str, port: u16) -> Vec<String> {
+    let listening = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let local = fields.get(1)?.rsplit_once(':')?.1;
+        let remote = fields.get(2)?.rsplit_once(':')?.1;
+        let inode = fields.get(9)?;
+        (u16::from_str_radix(local, 16) == Ok(port) && remote == "0000").then(|| (*inode).to_owned())
+    };
+    table.lines().skip(1).filter_map(listening).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_listens_is_named() {
+        let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let name = holder(address, Transport::Tcp).unwrap();
+        assert!(name.starts_with(&format!("process {} ", std::process::id())), "{name}");
+        drop(listener);
+        assert_eq!(holder(address, Transport::Tcp), None);
+    }
+
+    #[test]
+    fn free_ports_differ() {
+        let mut ports = free_ports(8).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 8);
+    }
+}
