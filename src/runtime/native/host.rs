@@ -30,9 +30,12 @@ pub(super) struct Order {
     pub(super) netns: PathBuf,
 }
 
+/// The cgroup of all nodes.
+pub(super) const TOP_GROUP: &str = "/k3rs";
+
 /// The cgroup of a cluster, with one below for each node.
 pub(super) fn cluster_group(cluster: &str) -> String {
-    format!("/k3rs/{cluster}")
+    format!("{TOP_GROUP}/{cluster}")
 }
 
 pub(super) fn group(node: &NodeSpec) -> String {
@@ -99,7 +102,12 @@ fn start(order: &Order) -> io::Result<(Process, Listeners)> {
         if trouble.is_empty() { Ok(()) } else { Err(io::Error::other(trouble)) }
     })();
     let running = prepared.and_then(|()| {
-        let running = Running { init: Identity::of(init.pid)?, host: Identity::of(std::process::id().cast_signed())? };
+        let log = order.directory.join("log");
+        let gone = |_| io::Error::other(format!("its PID 1 ended at once: its last words are in {}", log.display()));
+        let running = Running {
+            init: Identity::of(init.pid).map_err(gone)?,
+            host: Identity::of(std::process::id().cast_signed())?,
+        };
         running.write(&order.directory.join("run"))?;
         // Listeners stay where they were bound; what is opened from now on is in the node's network.
         let netns = namespaces::of_process(init.pid, Kind::Network)?;

@@ -146,10 +146,15 @@ impl Native {
     async fn delete(&self, node: &NodeSpec) -> Result<()> {
         self.stop(node).await?;
         let what = || format!("deleting node {}", node.name);
-        let group = Cgroups::detect().during(what)?.group(&host::group(node));
-        group.remove().map_err(|error| RuntimeError::failed(what(), error))?;
-        // Its last child gone, the cluster's own may go, too; another node's keeps it.
-        _ = Cgroups::detect().during(what)?.group(&host::cluster_group(&node.cluster)).remove();
+        let cgroups = Cgroups::detect().during(what)?;
+        cgroups.group(&host::group(node)).remove().map_err(|error| RuntimeError::failed(what(), error))?;
+        for above in [host::cluster_group(&node.cluster), host::TOP_GROUP.to_owned()] {
+            let group = cgroups.group(&above);
+            if group.children().is_empty() {
+                // A node that starts meanwhile is in the way, and may be.
+                _ = group.remove();
+            }
+        }
         remove_tree(&self.place(node).directory).during(what)
     }
 
