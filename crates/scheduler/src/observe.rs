@@ -232,12 +232,25 @@ impl Observed {
             return;
         }
         self.queue.remove(&pod.key);
-        let finished = pod.finished;
-        if pod.node.is_some() || finished {
-            self.snapshot.set_pod(pod);
-            self.queue.happened(if finished { Event::PodGone } else { Event::PodPlaced }, now);
-        } else {
+        let before = self.snapshot.placed(&pod.uid).cloned();
+        let assumed = self.snapshot.is_assumed(&pod.uid);
+        if pod.node.is_none() || pod.finished {
             self.snapshot.remove_pod(&pod.uid);
+            if before.is_some() {
+                self.queue.happened(Event::PodGone, now);
+            }
+            return;
+        }
+        self.snapshot.set_pod(pod.clone());
+        // Most changes are to the status and move nothing.
+        let news =
+            before.as_ref().is_none_or(|old| old.deleting != pod.deleting || old.needs.labels != pod.needs.labels);
+        if assumed || news {
+            self.queue.happened(Event::PodPlaced, now);
+        }
+        if before.is_some_and(|old| old.needs.requests != pod.needs.requests) {
+            // It may take less than it did.
+            self.queue.happened(Event::PodGone, now);
         }
     }
 }

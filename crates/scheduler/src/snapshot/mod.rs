@@ -83,6 +83,11 @@ impl Snapshot {
         }
     }
 
+    /// The pod as it is counted on its node, if it is.
+    pub fn placed(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        self.nodes.get(&self.placed.get(uid)?.node)?.pods.get(uid)
+    }
+
     /// Counts the pod on the node until its binding is seen or it is forgotten.
     pub fn assume(&mut self, pod: Arc<PodInfo>, node: &str) {
         self.place(node, pod, true);
