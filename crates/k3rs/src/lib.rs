@@ -1,13 +1,20 @@
 //! The distribution: the components put together into a server or an agent, and what surrounds them.
 //!
 //! ```text
+//! cli           the command line
+//! flags         what can be said there, in the environment and in config.yaml
 //! layout        where everything lies on disk
 //! certificates  authorities, leaves, keys
 //! kubeconfig    the administrator's way in
 //! server        an API server and everything that works for it
+//! components    what works for it
 //! ```
 
+mod addresses;
 pub mod certificates;
+pub mod cli;
+pub mod components;
+pub mod flags;
 pub mod kubeconfig;
 pub mod layout;
 pub mod server;

@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
 use crate::layout::Layout;
-use crate::{VERSION, kubeconfig};
+use crate::{VERSION, components, kubeconfig};
 
 /// What a server is told, all defaults filled in.
 #[derive(Clone, Debug)]
@@ -31,11 +31,16 @@ pub struct Options {
     pub advertise: IpAddr,
     /// Further names and addresses on the serving certificate.
     pub names: Vec<String>,
+    /// What the nodes' pod ranges are cut from.
+    pub cluster_cidrs: Vec<IpNet>,
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
     pub cluster_domain: String,
     pub kubeconfig: PathBuf,
     pub kubeconfig_mode: u32,
+    pub node_name: String,
+    /// The secret with which nodes join; one is made if there is none.
+    pub token: Option<String>,
 }
 
 /// A server that answers.
@@ -44,7 +49,9 @@ pub struct Server {
     pub address: SocketAddr,
     store: Arc<SqliteStore>,
     tasks: TaskTracker,
-    /// Ends those who ask before the store that answers.
+    /// The components, which are stopped while the API still answers them.
+    workers: TaskTracker,
+    working: CancellationToken,
     listening: CancellationToken,
     following: CancellationToken,
 }
@@ -106,13 +113,26 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let service = ApiService::new(api.clone());
         tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
+        let settings = controllers::Settings {
+            root_ca: authorities.server.pem().to_owned(),
+            cluster_cidrs: options.cluster_cidrs.clone(),
+            ..controllers::Settings::default()
+        };
+        let working = CancellationToken::new();
+        let identity = options.node_name.clone();
+        let work = components::run_controllers(api.clone(), settings, identity, tasks.clone(), working.clone());
+        let workers = TaskTracker::new();
+        workers.spawn(work);
+        workers.close();
         write_kubeconfig(&layout, &authorities, &options, address)?;
         info!(%address, "API server is ready");
-        Ok(Self { api, address, store, tasks, listening, following })
+        Ok(Self { api, address, store, tasks, workers, working, listening, following })
     }
 
     /// Stops in reverse order; returns when the datastore is closed.
     pub async fn stop(self) -> Result<(), store::Error> {
+        self.working.cancel();
+        self.workers.wait().await;
         self.listening.cancel();
         self.following.cancel();
         self.tasks.close();

@@ -1,0 +1,52 @@
+//! The controllers: one of a cluster's servers runs them, the holder of their Lease.
+
+use std::sync::Arc;
+
+use ::controllers::{ClientFactory, Context, Settings};
+use apiserver::authn::User;
+use apiserver::server::ApiServer;
+use client::clock::SystemClock;
+use client::lease::{Election, Ended, Timing};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+/// Runs the controllers whenever the Lease is ours, until `stop`. `identity` names this server among others.
+pub async fn run(
+    api: Arc<ApiServer>,
+    settings: Settings,
+    identity: String,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let settings = Arc::new(settings);
+    while !stop.is_cancelled() {
+        let elector = super::client(&api, User::component("system:kube-controller-manager", &[]));
+        let election = Election::new(
+            elector,
+            SystemClock::shared(),
+            "kube-system",
+            "kube-controller-manager",
+            &identity,
+            Timing::default(),
+        );
+        let (api, settings, tasks) = (api.clone(), settings.clone(), tasks.clone());
+        let ended = election
+            .lead(stop.clone(), move |leading| async move {
+                let factory = api.clone();
+                let clients: ClientFactory =
+                    Arc::new(move |name| super::client(&factory, User::service_account("kube-system", name)));
+                let context = Context {
+                    clients,
+                    informers: api.informers(tasks, leading.clone()),
+                    clock: SystemClock::shared(),
+                    settings,
+                };
+                ::controllers::run(context, leading).await;
+            })
+            .await;
+        if ended != Ended::Stopped {
+            warn!(?ended, "controllers stopped; standing for election again");
+        }
+    }
+}

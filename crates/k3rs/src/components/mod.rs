@@ -1,0 +1,17 @@
+//! What works for the API server in its process: each a client with an identity of its own, started in order,
+//! stopped in reverse.
+
+mod controllers;
+
+use std::sync::Arc;
+
+use apiserver::authn::User;
+use apiserver::server::ApiServer;
+use apiserver::service::ApiService;
+
+pub use controllers::run as run_controllers;
+
+/// A client whose transport is the server itself, as this user.
+pub fn client(api: &Arc<ApiServer>, user: User) -> kube::Client {
+    kube::Client::new(ApiService::of_component(api.clone(), user), "default")
+}
