@@ -18,7 +18,7 @@ use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
 use crate::authn::{Authenticator, User};
-use crate::authz::{Authorizer, Rbac};
+use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::health::Checks;
 use crate::registry::{Catalogue, Registry, Served};
@@ -130,7 +130,7 @@ impl ApiServer {
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
             },
-            authorizer: Authorizer { rbac },
+            authorizer: Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac },
             version: version_document(&config.version),
             registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
             following,

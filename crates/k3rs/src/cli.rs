@@ -9,12 +9,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+use crate::components::node;
 use crate::flags::{Cli, Command, ServerFlags, expand};
 use crate::server::{Options, Server};
 use crate::{VERSION, addresses};
 
+const KUBELET_PORT: u16 = 10250;
+
 /// Runs the program as `args` (the program's name first) ask; returns its exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
+    if let Some(code) = early(&args) {
+        return code;
+    }
     #[expect(clippy::disallowed_methods, reason = "the flags table's own variable, needed before clap reads it")]
     let config_env = std::env::var_os("K3S_CONFIG_FILE");
     let args = match expand(args, config_env) {
@@ -35,6 +41,11 @@ pub fn main(args: Vec<OsString>) -> i32 {
         Some(Command::Server(flags)) => server(&flags),
         Some(Command::Agent(_)) => refuse(&"an agent without a server has nothing to run: say --server and --token"),
     }
+}
+
+/// What this binary is when it is not a command: a pod's shim. Called before there is a second thread; `None` goes on.
+pub fn early(args: &[OsString]) -> Option<i32> {
+    (args.get(1)? == node::SHIM).then(|| containers::shim_main(&args[2..]))
 }
 
 #[expect(clippy::print_stdout, reason = "the version is what was asked for")]
@@ -91,6 +102,14 @@ fn start_log(debug: bool) {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
 
+/// The tenth address of the first Service range, unless the flags say otherwise.
+fn cluster_dns(flags: &ServerFlags) -> Vec<IpAddr> {
+    if !flags.cluster_dns.is_empty() {
+        return flags.cluster_dns.clone();
+    }
+    flags.service_cidr.first().and_then(|range| range.hosts().nth(9)).into_iter().collect()
+}
+
 /// What the flags mean.
 fn options(flags: &ServerFlags) -> Result<Options, String> {
     let node_ip = match flags.node.node_ip.first() {
@@ -117,6 +136,19 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
         cluster_domain: flags.cluster_domain.clone(),
         kubeconfig: flags.write_kubeconfig.clone().unwrap_or_else(|| PathBuf::from("/etc/rancher/k3s/k3s.yaml")),
         kubeconfig_mode: flags.write_kubeconfig_mode,
+        node: (!flags.disable_agent).then(|| node::Options {
+            name: node_name.clone(),
+            ips: if flags.node.node_ip.is_empty() { vec![node_ip] } else { flags.node.node_ip.clone() },
+            external_ips: flags.node.node_external_ip.clone(),
+            labels: flags.node.node_label.clone(),
+            taints: flags.node.node_taint.clone(),
+            cluster_cidrs: flags.cluster_cidr.clone(),
+            service_cidrs: flags.service_cidr.clone(),
+            cluster_dns: cluster_dns(flags),
+            cluster_domain: flags.cluster_domain.clone(),
+            resolv_conf: flags.node.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
+            port: KUBELET_PORT,
+        }),
         node_name,
         token,
     })

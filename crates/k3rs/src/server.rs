@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use apiserver::authn::User;
 use apiserver::encryption::SecretEncryption;
 use apiserver::server::{ApiServer, Config, StartError};
 use apiserver::service::ApiService;
@@ -19,8 +20,9 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
+use crate::components::{self, node};
 use crate::layout::Layout;
-use crate::{VERSION, components, kubeconfig};
+use crate::{VERSION, kubeconfig};
 
 /// What a server is told, all defaults filled in.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Options {
     pub kubeconfig: PathBuf,
     pub kubeconfig_mode: u32,
     pub node_name: String,
+    /// The node beside the control plane; `None` runs none.
+    pub node: Option<node::Options>,
     /// The secret with which nodes join; one is made if there is none.
     pub token: Option<String>,
 }
@@ -72,6 +76,8 @@ pub enum ServerError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("TLS: {0}")]
     Tls(String),
+    #[error(transparent)]
+    Node(#[from] node::NodeError),
     #[error("writing {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -123,6 +129,11 @@ impl Server {
         let work = components::run_controllers(api.clone(), settings, identity, tasks.clone(), working.clone());
         let workers = TaskTracker::new();
         workers.spawn(work);
+        if let Some(options) = options.node.clone() {
+            let access = node_access(&layout, &authorities, &api, &options, &tasks, &working)?;
+            layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
+            node::start(options, access, &layout, &workers, working.clone()).await?;
+        }
         workers.close();
         write_kubeconfig(&layout, &authorities, &options, address)?;
         info!(%address, "API server is ready");
@@ -161,6 +172,28 @@ fn serving_certificate(layout: &Layout, authority: &Authority, options: &Options
     names.extend(options.names.iter().cloned());
     let subject = Subject::server("kube-apiserver", names);
     authority.ensure(&layout.tls("serving-kube-apiserver.crt"), &layout.tls("serving-kube-apiserver.key"), &subject)
+}
+
+/// How the server's own node reaches the API: in process, as the user that an agent's certificate would name.
+fn node_access(
+    layout: &Layout,
+    authorities: &Authorities,
+    api: &Arc<ApiServer>,
+    options: &node::Options,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<node::Access, ServerError> {
+    let mut names: Vec<String> = vec![options.name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
+    names.extend(options.ips.iter().map(ToString::to_string));
+    let subject = Subject::server(&options.name, names);
+    let serving =
+        authorities.server.ensure(&layout.tls("serving-kubelet.crt"), &layout.tls("serving-kubelet.key"), &subject)?;
+    let user = User::component(&format!("system:node:{}", options.name), &["system:nodes"]);
+    Ok(node::Access {
+        kubelet: components::client(api, user),
+        informers: api.informers(tasks.clone(), stop.clone()),
+        tls: Arc::new(tls_config(&serving, &authorities.client)?),
+    })
 }
 
 fn tls_config(serving: &Pair, clients: &Authority) -> Result<ServerConfig, ServerError> {

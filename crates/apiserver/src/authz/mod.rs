@@ -1,10 +1,12 @@
 //! Whether a user may do what is asked: upstream's chain of `system:masters`, Node and RBAC.
 
+pub mod node;
 pub mod rbac;
 
 use crate::authn::{MASTERS, User};
 use crate::request::RequestInfo;
 
+pub use node::NodeAuthorizer;
 pub use rbac::Rbac;
 
 /// A question to the authorizers.
@@ -31,6 +33,7 @@ pub struct Decision {
 
 /// The whole chain.
 pub struct Authorizer {
+    pub nodes: NodeAuthorizer,
     pub rbac: Rbac,
 }
 
@@ -88,6 +91,9 @@ impl Attributes {
 impl Authorizer {
     pub fn authorize(&self, attributes: &Attributes) -> Decision {
         if attributes.user.is_in(MASTERS) {
+            return Decision { allowed: true, reason: String::new() };
+        }
+        if self.nodes.allows(&self.rbac, attributes) {
             return Decision { allowed: true, reason: String::new() };
         }
         self.rbac.authorize(attributes)

@@ -198,7 +198,7 @@ impl Subject {
 }
 
 impl PolicyRule {
-    fn allows(&self, attributes: &Attributes) -> bool {
+    pub(super) fn allows(&self, attributes: &Attributes) -> bool {
         let has = |list: &[String], word: &str| list.iter().any(|known| known == "*" || known == word);
         if !has(&self.verbs, &attributes.verb) {
             return false;

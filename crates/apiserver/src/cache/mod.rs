@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use informer::LocalInformers;
 pub use resource::{Listing, ResourceCache};
 pub use ring::{CacheEvent, EventKind, json_line};
-pub use watch::{Filter, Lagged, Notice as WatchNotice, Start, Watcher};
+pub use watch::{FieldTerm, Filter, Lagged, Notice as WatchNotice, Start, Watcher};
 
 /// Everything that is stored lives under this prefix.
 pub const ROOT: &str = "/registry/";

@@ -2,6 +2,7 @@
 //! stopped in reverse.
 
 mod controllers;
+pub mod node;
 
 use std::sync::Arc;
 

@@ -1,0 +1,216 @@
+//! A node: container runtime, node agent, pod network, Services, DNS.
+//!
+//! Everything here is a client of the API as `system:node:NAME`, through whatever informers it is given, so that the
+//! same code serves the server's own node and an agent's.
+
+mod sandbox_network;
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use api::cri::{ImageService, RuntimeService};
+use client::informer::Informers;
+use containers::{Runtime, Services, ShimProgram};
+use ipnet::IpNet;
+use kubelet::Kubelet;
+use kubelet::server::Delegated;
+use network::{dns, overlay, ruleset};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use self::sandbox_network::NodeNetwork;
+use crate::layout::Layout;
+
+/// The first word by which this binary becomes a pod's shim.
+pub const SHIM: &str = "containerd-shim";
+
+/// What a node is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub name: String,
+    pub ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    pub labels: Vec<String>,
+    pub taints: Vec<String>,
+    pub cluster_cidrs: Vec<IpNet>,
+    pub service_cidrs: Vec<IpNet>,
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    pub resolv_conf: PathBuf,
+    /// The kubelet's port.
+    pub port: u16,
+}
+
+/// How the node reaches the API.
+pub struct Access {
+    /// As `system:node:NAME`.
+    pub kubelet: kube::Client,
+    pub informers: Arc<dyn Informers>,
+    /// For the kubelet's own listener.
+    pub tls: Arc<ServerConfig>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Runtime(#[from] containers::OpenError),
+    #[error(transparent)]
+    Kubelet(#[from] kubelet::KubeletError),
+    #[error("node label {0} is not KEY=VALUE")]
+    Label(String),
+    #[error("node taint {0} is not KEY=VALUE:EFFECT")]
+    Taint(String),
+    #[error("listening on port {port} for the kubelet: {source}; is another kubelet running?")]
+    Listen { port: u16, source: std::io::Error },
+    #[error("importing images from {}: {source}", path.display())]
+    Images { path: PathBuf, source: std::io::Error },
+}
+
+/// Starts the node's parts on `tasks`; they run until `stop`, the pods longer.
+pub async fn start(
+    options: Options,
+    access: Access,
+    layout: &Layout,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<(), NodeError> {
+    let overlay = overlay::Config {
+        backend: overlay::Backend::Vxlan,
+        node: options.name.clone(),
+        node_ip: options.ips.first().copied().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+    };
+    let network = NodeNetwork::new(&*access.informers, &options.name, overlay.clone());
+    tasks.spawn(network.clone().await_ranges(stop.clone()));
+    let runtime = Runtime::open(containers::Config {
+        root: layout.agent("containers"),
+        state: layout.agent("containers/state"),
+        owner: options.name.clone(),
+        cgroup_parent: "/".to_owned(),
+        network,
+        shim: ShimProgram { path: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from(SHIM)] },
+    })
+    .await?;
+    tokio::task::block_in_place(|| import_images(&runtime, &layout.agent("images")));
+
+    let services = Arc::new(Services(runtime));
+    let (cri, images): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
+    let kubelet =
+        Kubelet::new(kubelet_config(&options, layout)?, access.kubelet.clone(), access.informers.clone(), cri, images)
+            .await?;
+    let listener = TcpListener::bind(("0.0.0.0", options.port))
+        .await
+        .map_err(|source| NodeError::Listen { port: options.port, source })?;
+    let authorizer = Arc::new(Delegated::new(access.kubelet.clone()));
+    tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, stop.clone()));
+    tasks.spawn(kubelet.run(stop.clone()));
+    run_network(&options, overlay, &access.informers, tasks, &stop);
+    info!(node = options.name, "node started");
+    Ok(())
+}
+
+fn run_network(
+    options: &Options,
+    overlay: overlay::Config,
+    informers: &Arc<dyn Informers>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let services = network::services::plan::Config {
+        cluster_cidrs: options.cluster_cidrs.clone(),
+        service_cidrs: options.service_cidrs.clone(),
+        served_here: options.cluster_dns.clone(),
+    };
+    let resolvers = std::fs::read_to_string(&options.resolv_conf).unwrap_or_default();
+    let names = dns::Config {
+        domain: options.cluster_domain.clone(),
+        addresses: options.cluster_dns.clone(),
+        port: 53,
+        upstreams: dns::upstreams(&resolvers, &options.cluster_dns),
+    };
+    let (name, rules, token) = (options.name.clone(), informers.clone(), stop.clone());
+    tasks.spawn(async move { report("services", ruleset::run(rules, &name, services, token).await) });
+    let (routes, token) = (informers.clone(), stop.clone());
+    tasks.spawn(async move { report("overlay", overlay::run(routes, overlay, token).await) });
+    let (zone, token) = (informers.clone(), stop.clone());
+    tasks.spawn(async move { report("dns", dns::run(zone, names, token).await) });
+}
+
+/// A part of the node that ended by itself is told of; the others go on.
+fn report<E: std::fmt::Display>(part: &str, ended: Result<(), E>) {
+    if let Err(why) = ended {
+        error!(part, %why, "part of the node stopped");
+    }
+}
+
+fn kubelet_config(options: &Options, layout: &Layout) -> Result<kubelet::Config, NodeError> {
+    let mut config = kubelet::Config::new(options.name.as_str());
+    config.node_ips = options.ips.clone();
+    config.external_ips = options.external_ips.clone();
+    config.cluster_dns = options.cluster_dns.clone();
+    config.cluster_domain = options.cluster_domain.clone();
+    config.resolv_conf = options.resolv_conf.clone();
+    config.root_dir = layout.agent("kubelet");
+    config.pod_logs_dir = layout.agent("pod-logs");
+    config.port = options.port;
+    for label in &options.labels {
+        let (key, value) = label.split_once('=').ok_or_else(|| NodeError::Label(label.clone()))?;
+        config.labels.insert(key.to_owned(), value.to_owned());
+    }
+    for taint in &options.taints {
+        config.taints.push(parse_taint(taint).ok_or_else(|| NodeError::Taint(taint.clone()))?);
+    }
+    Ok(config)
+}
+
+/// `KEY=VALUE:EFFECT`, or `KEY:EFFECT`.
+fn parse_taint(text: &str) -> Option<k8s_openapi::api::core::v1::Taint> {
+    let (key, effect) = text.rsplit_once(':')?;
+    let (key, value) = key.split_once('=').map_or((key, None), |(key, value)| (key, Some(value.to_owned())));
+    let known = matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute");
+    (known && !key.is_empty()).then(|| k8s_openapi::api::core::v1::Taint {
+        key: key.to_owned(),
+        value,
+        effect: effect.to_owned(),
+        time_added: None,
+    })
+}
+
+/// Takes in the image archives that lie beside the agent, as k3s does for hosts without a registry. One that cannot
+/// be read is told of; the node starts without it.
+fn import_images(runtime: &Runtime, folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let imported = std::fs::File::open(&path)
+            .map_err(|why| why.to_string())
+            .and_then(|file| runtime.images().import(file).map_err(|why| why.to_string()));
+        match imported {
+            Ok(images) => info!(archive = %path.display(), count = images.len(), "images imported"),
+            Err(why) => warn!(archive = %path.display(), why, "image archive cannot be imported"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn taints_are_read_as_kubectl_writes_them() {
+        let taint = parse_taint("dedicated=db:NoSchedule").unwrap();
+        assert_eq!(
+            (taint.key.as_str(), taint.value.as_deref(), taint.effect.as_str()),
+            ("dedicated", Some("db"), "NoSchedule")
+        );
+        assert_eq!(parse_taint("gpu:NoExecute").unwrap().value, None);
+        assert!(
+            parse_taint("gpu").is_none()
+                && parse_taint("gpu:Sometimes").is_none()
+                && parse_taint(":NoExecute").is_none()
+        );
+    }
+}
