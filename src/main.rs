@@ -18,6 +18,9 @@ fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let first = arguments.first().and_then(|it| std::path::Path::new(it).file_name()).unwrap_or_default();
     let rest = arguments.get(1..).unwrap_or_default();
+    if let Some(code) = k3rs::cli::early(&arguments) {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
     let code = match first.to_str() {
         Some(runtime::native::host::NAME) => runtime::native::host::main(rest),
         Some(runtime::native::enter::NAME) => runtime::native::enter::main(rest),
@@ -32,7 +35,6 @@ fn main() -> ExitCode {
 fn k3rs(arguments: &[OsString], words: &[OsString]) -> i32 {
     match words.split_first().map(|(first, rest)| (first.to_str(), rest)) {
         Some((Some("init"), rest)) => init::main(rest),
-        Some((Some("shim"), rest)) => containers::shim_main(rest),
-        _ => commands::main(arguments),
+        _ => k3rs::cli::early(arguments).unwrap_or_else(|| k3rs::cli::main(arguments.to_vec())),
     }
 }

@@ -29,7 +29,7 @@ mod nonresource;
 mod openapi;
 mod protobuf;
 pub mod registry;
-mod request;
+pub mod request;
 mod response;
 mod reviews;
 pub mod serve;

@@ -150,6 +150,8 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
             port: KUBELET_PORT,
         }),
         node_name,
+        scheduler: !flags.disable_scheduler,
+        cluster_dns: cluster_dns(flags),
         token,
     })
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! cli           the command line
 //! flags         what can be said there, in the environment and in config.yaml
+//! tokens        how nodes prove that they may join
 //! layout        where everything lies on disk
 //! certificates  authorities, leaves, keys
 //! kubeconfig    the administrator's way in
@@ -18,6 +19,7 @@ pub mod flags;
 pub mod kubeconfig;
 pub mod layout;
 pub mod server;
+pub mod tokens;
 
 /// `v1.36.3+k3rs1`: the Kubernetes that is served, and which making of it.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "+k3rs1");

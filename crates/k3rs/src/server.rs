@@ -20,9 +20,9 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
-use crate::components::{self, node};
+use crate::components::{self, node, published};
 use crate::layout::Layout;
-use crate::{VERSION, kubeconfig};
+use crate::{VERSION, kubeconfig, tokens};
 
 /// What a server is told, all defaults filled in.
 #[derive(Clone, Debug)]
@@ -41,6 +41,9 @@ pub struct Options {
     pub kubeconfig: PathBuf,
     pub kubeconfig_mode: u32,
     pub node_name: String,
+    /// Run the scheduler.
+    pub scheduler: bool,
+    pub cluster_dns: Vec<IpAddr>,
     /// The node beside the control plane; `None` runs none.
     pub node: Option<node::Options>,
     /// The secret with which nodes join; one is made if there is none.
@@ -76,6 +79,8 @@ pub enum ServerError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("TLS: {0}")]
     Tls(String),
+    #[error("token {path}: {source}")]
+    Token { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Node(#[from] node::NodeError),
     #[error("writing {path}: {source}")]
@@ -95,6 +100,8 @@ impl Server {
         layout.create_server().map_err(|source| ServerError::DataDir { path: options.data_dir.clone(), source })?;
         let store = Arc::new(SqliteStore::open(layout.database())?);
         let authorities = authorities(&layout)?;
+        tokens::ensure(&layout, options.token.as_deref(), authorities.server.pem())
+            .map_err(|source| ServerError::Token { path: layout.root().join("server/token"), source })?;
         let serving = serving_certificate(&layout, &authorities.server, &options)?;
         let tls = Arc::new(tls_config(&serving, &authorities.client)?);
 
@@ -129,6 +136,11 @@ impl Server {
         let work = components::run_controllers(api.clone(), settings, identity, tasks.clone(), working.clone());
         let workers = TaskTracker::new();
         workers.spawn(work);
+        if options.scheduler {
+            let (identity, tasks) = (options.node_name.clone(), tasks.clone());
+            workers.spawn(components::run_scheduler(api.clone(), identity, tasks, working.clone()));
+        }
+        published::publish(&api, &addresses(&options, address)).await?;
         if let Some(options) = options.node.clone() {
             let access = node_access(&layout, &authorities, &api, &options, &tasks, &working)?;
             layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
@@ -172,6 +184,17 @@ fn serving_certificate(layout: &Layout, authority: &Authority, options: &Options
     names.extend(options.names.iter().cloned());
     let subject = Subject::server("kube-apiserver", names);
     authority.ensure(&layout.tls("serving-kube-apiserver.crt"), &layout.tls("serving-kube-apiserver.key"), &subject)
+}
+
+/// What the cluster's own Services point to.
+fn addresses(options: &Options, bound: SocketAddr) -> published::Addresses {
+    let first = options.service_cidrs.first().and_then(|range| range.hosts().next());
+    published::Addresses {
+        server: options.advertise,
+        server_port: bound.port(),
+        api_service: first.unwrap_or(options.advertise),
+        dns: options.cluster_dns.clone(),
+    }
 }
 
 /// How the server's own node reaches the API: in process, as the user that an agent's certificate would name.

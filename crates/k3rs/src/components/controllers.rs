@@ -36,13 +36,18 @@ pub async fn run(
                 let factory = api.clone();
                 let clients: ClientFactory =
                     Arc::new(move |name| super::client(&factory, User::service_account("kube-system", name)));
+                let balancers = network::loadbalancers::run(
+                    api.informers(tasks.clone(), leading.clone()),
+                    super::client(&api, User::service_account("kube-system", "service-controller")),
+                    leading.clone(),
+                );
                 let context = Context {
                     clients,
                     informers: api.informers(tasks, leading.clone()),
                     clock: SystemClock::shared(),
                     settings,
                 };
-                ::controllers::run(context, leading).await;
+                tokio::join!(::controllers::run(context, leading), balancers);
             })
             .await;
         if ended != Ended::Stopped {

@@ -3,6 +3,8 @@
 
 mod controllers;
 pub mod node;
+pub mod published;
+mod scheduler;
 
 use std::sync::Arc;
 
@@ -11,6 +13,7 @@ use apiserver::server::ApiServer;
 use apiserver::service::ApiService;
 
 pub use controllers::run as run_controllers;
+pub use scheduler::run as run_scheduler;
 
 /// A client whose transport is the server itself, as this user.
 pub fn client(api: &Arc<ApiServer>, user: User) -> kube::Client {
