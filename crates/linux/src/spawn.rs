@@ -10,7 +10,8 @@ use std::process::Stdio;
 use crate::mounts::{self, Attributes};
 use crate::processes::Process;
 
-/// A program to start. It inherits nothing: environment and standard streams are what is said here.
+/// A program to start. It inherits nothing: environment and standard streams are what is said here, and no signal is
+/// blocked or ignored.
 #[derive(Debug)]
 pub struct Program {
     pub path: PathBuf,
@@ -58,6 +59,8 @@ impl Program {
         if self.own_group {
             command.process_group(0);
         }
+        // SAFETY: `reset` makes system calls only, which a child of a process with threads may do before it execs.
+        unsafe { command.pre_exec(crate::signals::reset) };
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         // The child cannot have been reaped yet: that is up to its parent, who is just getting to know it.
