@@ -36,5 +36,6 @@ pub mod serve;
 pub mod server;
 pub mod service;
 mod services;
+pub mod streaming;
 mod subresources;
 mod table;

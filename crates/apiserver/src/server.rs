@@ -23,6 +23,7 @@ use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::health::Checks;
 use crate::registry::{Catalogue, Registry, Served};
 use crate::services::ServiceAddresses;
+use crate::streaming::NodeDialer;
 
 /// What a server is told.
 pub struct Config {
@@ -40,6 +41,8 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
     pub transformer: Arc<dyn Transformer>,
+    /// How nodes are reached.
+    pub dialer: Arc<dyn NodeDialer>,
 }
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
@@ -49,6 +52,10 @@ pub struct ApiServer {
     pub authorizer: Authorizer,
     /// The document at `/version`.
     pub version: Value,
+    pub(crate) dialer: Arc<dyn NodeDialer>,
+    /// Streams that outlive the request that began them.
+    pub(crate) streams: TaskTracker,
+    pub(crate) stop: CancellationToken,
     following: TaskTracker,
 }
 
@@ -82,8 +89,9 @@ impl ApiServer {
         }
         let following = TaskTracker::new();
         let follower = caches.clone();
+        let token = stop.clone();
         tasks.spawn(following.track_future(async move {
-            if let Err(why) = follower.follow(from, stop).await {
+            if let Err(why) = follower.follow(from, token).await {
                 error!(%why, "watch cache stopped: reads are no longer fresh");
             }
         }));
@@ -133,6 +141,9 @@ impl ApiServer {
             authorizer: Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac },
             version: version_document(&config.version),
             registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
+            dialer: config.dialer,
+            streams: tasks.clone(),
+            stop,
             following,
         }))
     }

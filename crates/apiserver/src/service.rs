@@ -23,7 +23,7 @@ use crate::registry::{Call, Served, encode};
 use crate::request::{RequestInfo, query_value, truthy};
 use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
-use crate::{health, nonresource, reviews, subresources};
+use crate::{health, nonresource, reviews, streaming, subresources};
 
 /// Larger bodies are refused, as upstream does.
 const MAX_BODY: usize = 3 << 20;
@@ -133,6 +133,9 @@ impl ApiService {
         let server = &self.server;
         let served = find(server, &info)?;
         let (parts, body) = request.into_parts();
+        if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
+            return streaming::handle(server, target, &query, parts).await;
+        }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
         let mut asked = negotiate::negotiate(&call.headers, !served.custom, served.cache.is_some())?;

@@ -117,6 +117,7 @@ impl Server {
             service_cidrs: options.service_cidrs.clone(),
             node_ports: options.node_ports.clone(),
             transformer: Arc::new(secret_encryption(&layout)?),
+            dialer: Arc::new(dialer(&layout, &authorities)?),
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;
@@ -184,6 +185,14 @@ fn serving_certificate(layout: &Layout, authority: &Authority, options: &Options
     names.extend(options.names.iter().cloned());
     let subject = Subject::server("kube-apiserver", names);
     authority.ensure(&layout.tls("serving-kube-apiserver.crt"), &layout.tls("serving-kube-apiserver.key"), &subject)
+}
+
+/// How kubelets are reached, as a client that they know.
+fn dialer(layout: &Layout, authorities: &Authorities) -> Result<components::DirectDialer, ServerError> {
+    let subject = Subject::client("system:apiserver", &["system:masters"]);
+    let (certificate, key) = (layout.tls("client-kube-apiserver.crt"), layout.tls("client-kube-apiserver.key"));
+    let identity = authorities.client.ensure(&certificate, &key, &subject)?;
+    components::DirectDialer::new(&authorities.server, &identity).map_err(|why| ServerError::Tls(why.to_string()))
 }
 
 /// What the cluster's own Services point to.

@@ -7,6 +7,7 @@ use apiserver::bootstrap;
 use apiserver::encryption::SecretEncryption;
 use apiserver::server::{ApiServer, Config};
 use apiserver::service::ApiService;
+use apiserver::streaming::NodeDialer;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -17,6 +18,18 @@ use store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+
+/// A cluster without nodes to reach.
+struct NoNodes;
+
+impl NodeDialer for NoNodes {
+    fn dial<'a>(
+        &'a self,
+        _: &'a Value,
+    ) -> futures::future::BoxFuture<'a, std::io::Result<Box<dyn apiserver::streaming::Stream>>> {
+        Box::pin(async { Err(std::io::Error::other("there are no nodes here")) })
+    }
+}
 
 /// A running server; it ends when this is dropped.
 pub(crate) struct Cluster {
@@ -45,6 +58,7 @@ impl Cluster {
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             node_ports: 30000..=32767,
             transformer: Arc::new(SecretEncryption::new(&[1; 32]).unwrap()),
+            dialer: Arc::new(NoNodes),
         };
         let stop = CancellationToken::new();
         let store = Arc::new(MemoryStore::new());

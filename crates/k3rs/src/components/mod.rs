@@ -2,6 +2,7 @@
 //! stopped in reverse.
 
 mod controllers;
+mod dialer;
 pub mod node;
 pub mod published;
 mod scheduler;
@@ -13,6 +14,7 @@ use apiserver::server::ApiServer;
 use apiserver::service::ApiService;
 
 pub use controllers::run as run_controllers;
+pub use dialer::DirectDialer;
 pub use scheduler::run as run_scheduler;
 
 /// A client whose transport is the server itself, as this user.

@@ -1,0 +1,62 @@
+//! How the API server reaches kubelets: TLS to the node's address, as `kube-apiserver`.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::streaming::{NodeDialer, Stream};
+use futures::future::BoxFuture;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::certificates::{Authority, Pair};
+
+const CONNECT: Duration = Duration::from_secs(10);
+const DEFAULT_PORT: u16 = 10250;
+
+/// Connects straight to the node's address.
+pub struct DirectDialer {
+    tls: TlsConnector,
+}
+
+impl DirectDialer {
+    /// Trusts kubelets that `servers` signed for, and shows them `identity`.
+    pub fn new(servers: &Authority, identity: &Pair) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for certificate in servers.der() {
+            roots.add(certificate)?;
+        }
+        let key =
+            identity.private_key().ok_or_else(|| rustls::Error::General("the client key is unreadable".to_owned()))?;
+        let config =
+            ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(identity.chain(), key)?;
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+    }
+}
+
+impl NodeDialer for DirectDialer {
+    fn dial<'a>(&'a self, node: &'a Value) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let address = internal_ip(node).ok_or_else(|| io::Error::other("it has no InternalIP"))?;
+            let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
+            let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT);
+            let connected = timeout(CONNECT, async {
+                let socket = TcpStream::connect((address, port)).await?;
+                socket.set_nodelay(true)?;
+                self.tls.connect(ServerName::from(address), socket).await
+            });
+            let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+fn internal_ip(node: &Value) -> Option<IpAddr> {
+    let mut addresses = node["status"]["addresses"].as_array()?.iter();
+    addresses.find(|address| address["type"] == "InternalIP")?["address"].as_str()?.parse().ok()
+}
