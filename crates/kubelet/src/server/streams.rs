@@ -11,8 +11,9 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::channels::{self, Received};
 use super::{Body, Shared, text};
@@ -180,6 +181,9 @@ async fn write_all(mut sink: SplitSink<Socket, Message>, mut receiver: mpsc::Rec
             return;
         }
     }
+    // Clients take an end without a code for a broken connection.
+    let done = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _gone = sink.send(Message::Close(Some(done))).await;
     let _gone = sink.close().await;
 }
 
