@@ -64,7 +64,6 @@ impl Registry {
         self.admission.admit(&mut request).await?;
         let mut object = request.object.take().unwrap_or_default();
 
-        strategy::prepare_create(row, &mut object);
         object.set_meta("creationTimestamp", json!(clock::now()));
         object.set_meta("uid", json!(uuid::Uuid::new_v4().to_string()));
         // A client's word on these would be a lie about the past.
@@ -75,6 +74,8 @@ impl Registry {
             let name = generated_name(object.meta("generateName"));
             object.set_meta("name", json!(name));
         }
+        // Knows the name and the uid: a Job's selector is made of them.
+        strategy::prepare_create(row, &mut object);
 
         ownership::record(served, call, None, &mut object);
 
