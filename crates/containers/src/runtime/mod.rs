@@ -66,7 +66,8 @@ pub struct Runtime {
     pub(crate) shim_events: mpsc::UnboundedSender<(String, Event)>,
     pub(crate) tasks: Tasks,
     pub(crate) rates: stats::Rates,
-    _lock: linux::files::Lock,
+    /// On the state directory; none once closed.
+    lock: Mutex<Option<linux::files::Lock>>,
 }
 
 /// The runtime's tasks: owned by it, ended when it is closed.
@@ -123,7 +124,7 @@ impl Runtime {
             shim_events,
             tasks: Tasks::default(),
             rates: stats::Rates::default(),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
             config,
         });
         runtime.adopt().await?;
@@ -136,7 +137,7 @@ impl Runtime {
         &self.images
     }
 
-    /// Stops listening to shims. Pods run on.
+    /// Stops listening to shims and gives the state directory up to whoever opens it next. Pods run on.
     pub async fn close(&self) {
         self.tasks.cancel.cancel();
         self.tasks.tracker.close();
@@ -144,6 +145,7 @@ impl Runtime {
             sandbox.disconnect();
         }
         self.tasks.tracker.wait().await;
+        self.lock.lock().take();
     }
 
     // ---- taking over

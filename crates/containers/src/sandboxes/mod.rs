@@ -194,7 +194,18 @@ impl Runtime {
         }
         self.remove_sandbox_files(&sandbox);
         self.sandboxes.lock().remove(&sandbox.id);
+        self.remove_pod_group(&sandbox);
         Ok(())
+    }
+
+    /// Removes the cgroup that the pod's containers were in, with the pod's last sandbox.
+    fn remove_pod_group(&self, sandbox: &Sandbox) {
+        let parent = |it: &Sandbox| it.record.lock().config.linux.as_ref().map(|it| it.cgroup_parent.clone());
+        let Some(pod) = parent(sandbox).filter(|it| !it.is_empty()) else { return };
+        let shared = self.sandboxes.lock().values().any(|it| parent(it).as_ref() == Some(&pod));
+        if !shared && let Err(error) = self.cgroups.group(&format!("{}/{pod}", self.config.cgroup_parent)).remove() {
+            tracing::warn!(sandbox = sandbox.id, %error, "cannot remove a pod's cgroup");
+        }
     }
 
     /// Gives back the network, ends the shim and with it the namespaces, unmounts. May be repeated.

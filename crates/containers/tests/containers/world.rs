@@ -62,10 +62,8 @@ fn ledger(directory: &Path) -> Vec<String> {
         }
     }
     let group = linux::cgroups::Cgroups::detect().unwrap().group(&cgroup(directory));
-    // The pods' own groups are the kubelet's, which is the test here.
-    for pod in group.children().iter().flat_map(linux::cgroups::Group::children) {
-        left.extend(pod.children().iter().map(|it| format!("cgroup: {}", it.path())));
-    }
+    let pods = group.children().into_iter().flat_map(|it| it.children());
+    left.extend(pods.map(|it| format!("cgroup: {}", it.path())));
     _ = group.remove();
     for place in ["state/sandboxes", "state/containers", "store/snapshots/node"] {
         let entries = fs::read_dir(directory.join(place)).into_iter().flatten().flatten();

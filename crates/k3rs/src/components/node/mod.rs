@@ -97,7 +97,7 @@ pub async fn start(
     .await?;
     tokio::task::block_in_place(|| import_images(&runtime, &layout.agent("images")));
 
-    let services = Arc::new(Services(runtime));
+    let services = Arc::new(Services(Arc::clone(&runtime)));
     let (cri, images): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
     let kubelet =
         Kubelet::new(kubelet_config(&options, layout)?, access.kubelet.clone(), access.informers.clone(), cri, images)
@@ -107,7 +107,11 @@ pub async fn start(
         .map_err(|source| NodeError::Listen { port: options.port, source })?;
     let authorizer = Arc::new(Delegated::new(access.kubelet.clone()));
     tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, stop.clone()));
-    tasks.spawn(kubelet.run(stop.clone()));
+    let agent = kubelet.run(stop.clone());
+    tasks.spawn(async move {
+        agent.await;
+        runtime.close().await;
+    });
     run_network(&options, overlay, &access.informers, tasks, &stop);
     info!(node = options.name, "node started");
     Ok(())
