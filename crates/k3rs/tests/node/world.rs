@@ -1,0 +1,213 @@
+//! A server in a directory of its own with one image, and the ledger that must be empty afterwards.
+
+use std::fmt::Debug;
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k3rs::components::node;
+use k3rs::server::{Options, Server};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, Resource};
+use linux::cgroups::Cgroups;
+use linux::namespaces::Namespaces;
+use network::links::message::{self, NewLink};
+use network::links::{Links, Via};
+use serde::de::DeserializeOwned;
+
+pub(crate) const IMAGE: &str = "example.com/payload:1";
+pub(crate) const NODE: &str = "n1";
+pub(crate) const DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10));
+const NODE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 2));
+const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 1));
+/// How long one thing may take on a machine that is busy with others.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) struct World {
+    pub server: Server,
+    /// As the administrator, by the kubeconfig that the server wrote.
+    pub client: Client,
+    directory: PathBuf,
+}
+
+impl World {
+    pub(crate) async fn start(directory: &Path) -> Self {
+        let server = Server::start(options(directory)).await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(directory.join("kubeconfig")).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+        Self { server, client: Client::try_from(config).unwrap(), directory: directory.to_owned() }
+    }
+
+    /// The payload that runs `word` under a shim of this world.
+    pub(crate) fn process_of(&self, word: &str) -> i32 {
+        let wanted = format!("/bin/payload\0{word}\0");
+        let found = processes().into_iter().find(|(pid, command)| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let parent = status.lines().find_map(|it| it.strip_prefix("PPid:")).unwrap_or_default().trim();
+            command.starts_with(&wanted) && command_of(parent).contains(&*self.directory.to_string_lossy())
+        });
+        found.unwrap_or_else(|| panic!("no process runs {word}")).0
+    }
+}
+
+fn options(directory: &Path) -> Options {
+    let resolv_conf = directory.join("resolv.conf");
+    linux::files::write_atomic(&resolv_conf, format!("nameserver {GATEWAY}\n").as_bytes(), 0o644).unwrap();
+    let (cluster_cidrs, service_cidrs) = (vec!["10.42.0.0/16".parse().unwrap()], vec!["10.43.0.0/16".parse().unwrap()]);
+    Options {
+        data_dir: directory.to_owned(),
+        bind: "0.0.0.0:6443".parse().unwrap(),
+        advertise: NODE_IP,
+        names: Vec::new(),
+        cluster_cidrs: cluster_cidrs.clone(),
+        service_cidrs: service_cidrs.clone(),
+        node_ports: 30000..=32767,
+        cluster_domain: "cluster.local".to_owned(),
+        kubeconfig: directory.join("kubeconfig"),
+        kubeconfig_mode: 0o600,
+        node_name: NODE.to_owned(),
+        scheduler: true,
+        cluster_dns: vec![DNS],
+        node: Some(node::Options {
+            name: NODE.to_owned(),
+            ips: vec![NODE_IP],
+            external_ips: Vec::new(),
+            labels: Vec::new(),
+            taints: Vec::new(),
+            cluster_cidrs,
+            service_cidrs,
+            cluster_dns: vec![DNS],
+            cluster_domain: "cluster.local".to_owned(),
+            resolv_conf,
+            port: 10250,
+        }),
+        token: None,
+    }
+}
+
+/// Moves this process, which has one thread, into a network with an uplink; what is at its other end.
+pub(crate) fn enter_network() -> OwnedFd {
+    let outside = linux::netns::create().unwrap();
+    linux::namespaces::unshare(Namespaces::NEWNET).unwrap();
+    linux::network::loopback_up().unwrap();
+    let mut links = Links::open().unwrap();
+    let link = |name| NewLink { name, mac: None, mtu: None };
+    links.apply(&[message::add_veth(&link("uplink"), &link("node"), outside.as_fd())]).unwrap();
+    let raise = |links: &mut Links, name: &str, address: IpAddr| {
+        let index = links.require(name).unwrap().index;
+        let address = ipnet::IpNet::new(address, 24).unwrap();
+        links.apply(&[message::add_address(index, address), message::set_up(index)]).unwrap();
+        index
+    };
+    raise(&mut Links::open_in(outside.as_fd()).unwrap(), "node", GATEWAY);
+    let uplink = raise(&mut links, "uplink", NODE_IP);
+    let via = Via::Gateway { gateway: GATEWAY, link: uplink, onlink: false };
+    links
+        .apply(&[message::add_route(&network::links::message::route("0.0.0.0/0".parse().unwrap(), via), false)])
+        .unwrap();
+    outside
+}
+
+/// Waits until the object is there and `condition` holds.
+pub(crate) async fn until<K>(api: &Api<K>, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
+    let waiting = await_condition(api.clone(), name, |it: Option<&K>| it.is_some_and(&condition));
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(found) => found.unwrap().expect("the condition asks for an object"),
+        Err(_) => panic!("{name} is not {what} after {PATIENCE:?}: {:#?}", api.get_opt(name).await),
+    }
+}
+
+/// Waits until the object of this uid is no more.
+pub(crate) async fn gone<K>(api: &Api<K>, name: &str, uid: &str)
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
+    let waiting = await_condition(api.clone(), name, conditions::is_deleted(uid));
+    if tokio::time::timeout(PATIENCE, waiting).await.is_err() {
+        panic!("{name} is still there after {PATIENCE:?}: {:#?}", api.get_opt(name).await);
+    }
+}
+
+/// Waits until `condition` holds of what has no events: the network, the kernel.
+pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !tokio::task::block_in_place(&condition) {
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(20)).await;
+    }
+}
+
+/// What is still there of these pods: mounts, processes, cgroups, files.
+pub(crate) fn ledger(directory: &Path, uids: &[String]) -> Vec<String> {
+    let mut left = Vec::new();
+    let name = directory.to_string_lossy();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    left.extend(mounts.lines().filter(|it| it.contains(&*name)).map(|it| format!("mount: {it}")));
+    let commands = processes().into_iter().filter(|(_, command)| command.contains(&*name));
+    left.extend(commands.map(|(pid, command)| format!("process {pid}: {}", command.replace('\0', " "))));
+    let cgroups = Cgroups::detect().unwrap();
+    let groups = uids.iter().map(|uid| cgroups.group(&format!("/kubepods/besteffort/pod{uid}")));
+    left.extend(groups.filter(|it| it.exists()).map(|it| format!("cgroup: {}", it.path())));
+    for place in ["containers/state/sandboxes", "containers/state/containers", "kubelet/pods"] {
+        let entries = fs::read_dir(directory.join("agent").join(place)).into_iter().flatten().flatten();
+        left.extend(entries.map(|it| format!("file: {}", it.path().display())));
+    }
+    left
+}
+
+fn processes() -> Vec<(i32, String)> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|it| it.file_name().to_str()?.parse().ok());
+    pids.map(|pid: i32| (pid, command_of(&pid.to_string()))).collect()
+}
+
+/// The words of a process, each ended by a NUL.
+fn command_of(pid: &str) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
+}
+
+/// Puts a docker archive with this binary in it where the node looks for images.
+pub(crate) fn save_image(directory: &Path) {
+    let mut layer = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, content: &[u8], mode: u32, kind: tar::EntryType| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(content.len() as u64);
+        layer.append_data(&mut header, path, content).unwrap();
+    };
+    for folder in ["bin", "etc"] {
+        add(folder, b"", 0o755, tar::EntryType::Directory);
+    }
+    add("bin/payload", &fs::read("/proc/self/exe").unwrap(), 0o755, tar::EntryType::Regular);
+    let layer = layer.into_inner().unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &layer);
+    let digest: String = digest.as_ref().iter().map(|it| format!("{it:02x}")).collect();
+    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
+    let configuration = serde_json::json!({
+        "architecture": architecture, "os": "linux", "config": {"Entrypoint": ["/bin/payload"]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
+    });
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    let images = directory.join("agent/images");
+    fs::create_dir_all(&images).unwrap();
+    let mut archive = tar::Builder::new(File::create(images.join("payload.tar")).unwrap());
+    let (configuration, manifest) = (configuration.to_string(), manifest.to_string());
+    for (name, content) in
+        [("layer.tar", &layer[..]), ("config.json", configuration.as_bytes()), ("manifest.json", manifest.as_bytes())]
+    {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    }
+    archive.into_inner().unwrap();
+}
