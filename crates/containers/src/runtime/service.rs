@@ -119,12 +119,20 @@ impl RuntimeService for Services {
         now(self.0.update(&request.container_id, request.linux).map(|()| UpdateContainerResourcesResponse {}))
     }
 
-    /// The pod's cgroup is the kubelet's; nothing of the sandbox depends on its limits.
     fn update_pod_sandbox_resources(
         &self,
         request: UpdatePodSandboxResourcesRequest,
     ) -> Reply<'_, UpdatePodSandboxResourcesResponse> {
-        now(self.0.sandbox(&request.pod_sandbox_id).map(|_| UpdatePodSandboxResourcesResponse {}))
+        now(self.0.sandbox(&request.pod_sandbox_id).and_then(|sandbox| {
+            let mut config = sandbox.record.lock().config.clone();
+            if let Some(linux) = config.linux.as_mut() {
+                linux.resources = request.resources;
+            }
+            self.0.limit_pod(&config).map_err(|error| Error::internal(error.to_string()))?;
+            sandbox.record.lock().config = config;
+            sandbox.save()?;
+            Ok(UpdatePodSandboxResourcesResponse {})
+        }))
     }
 
     fn reopen_container_log(&self, request: ReopenContainerLogRequest) -> Reply<'_, ReopenContainerLogResponse> {

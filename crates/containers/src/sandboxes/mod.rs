@@ -17,6 +17,7 @@ use crate::runtime::Runtime;
 use crate::shim::client::{self, Client};
 use crate::shim::protocol::{Call, Running, SandboxSpec};
 use crate::tasks::Phase;
+use crate::tasks::plan::limits;
 
 pub(crate) struct Sandbox {
     pub id: String,
@@ -83,7 +84,7 @@ impl Sandbox {
         }
     }
 
-    fn save(&self) -> Result<()> {
+    pub(crate) fn save(&self) -> Result<()> {
         let record = self.record.lock().clone();
         records::save(&self.directory, &record)
             .map_err(|error| Error::internal(format!("cannot write the sandbox's record: {error}")))
@@ -131,6 +132,7 @@ impl Runtime {
             Err(error) => {
                 self.take_down(&sandbox).await;
                 self.remove_sandbox_files(&sandbox);
+                self.remove_pod_group(&sandbox);
                 Err(error)
             }
         }
@@ -142,6 +144,7 @@ impl Runtime {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Error::internal(format!("failed to start sandbox \"{}\": {what}: {error}", sandbox.id))
         };
+        self.limit_pod(&config).map_err(|error| failed("its cgroup", &error))?;
         prepare_files(sandbox, &config, spec.own_ipc).map_err(|error| failed("its files", &error))?;
         let child = client::spawn(&self.config.shim, &self.binary, &sandbox.directory)
             .map_err(|error| failed("its shim", &error))?;
@@ -196,6 +199,14 @@ impl Runtime {
         self.sandboxes.lock().remove(&sandbox.id);
         self.remove_pod_group(&sandbox);
         Ok(())
+    }
+
+    /// Makes the cgroup that the pod's containers will be in, with what the pod as a whole may use.
+    pub(crate) fn limit_pod(&self, config: &PodSandboxConfig) -> std::result::Result<(), linux::cgroups::Error> {
+        let Some(linux) = config.linux.as_ref().filter(|it| !it.cgroup_parent.is_empty()) else { return Ok(()) };
+        let group = self.cgroups.group(&format!("{}/{}", self.config.cgroup_parent, linux.cgroup_parent));
+        group.create()?;
+        linux.resources.as_ref().map_or(Ok(()), |resources| group.limit(&limits(resources)))
     }
 
     /// Removes the cgroup that the pod's containers were in, with the pod's last sandbox.

@@ -125,6 +125,8 @@ pub(crate) fn security(config: &ContainerConfig) -> LinuxContainerSecurityContex
     config.linux.as_ref().and_then(|it| it.security_context.clone()).unwrap_or_default()
 }
 
+const PIDS: &str = "pids.max";
+
 /// Zero and empty are "not said" in CRI.
 pub(crate) fn limits(resources: &LinuxContainerResources) -> Limits {
     let said = |it: i64| Some(it).filter(|it| *it != 0);
@@ -135,11 +137,17 @@ pub(crate) fn limits(resources: &LinuxContainerResources) -> Limits {
         cpu_period: said(resources.cpu_period).map(i64::cast_unsigned),
         memory: said(resources.memory_limit_in_bytes),
         memory_and_swap: said(resources.memory_swap_limit_in_bytes),
-        pids: None,
+        // CRI has no field of its own for it; its name in cgroup v2 says it for both versions.
+        pids: resources.unified.get(PIDS).and_then(|most| most.parse().ok()),
         cpuset_cpus: text(&resources.cpuset_cpus),
         cpuset_mems: text(&resources.cpuset_mems),
         hugepages: resources.hugepage_limits.iter().map(|it| (it.page_size.clone(), it.limit)).collect(),
-        unified: resources.unified.clone(),
+        unified: resources
+            .unified
+            .iter()
+            .filter(|(file, _)| *file != PIDS)
+            .map(|(file, it)| (file.clone(), it.clone()))
+            .collect(),
     }
 }
 

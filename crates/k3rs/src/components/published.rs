@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
+use tracing::warn;
 
 /// The owner of what is published.
 const MANAGER: &str = "k3rs";
@@ -40,15 +41,7 @@ pub async fn publish(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), 
     });
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
     apply(api, "", "services", "Service", service).await?;
-    let subsets = json!([{"addresses": [{"ip": addresses.server}], "ports": ports}]);
-    // Mirrored by hand below, as upstream does, so that the slice has the name that clients know.
-    let endpoints = json!({
-        "metadata": {"name": "kubernetes", "namespace": "default",
-                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": subsets,
-    });
-    apply(api, "", "endpoints", "Endpoints", endpoints).await?;
-    slice(api, "default", "kubernetes", addresses.server, ports).await?;
+    publish_endpoints(api, addresses, &ports).await?;
 
     let Some(dns) = addresses.dns.first() else { return Ok(()) };
     let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol});
@@ -60,6 +53,23 @@ pub async fn publish(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), 
     });
     apply(api, "", "services", "Service", service).await?;
     slice(api, "kube-system", "kube-dns", *dns, json!([port("dns", "UDP"), port("dns-tcp", "TCP")])).await
+}
+
+/// Where Pods find the API behind its Service.
+async fn publish_endpoints(api: &Arc<ApiServer>, addresses: &Addresses, ports: &Value) -> Result<(), Status> {
+    if addresses.server.is_loopback() {
+        warn!("this host has no address that Pods could reach: say --node-ip or --advertise-address");
+        return Ok(());
+    }
+    let subsets = json!([{"addresses": [{"ip": addresses.server}], "ports": ports}]);
+    // Mirrored by hand below, as upstream does, so that the slice has the name that clients know.
+    let endpoints = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default",
+                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": subsets,
+    });
+    apply(api, "", "endpoints", "Endpoints", endpoints).await?;
+    slice(api, "default", "kubernetes", addresses.server, ports.clone()).await
 }
 
 /// The EndpointSlice of a Service with one endpoint.
