@@ -34,7 +34,7 @@ pub(crate) fn answer(
         "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
-            openapi::answer(&server.registry.catalogue, path, build).ok_or_else(Status::path_not_found)
+            openapi::answer(&server.registry.catalogue, path, build, headers).ok_or_else(Status::path_not_found)
         }
         _ => discovery::answer(&server.registry.catalogue, path, headers).ok_or_else(Status::path_not_found),
     }
@@ -47,7 +47,10 @@ fn paths(server: &ApiServer) -> Vec<String> {
     for (group, version, _) in server.registry.catalogue.all().keys().filter(|(group, ..)| !group.is_empty()) {
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
-    paths.extend(["/healthz", "/livez", "/openid/v1/jwks", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+            .map(str::to_owned),
+    );
     paths.sort();
     paths.dedup();
     paths
