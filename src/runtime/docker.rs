@@ -327,9 +327,10 @@ fn host_config(node: &NodeSpec, network: &str) -> HostConfig {
     HostConfig {
         binds: Some(vec![format!("{}:{DATA}", node.name)]),
         cap_add: Some(CAPABILITIES.map(str::to_owned).into()),
-        security_opt: Some(
-            ["seccomp=unconfined", "systempaths=unconfined", "apparmor=unconfined"].map(str::to_owned).into(),
-        ),
+        security_opt: Some(["seccomp=unconfined", "apparmor=unconfined"].map(str::to_owned).into()),
+        // What the engine's own client calls `systempaths=unconfined`.
+        masked_paths: Some(Vec::new()),
+        readonly_paths: Some(Vec::new()),
         device_cgroup_rules: Some(vec!["a *:* rwm".to_owned()]),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         network_mode: Some(network.to_owned()),
