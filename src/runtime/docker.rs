@@ -14,7 +14,7 @@ use bollard::models::{
     IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ImportImageOptionsBuilder, InspectNetworkOptions, RemoveContainerOptionsBuilder,
     RemoveVolumeOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{Docker, body_full};
@@ -111,6 +111,11 @@ impl DockerRuntime {
             ..NetworkCreateRequest::default()
         };
         let what = || format!("making network {}", network_name(cluster));
+        // Engines differ in whether the name or the range of a network that is there is what they object to.
+        let name = network_name(cluster);
+        if unless(self.engine.inspect_network(&name, None::<InspectNetworkOptions>).await, 404, what)?.is_some() {
+            return Ok(());
+        }
         unless(self.engine.create_network(request).await, 409, what).map(|_| ())
     }
 
