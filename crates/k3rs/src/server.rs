@@ -121,6 +121,7 @@ impl Server {
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;
+        tasks.spawn(components::run_compaction(store.clone(), following.clone()));
 
         let listen = |source| ServerError::Listen { address: options.bind, source };
         let listener = TcpListener::bind(options.bind).await.map_err(listen)?;

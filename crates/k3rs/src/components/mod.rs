@@ -1,6 +1,7 @@
 //! What works for the API server in its process: each a client with an identity of its own, started in order,
 //! stopped in reverse.
 
+mod compaction;
 mod controllers;
 mod dialer;
 pub mod node;
@@ -13,6 +14,7 @@ use apiserver::authn::User;
 use apiserver::server::ApiServer;
 use apiserver::service::ApiService;
 
+pub use compaction::run as run_compaction;
 pub use controllers::run as run_controllers;
 pub use dialer::DirectDialer;
 pub use scheduler::run as run_scheduler;
