@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use api::patch::merge;
+use api::patch::{json, merge};
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
-use serde_json::{Value, json};
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
 
 use crate::document::Document;
 use crate::registry::{Call, Outcome, Registry, Served, document};
@@ -24,17 +25,16 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     }
     let scale = match call.verb {
         "update" => document(&call.headers, &call.body)?,
-        _ => merge::apply(scale_of(&object), document(&call.headers, &call.body)?)
-            .map_err(|why| Status::bad_request(why.to_string()))?,
+        _ => patched(scale_of(&object), call)?,
     };
     let replicas = checked_replicas(&scale, &key.name)?;
-    object["spec"]["replicas"] = json!(replicas);
+    object["spec"]["replicas"] = serde_json::json!(replicas);
     let stated = scale.resource_version().to_owned();
     match stated.as_str() {
         "" => {
             object.remove_meta("resourceVersion");
         }
-        stated => object.set_meta("resourceVersion", json!(stated)),
+        stated => object.set_meta("resourceVersion", serde_json::json!(stated)),
     }
     let outcome = update_object(registry, served, call, object).await?;
     let document = match outcome {
@@ -56,6 +56,17 @@ async fn update_object(
     let outcome = registry.update_object(served, call, object).await;
     call.target.subresource = subresource;
     outcome
+}
+
+/// A scale has no lists, so the merging dialects are one.
+fn patched(scale: Value, call: &Call) -> Result<Value, Status> {
+    let patch: Value = serde_json::from_slice(&call.body)
+        .map_err(|why| Status::bad_request(format!("the body of the request is not valid JSON: {why}")))?;
+    let dialect = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if dialect.starts_with("application/json-patch+json") {
+        return json::apply(scale, &patch).map_err(Status::from);
+    }
+    merge::apply(scale, patch).map_err(Status::from)
 }
 
 fn checked_replicas(scale: &Value, name: &str) -> Result<i64, Status> {
@@ -82,19 +93,19 @@ fn scale_of(object: &Value) -> Value {
             .map(|selector| selector.to_string())
             .unwrap_or_default(),
     };
-    let mut metadata = json!({});
+    let mut metadata = serde_json::json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if object.has_meta(field) {
             metadata[field] = object["metadata"][field].clone();
         }
     }
-    let mut spec = json!({});
+    let mut spec = serde_json::json!({});
     if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
-        spec["replicas"] = json!(replicas);
+        spec["replicas"] = serde_json::json!(replicas);
     }
-    let mut status = json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
+    let mut status = serde_json::json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
     if !selector.is_empty() {
-        status["selector"] = json!(selector);
+        status["selector"] = serde_json::json!(selector);
     }
-    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+    serde_json::json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }

@@ -100,6 +100,26 @@ async fn status_and_spec_guard_each_other() {
 }
 
 #[tokio::test]
+async fn a_workload_is_scaled_in_every_way() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", DEPLOYMENTS, deployment(1)).await.expect(201);
+    let path = format!("{DEPLOYMENTS}/web/scale");
+    let read = cluster.send("GET", &path, Value::Null).await.expect(200);
+    assert_eq!((&read["kind"], &read["spec"]["replicas"]), (&json!("Scale"), &json!(1)));
+    let merged = cluster.patch(&path, "merge-patch+json", json!({"spec": {"replicas": 4}})).await.expect(200);
+    assert_eq!(merged["spec"]["replicas"], 4);
+    let patched = json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]);
+    assert_eq!(cluster.patch(&path, "json-patch+json", patched).await.expect(200)["spec"]["replicas"], 5);
+    let mut whole = read;
+    whole["spec"]["replicas"] = json!(6);
+    whole["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    assert_eq!(cluster.send("PUT", &path, whole).await.expect(200)["spec"]["replicas"], 6);
+    cluster.patch(&path, "merge-patch+json", json!({"spec": {"replicas": -1}})).await.expect(422);
+    let object = cluster.send("GET", &format!("{DEPLOYMENTS}/web"), Value::Null).await.expect(200);
+    assert_eq!(object["spec"]["replicas"], 6);
+}
+
+#[tokio::test]
 async fn a_strategic_patch_merges_lists_by_key() {
     let cluster = Cluster::start().await;
     cluster.send("POST", DEPLOYMENTS, deployment(1)).await.expect(201);
