@@ -13,7 +13,7 @@ use super::credentials::{Credentials, CredentialsError};
 use super::filters::Role;
 use super::kubeconfig::{self, KubeconfigError, Target};
 use super::plan::{self, Plan, Step};
-use super::readiness::{self, Lacking, ReadinessError};
+use super::readiness::{self, Lacking, ReadinessError, Started};
 use super::state::{ClusterState, StateError, Store};
 use crate::failure::{Code, Failure};
 use crate::node_image::NodeImage;
@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) cancelled: &'a CancellationToken,
     pub(crate) timeout: Option<Duration>,
     pub(crate) switch_context: bool,
+    /// The nodes that this call has started.
+    pub(crate) started: Started,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +152,9 @@ async fn step(step: &Step, state: &ClusterState, context: &Context<'_>) -> Resul
         Step::StartNode(name) => {
             if let Some(node) = state.node(name) {
                 told(name, "starting");
+                if !runtime.inspect(node).await?.is_some_and(|it| it.running) {
+                    context.started.note(name);
+                }
                 runtime.start_node(node).await?;
                 told(name, "started");
             }
@@ -220,7 +225,8 @@ async fn await_ready(state: &ClusterState, context: &Context<'_>) -> Result<(), 
         context.progress.doing(name, "waiting to be Ready");
     }
     let lacking = Lacking::default();
-    let ready = readiness::wait(&document, &names, &lacking, |name| context.progress.done(name, "Ready"));
+    let ready =
+        readiness::wait(&document, &names, &context.started, &lacking, |name| context.progress.done(name, "Ready"));
     let began = Instant::now();
     let deadline = async {
         match context.timeout {

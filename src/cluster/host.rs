@@ -8,6 +8,7 @@ use network::links::Links;
 use super::layout;
 use super::ports::{LOOPBACK, Transport};
 use super::state::ClusterState;
+use crate::runtime::NodeSpec;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
@@ -38,26 +39,45 @@ impl From<HostError> for crate::failure::Failure {
     }
 }
 
-/// As many free TCP ports of this machine, all different.
-pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>, HostError> {
+/// As many free TCP ports of this machine, all different, and none that another cluster has, even a stopped one.
+pub(crate) fn free_ports(count: usize, others: &[ClusterState]) -> Result<Vec<u16>, HostError> {
     let address = SocketAddr::new(LOOPBACK, 0);
     let failed = |source| HostError::Port { address, transport: Transport::Tcp, source };
+    let theirs: Vec<u16> = published(others).map(|(_, it)| it.host.port()).collect();
     // All are held until all are found.
-    let held: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind(address)).collect::<Result<_, _>>().map_err(failed)?;
-    held.iter().map(|it| it.local_addr().map(|it| it.port())).collect::<Result<_, _>>().map_err(failed)
+    let (mut held, mut ports) = (Vec::new(), Vec::new());
+    while ports.len() < count {
+        let listener = TcpListener::bind(address).map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        held.push(listener);
+        if !theirs.contains(&port) {
+            ports.push(port);
+        }
+    }
+    Ok(ports)
 }
 
-/// Fails if a port that a cluster is to have cannot be had.
-pub(crate) fn check_ports(state: &ClusterState) -> Result<(), HostError> {
-    for publish in state.nodes.iter().flat_map(|it| &it.ports) {
+fn published(clusters: &[ClusterState]) -> impl Iterator<Item = (&ClusterState, &crate::runtime::Publish)> {
+    clusters
+        .iter()
+        .flat_map(|cluster| cluster.nodes.iter().flat_map(|it| &it.ports).map(move |publish| (cluster, publish)))
+}
+
+/// Fails if a port that `nodes` are to have cannot be had.
+pub(crate) fn check_ports(nodes: &[NodeSpec], others: &[ClusterState]) -> Result<(), HostError> {
+    for publish in nodes.iter().flat_map(|it| &it.ports) {
         let (address, transport) = (publish.host, publish.transport);
         let bound = match transport {
             Transport::Tcp => TcpListener::bind(address).map(drop),
             Transport::Udp => UdpSocket::bind(address).map(drop),
         };
+        let holder = || {
+            let mut theirs = published(others).filter(|(cluster, _)| nodes.iter().all(|it| it.cluster != cluster.name));
+            let cluster = theirs.find(|(_, it)| it.host.port() == address.port() && it.transport == transport);
+            cluster.map(|(cluster, _)| format!("cluster {}", cluster.name)).or_else(|| holder(address, transport))
+        };
         bound.map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => HostError::PortInUse { address, transport, holder: holder(address, transport) },
+            io::ErrorKind::AddrInUse => HostError::PortInUse { address, transport, holder: holder() },
             _ => HostError::Port { address, transport, source },
         })?;
     }
@@ -130,7 +150,7 @@ mod tests {
 
     #[test]
     fn free_ports_differ() {
-        let mut ports = free_ports(8).unwrap();
+        let mut ports = free_ports(8, &[]).unwrap();
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 8);

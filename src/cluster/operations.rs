@@ -21,7 +21,8 @@ pub(crate) struct Creation {
     pub(crate) image: String,
 }
 
-/// The state that a cluster is made from. Nothing is kept of it yet but its authorities.
+/// The state that a cluster is made from. Nothing is kept of it yet but its authorities; until it is saved the caller
+/// must keep others from choosing ([`Store::choosing`]).
 pub(crate) fn prepare(
     store: &Store,
     spec: &ClusterSpec,
@@ -35,10 +36,11 @@ pub(crate) fn prepare(
     state::make_private(&directory.join("tls"))?;
     let credentials = Credentials::ensure(&directory.join("tls")).map_err(ApplyError::from)?;
     let secret = spec.token.clone().map_or_else(random_secret, Ok).map_err(ApplyError::from)?;
+    let others = store.list()?;
     let facts = Facts {
         runtime,
-        taken: host::taken_networks(&store.list()?)?,
-        free_ports: host::free_ports(layout::unnamed_ports(spec))?,
+        taken: host::taken_networks(&others)?,
+        free_ports: host::free_ports(layout::unnamed_ports(spec), &others)?,
         now: jiff::Timestamp::now().to_string(),
         image: creation.image.clone(),
         token: credentials.token(&secret),
@@ -46,7 +48,7 @@ pub(crate) fn prepare(
     let laid_out = layout::lay_out(spec, &facts);
     let mut state = laid_out.map_err(|error| Failure::new(Code::HostUnable, error.to_string()))?;
     state.kubeconfig = creation.target.as_ref().map(absolute).transpose()?;
-    host::check_ports(&state)?;
+    host::check_ports(&state.nodes, &others)?;
     Ok(state)
 }
 
@@ -67,14 +69,13 @@ pub(crate) async fn make_room(store: &Store, name: &str, context: &Context<'_>) 
     }
 }
 
-/// Makes a cluster; on failure takes away what was made, unless told not to.
+/// Makes a cluster whose state has been saved; on failure takes away what was made, unless told not to.
 pub(crate) async fn create(
     mut state: ClusterState,
     creation: &Creation,
     context: &Context<'_>,
 ) -> Result<ClusterState> {
     let store = context.store;
-    store.save(&state)?;
     let plan = plan::create(&state, creation.wishes);
     match apply::run(&plan, &mut state, context).await {
         Ok(()) => {
@@ -104,6 +105,13 @@ pub(crate) async fn create(
 }
 
 pub(crate) async fn start(state: &mut ClusterState, wait: bool, context: &Context<'_>) -> Result<()> {
+    let mut stopped = Vec::new();
+    for node in &state.nodes {
+        if !context.runtime.inspect(node).await?.is_some_and(|it| it.running) {
+            stopped.push(node.clone());
+        }
+    }
+    host::check_ports(&stopped, &context.store.list()?)?;
     run(plan::start(state, wait), state, context).await
 }
 

@@ -6,6 +6,7 @@
 //! D/clusters/NAME/tls/           its authorities, made before its first node
 //! D/clusters/NAME/kubeconfig     the administrator's way in, for scripts that leave the user's file alone
 //! D/clusters/NAME/nodes/         what the native runtime keeps
+//! D/clusters/                    locked by whoever looks for a free network and free ports
 //! D/locks/NAME                   held by whoever changes the cluster
 //! D/images/                      node images (crate::node_image)
 //! ```
@@ -107,10 +108,21 @@ pub(crate) struct Store {
     root: PathBuf,
 }
 
-/// Keeps other calls from a cluster.
+/// Keeps other calls from a cluster. Of a cluster that is gone the lock's file goes, too.
 #[derive(Debug)]
 pub(crate) struct ClusterLock {
+    path: PathBuf,
+    directory: PathBuf,
     _lock: Lock,
+}
+
+impl Drop for ClusterLock {
+    fn drop(&mut self) {
+        if !self.directory.exists() {
+            // Whoever waits for the old file looks whether it is still there.
+            _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl Store {
@@ -136,10 +148,21 @@ impl Store {
         let path = self.root.join("locks").join(name);
         make_private(&self.root.join("locks"))?;
         let failed = |source| StateError::Io { path: path.clone(), source };
-        match Lock::try_exclusive(&path).map_err(failed)? {
-            Some(lock) => Ok(ClusterLock { _lock: lock }),
-            None => Err(StateError::Locked { name: name.to_owned(), holder: holder(&path) }),
+        loop {
+            let Some(lock) = Lock::try_exclusive(&path).map_err(failed)? else {
+                return Err(StateError::Locked { name: name.to_owned(), holder: holder(&path) });
+            };
+            if lock.is_at(&path).map_err(failed)? {
+                return Ok(ClusterLock { path, directory: self.directory(name), _lock: lock });
+            }
         }
+    }
+
+    /// Waits for the right to choose networks and ports: until it is let go, no other call chooses any.
+    pub(crate) fn choosing(&self) -> Result<Lock> {
+        let path = self.root.join("clusters");
+        make_private(&path)?;
+        Lock::of_directory(&path).map_err(|source| StateError::Io { path, source })
     }
 
     /// The cluster of this name, whole or not.

@@ -11,6 +11,7 @@ use super::kubeconfig::{self, Target};
 use super::layout::{self, Facts};
 use super::plan::{self, Plan, Step, Wishes};
 use super::ports::PortMapping;
+use super::readiness::Started;
 use super::spec::{ClusterSpec, Typed};
 use super::state::{ClusterState, Phase, StateError, Store};
 use crate::failure::Failure;
@@ -216,7 +217,16 @@ impl Progress for Silent {
 }
 
 fn context<'a>(store: &'a Store, runtime: &'a Fake, cancelled: &'a CancellationToken) -> Context<'a> {
-    Context { store, runtime, image: None, progress: &Silent, cancelled, timeout: None, switch_context: true }
+    Context {
+        store,
+        runtime,
+        image: None,
+        progress: &Silent,
+        cancelled,
+        timeout: None,
+        switch_context: true,
+        started: Started::default(),
+    }
 }
 
 const UNWAITED: Wishes = Wishes { wait: false, update_kubeconfig: true };

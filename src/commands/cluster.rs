@@ -12,6 +12,7 @@ use crate::cluster::apply::{Context, Progress as _};
 use crate::cluster::filters::Role;
 use crate::cluster::operations::{self, Creation};
 use crate::cluster::plan::{self, Wishes};
+use crate::cluster::readiness::Started;
 use crate::cluster::spec::{ClusterSpec, Typed};
 use crate::cluster::state::{ClusterState, Phase, Store};
 use crate::failure::{Code, Failure, Result};
@@ -181,8 +182,10 @@ impl Create {
             cancelled: &interrupts.token,
             timeout: Some(self.timeout).filter(|it| !it.is_zero()),
             switch_context: self.kubeconfig_switch_context,
+            started: Started::default(),
         };
         operations::make_room(&store, &spec.name, &context).await?;
+        let choosing = store.choosing()?;
         let prepared = operations::prepare(&store, &spec, &creation, runtime.kind());
         if prepared.is_err() || self.dry_run {
             store.forget(&spec.name)?;
@@ -191,6 +194,8 @@ impl Create {
         if self.dry_run {
             return output::print_json(&dry_run(&state, creation.wishes));
         }
+        store.save(&state)?;
+        drop(choosing);
         let state = operations::create(state, &creation, &context).await?;
         if creation.wishes.update_kubeconfig {
             talk.say(&format!("cluster {0} is ready: kubectl --context k3rs-{0} get nodes", state.name));
@@ -243,6 +248,9 @@ async fn each(global: &Global, named: &Named, change: Change, timeout: Option<Du
     let (store, talk, interrupts) = (session::store(global)?, Talk::new(global), Interrupts::listen()?);
     for name in session::named(&store, &named.names, named.all)? {
         if matches!(change, Change::Delete) && store.load(&name)?.is_none() {
+            let _lock = store.lock(&name)?;
+            // A creation may have died before it had made more than a folder.
+            store.forget(&name)?;
             talk.say(&format!("there is no cluster {name}: nothing to do"));
             continue;
         }
@@ -259,6 +267,7 @@ async fn each(global: &Global, named: &Named, change: Change, timeout: Option<Du
             cancelled: &interrupts.token,
             timeout,
             switch_context: false,
+            started: Started::default(),
         };
         match change {
             Change::Start { wait } => operations::start(&mut state, wait, &context).await?,

@@ -78,7 +78,7 @@ fn temporary_name(name: &[u8]) -> String {
 /// An advisory lock on a file, let go when dropped or when its holder dies.
 #[derive(Debug)]
 pub struct Lock {
-    _file: OwnedFd,
+    file: OwnedFd,
 }
 
 impl Lock {
@@ -105,13 +105,28 @@ impl Lock {
     pub fn of_directory(path: &Path) -> io::Result<Self> {
         let file = open_directory(path)?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// Whether the locked file is still the one at `path`: a holder may remove it, and who waited has a lock on nothing.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let held = rustix::fs::fstat(&self.file)?;
+        match rustix::fs::stat(path) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)),
+            Err(rustix::io::Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The descriptor that holds the lock, to be given to a child: the lock is held until all copies are closed.
+    pub fn into_fd(self) -> OwnedFd {
+        self.file
     }
 
     fn take(path: &Path, operation: FlockOperation) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(CWD, path, flags, Mode::from_raw_mode(0o600))?;
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }

@@ -199,8 +199,8 @@ fn set_forwarding(value: &str) -> io::Result<()> {
 
 /// The host's ip_forward: on while a cluster needs it, then as it was.
 struct Forwarding {
+    root: PathBuf,
     record: PathBuf,
-    lock: PathBuf,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -211,7 +211,7 @@ struct Record {
 
 impl Forwarding {
     fn at(root: &Path) -> Self {
-        Self { record: root.join("ip_forward.json"), lock: root.join("locks/.ip_forward") }
+        Self { root: root.to_owned(), record: root.join("ip_forward.json") }
     }
 
     fn read(&self) -> Option<Record> {
@@ -219,7 +219,7 @@ impl Forwarding {
     }
 
     fn hold(&self, cluster: &str) -> io::Result<()> {
-        let _lock = Lock::exclusive(&self.lock)?;
+        let _lock = Lock::of_directory(&self.root)?;
         let now = || fs::read_to_string(FORWARDING).map(|it| it.trim().to_owned());
         let mut record = match self.read() {
             Some(record) => record,
@@ -232,7 +232,7 @@ impl Forwarding {
     }
 
     fn release(&self, cluster: &str) -> io::Result<()> {
-        let _lock = Lock::exclusive(&self.lock)?;
+        let _lock = Lock::of_directory(&self.root)?;
         let Some(mut record) = self.read() else { return Ok(()) };
         record.clusters.remove(cluster);
         if !record.clusters.is_empty() {

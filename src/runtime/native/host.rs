@@ -42,7 +42,8 @@ pub(super) fn group(node: &NodeSpec) -> String {
     format!("{}/{}", cluster_group(&node.cluster), node.name)
 }
 
-/// Its whole life. Standard output is the pipe to whoever waits for the node to start.
+/// Its whole life. Standard output is the pipe to whoever waits for the node to start, standard input the lock that says
+/// that it is starting: both are let go with the word.
 pub(crate) fn main(arguments: &[std::ffi::OsString]) -> i32 {
     let order = arguments.first().and_then(|it| serde_json::from_slice::<Order>(it.as_encoded_bytes()).ok());
     let Some(order) = order else {

@@ -17,6 +17,7 @@
 //!                           /work   the overlay's, made anew at each start
 //!                           /log    what PID 1 and k3rs say
 //!                           /run    who they are, while the node runs
+//!                           /starting  locked while the node starts, also when nobody waits for it any more
 //! ```
 //!
 //! [`host`] is the process on the host's side, [`inside`] what its child does to become the node, [`cluster`] the
@@ -39,6 +40,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use linux::cgroups::Cgroups;
+use linux::files::Lock;
 use linux::paths::remove_tree;
 use linux::spawn::Program;
 
@@ -111,6 +113,7 @@ impl Native {
     fn start(&self, node: &NodeSpec) -> Result<()> {
         let place = self.place(node);
         let what = || format!("starting node {}", node.name);
+        let starting = place.started().during(what)?;
         if place.running().is_some() {
             return Ok(());
         }
@@ -124,11 +127,14 @@ impl Native {
             rootfs,
             netns: self.cluster(&node.cluster).join("netns"),
         };
-        launch(&order).during(what)?.map_err(|why| RuntimeError::failed(what(), why))
+        launch(&order, starting).during(what)?.map_err(|why| RuntimeError::failed(what(), why))
     }
 
     async fn stop(&self, node: &NodeSpec) -> Result<()> {
         let what = || format!("stopping node {}", node.name);
+        // A start that nobody waits for any more comes to its end first: only then it is known who is to be stopped.
+        let place = self.place(node);
+        blocking(move || place.started().map(drop).during(|| "waiting for a node that starts".to_owned())).await?;
         let Some(running) = self.place(node).running() else { return Ok(()) };
         // The process of the host's side cleans up after the node and ends last.
         let (Some(init), host) = (running.init.open(), running.host.open()) else { return Ok(()) };
@@ -145,9 +151,16 @@ impl Native {
 
     async fn delete(&self, node: &NodeSpec) -> Result<()> {
         self.stop(node).await?;
-        let what = || format!("deleting node {}", node.name);
-        let cgroups = Cgroups::detect().during(what)?;
-        cgroups.group(&host::group(node)).remove().map_err(|error| RuntimeError::failed(what(), error))?;
+        let what = format!("deleting node {}", node.name);
+        let (node, place) = (node.clone(), self.place(node));
+        blocking(move || Self::remove(&node, &place, || what.clone())).await
+    }
+
+    fn remove(node: &NodeSpec, place: &Place, what: impl Fn() -> String) -> Result<()> {
+        let cgroups = Cgroups::detect().during(&what)?;
+        // Whatever is left in it has lost its host's side.
+        let emptied = cgroups.group(&host::group(node)).empty_and_remove();
+        emptied.map_err(|error| RuntimeError::failed(what(), error))?;
         for above in [host::cluster_group(&node.cluster), host::TOP_GROUP.to_owned()] {
             let group = cgroups.group(&above);
             if group.children().is_empty() {
@@ -155,7 +168,7 @@ impl Native {
                 _ = group.remove();
             }
         }
-        remove_tree(&self.place(node).directory).during(what)
+        remove_tree(&place.directory).during(what)
     }
 
     async fn run(&self, node: &NodeSpec, exec: &Exec) -> Result<i32> {
@@ -189,6 +202,14 @@ impl Place {
         running.init.is_alive().then_some(running)
     }
 
+    /// Waits until nobody is starting the node; until the lock is let go, nobody does.
+    fn started(&self) -> io::Result<Option<Lock>> {
+        match Lock::exclusive(&self.directory.join("starting")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            lock => lock.map(Some),
+        }
+    }
+
     /// The node's resolver is the host's, its own name it must know.
     fn write_names(&self, node: &NodeSpec) -> io::Result<()> {
         let etc = self.directory.join("upper/etc");
@@ -210,13 +231,15 @@ fn resolvers() -> String {
     reachable("/etc/resolv.conf").or_else(|| reachable("/run/systemd/resolve/resolv.conf")).unwrap_or_default()
 }
 
-/// Starts the process of the host's side, which starts the node; its word is `ok` or what went wrong.
-fn launch(order: &host::Order) -> io::Result<std::result::Result<(), String>> {
+/// Starts the process of the host's side, which starts the node; its word is `ok` or what went wrong. It takes over
+/// `starting`, so that who stops or deletes the node waits for it also when this process dies.
+fn launch(order: &host::Order, starting: Option<Lock>) -> io::Result<std::result::Result<(), String>> {
     let (reader, writer) = linux::sockets::pipe()?;
     let log = fs::OpenOptions::new().create(true).append(true).open(order.directory.join("log"))?;
     let mut program = Program::new("/proc/self/exe");
     program.name = Some(host::NAME.into());
     program.arguments = vec![serde_json::to_string(order)?.into()];
+    program.stdin = starting.map(Lock::into_fd);
     program.stdout = Some(writer);
     program.stderr = Some(log.into());
     program.own_group = true;
