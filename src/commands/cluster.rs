@@ -156,10 +156,6 @@ impl Create {
             arguments: self.arguments.clone(),
             token: self.token.clone(),
         })?;
-        if spec.agents > 0 && !self.dry_run {
-            return Err(Failure::new(Code::HostUnable, "agents cannot join a server in this version of k3rs")
-                .remedy("create the cluster without --agents: its server is a node, too"));
-        }
         let (store, talk, interrupts) = (session::store(global)?, Talk::new(global), Interrupts::listen()?);
         let target = self.kubeconfig_update_default.then(|| session::target(global, &spec.name)).transpose()?;
         if let Some(state) = store.load(&spec.name)?.filter(|it| it.phase == Phase::Whole) {

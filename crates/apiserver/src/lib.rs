@@ -30,7 +30,7 @@ mod openapi;
 mod protobuf;
 pub mod registry;
 pub mod request;
-mod response;
+pub mod response;
 mod reviews;
 pub mod serve;
 pub mod server;

@@ -12,28 +12,30 @@ use serde_json::Value;
 
 use crate::negotiate::JSON;
 
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Why a body ended early.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
-pub(crate) type Response = http::Response<Body>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+/// Every answer.
+pub type Response = http::Response<Body>;
 
 /// A body whose bytes are there.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
+pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A body whose chunks are sent as they come.
-pub(crate) fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
+pub fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
 }
 
 /// An answer with a whole body.
-pub(crate) fn bytes(code: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response {
+pub fn bytes(code: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response {
     with_body(code, media_type, full(body))
 }
 
 /// An answer with any body.
-pub(crate) fn with_body(code: StatusCode, media_type: &'static str, body: Body) -> Response {
+pub fn with_body(code: StatusCode, media_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -43,17 +45,17 @@ pub(crate) fn with_body(code: StatusCode, media_type: &'static str, body: Body) 
 }
 
 /// A JSON document.
-pub(crate) fn json(code: StatusCode, document: &Value) -> Response {
+pub fn json(code: StatusCode, document: &Value) -> Response {
     bytes(code, JSON, document.to_string() + "\n")
 }
 
 /// Plain text, as health checks answer.
-pub(crate) fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
+pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)
 }
 
 /// A refusal.
-pub(crate) fn refusal(status: &Status) -> Response {
+pub fn refusal(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(code, &status.to_json());
     let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);

@@ -1,9 +1,11 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, and the five limits that every listener of ours has.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -17,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::authn::PeerCertificates;
-use crate::service::ApiService;
+use crate::response::Response;
 
 /// A client that has not shaken hands by then is gone or means harm.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -34,11 +36,30 @@ const STREAMS: u32 = 1000;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
+/// What answers requests: [`crate::service::ApiService`], or something around it.
+pub trait Service:
+    tower::Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Service for S where
+    S: tower::Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Serves until `stop`; connections get until the tracker's owner gives up waiting to finish.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    service: ApiService,
+    service: impl Service,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
@@ -75,7 +96,7 @@ pub async fn serve(
 async fn connection(
     socket: TcpStream,
     acceptor: TlsAcceptor,
-    service: ApiService,
+    service: impl Service,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     socket.set_nodelay(true)?;
@@ -87,7 +108,7 @@ async fn connection(
         .1
         .peer_certificates()
         .map(|chain| PeerCertificates(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
-    let service = tower::util::MapRequest::new(service, move |mut request: http::Request<hyper::body::Incoming>| {
+    let service = tower::util::MapRequest::new(service, move |mut request: http::Request<Incoming>| {
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }

@@ -39,6 +39,7 @@ pub trait Informer: Send + Sync + 'static {
 
     /// What changes from now on, after one [`Change::Applied`] for each object that is there and one
     /// [`Change::Synced`]. A subscriber that does not keep up gets [`Change::Resync`] and must look at `list` anew.
+    /// Nothing more comes once nobody holds the informer.
     fn subscribe(&self) -> mpsc::Receiver<Change>;
 }
 

@@ -16,7 +16,7 @@
 //! see differences only.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use api::object::{Entry, EntryError, ObjectKey};
@@ -31,7 +31,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::backoff::Backoff;
@@ -53,13 +53,13 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// The annotation of the bookmark behind the last initial event (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
-/// Informers filled over the wire, one task each, shared by scope.
+/// Informers filled over the wire, one task each, shared by scope. An informer that nobody holds any more ends.
 pub struct RemoteInformers {
     client: Client,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     token: CancellationToken,
-    informers: Mutex<HashMap<Scope, Arc<SharedStore>>>,
+    informers: Mutex<HashMap<Scope, Weak<Handle>>>,
 }
 
 impl RemoteInformers {
@@ -72,35 +72,42 @@ impl RemoteInformers {
 impl Informers for RemoteInformers {
     fn informer(&self, scope: Scope) -> Arc<dyn Informer> {
         let mut informers = self.informers.lock();
-        if let Some(store) = informers.get(&scope) {
-            return Arc::new(Handle(store.clone()));
+        if let Some(handle) = informers.get(&scope).and_then(Weak::upgrade) {
+            return handle;
         }
+        // Those of pods that are gone; there are never more of them than pods came and went since.
+        informers.retain(|_, handle| handle.strong_count() > 0);
         let store = Arc::new(SharedStore::default());
         let mut reflector = Reflector::new(self.client.clone(), self.clock.clone(), scope.clone(), store.clone());
-        let token = self.token.clone();
+        let token = self.token.child_token();
+        let running = token.clone().drop_guard();
         self.tracker.spawn(async move { token.run_until_cancelled(reflector.run()).await });
-        informers.insert(scope, store.clone());
-        Arc::new(Handle(store))
+        let handle = Arc::new(Handle { store, _running: running });
+        informers.insert(scope, Arc::downgrade(&handle));
+        handle
     }
 }
 
-struct Handle(Arc<SharedStore>);
+struct Handle {
+    store: Arc<SharedStore>,
+    _running: DropGuard,
+}
 
 impl Informer for Handle {
     fn get(&self, key: &ObjectKey) -> Option<Arc<Entry>> {
-        self.0.get(key)
+        self.store.get(key)
     }
 
     fn list(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
-        self.0.list(namespace)
+        self.store.list(namespace)
     }
 
     fn synced(&self) -> bool {
-        self.0.synced()
+        self.store.synced()
     }
 
     fn subscribe(&self) -> mpsc::Receiver<Change> {
-        self.0.subscribe()
+        self.store.subscribe()
     }
 }
 

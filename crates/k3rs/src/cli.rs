@@ -5,16 +5,21 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use futures::TryFutureExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+use crate::agent::{self, Agent, ServerUrl};
 use crate::components::node;
-use crate::flags::{Cli, Command, ServerFlags, expand};
+use crate::flags::{Cli, Command, NodeFlags, ServerFlags, expand};
 use crate::server::{Options, Server};
+use crate::tokens::Token;
 use crate::{VERSION, addresses};
 
 const KUBELET_PORT: u16 = 10250;
+/// Beside the data directory, so that a host keeps its name when its data are made anew.
+const NODE_PASSWORD: &str = "/etc/rancher/node/password";
 
 /// Runs the program as `args` (the program's name first) ask; returns its exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
@@ -39,7 +44,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         _ if cli.version => version(),
         None => version(),
         Some(Command::Server(flags)) => server(&flags),
-        Some(Command::Agent(_)) => refuse(&"an agent without a server has nothing to run: say --server and --token"),
+        Some(Command::Agent(flags)) => agent(&flags.node),
     }
 }
 
@@ -61,11 +66,31 @@ fn refuse(why: &dyn std::fmt::Display) -> i32 {
 }
 
 fn server(flags: &ServerFlags) -> i32 {
-    start_log(flags.node.debug);
+    let started = options(flags).map(|options| Server::start(options).map_err(|why| why.to_string()));
+    run(flags.node.debug, started, |server: Server| async move {
+        server.stop().await.map_err(|why| format!("closing the datastore: {why}"))
+    })
+}
+
+fn agent(flags: &NodeFlags) -> i32 {
+    let started = agent_options(flags).map(|options| Agent::start(options).map_err(|why| why.to_string()));
+    run(flags.debug, started, |agent: Agent| async move {
+        agent.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs what `starting` starts until it is told to stop; also before it has started.
+fn run<T>(
+    debug: bool,
+    starting: Result<impl Future<Output = Result<T, String>>, String>,
+    stop: impl AsyncFnOnce(T) -> Result<(), String>,
+) -> i32 {
+    start_log(debug);
     // A second provider in the process would be a bug: this one is the first to be asked.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let options = match options(flags) {
-        Ok(options) => options,
+    let starting = match starting {
+        Ok(starting) => starting,
         Err(why) => return refuse(&why),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -77,19 +102,25 @@ fn server(flags: &ServerFlags) -> i32 {
             Ok(terminate) => terminate,
             Err(why) => return refuse(&why),
         };
-        let server = match Server::start(options).await {
-            Ok(server) => server,
-            Err(why) => return refuse(&why),
+        let mut told = std::pin::pin!(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        });
+        let started = tokio::select! {
+            started = starting => match started {
+                Ok(started) => started,
+                Err(why) => return refuse(&why),
+            },
+            () = &mut told => return 0,
         };
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-        }
+        told.await;
         info!("stopping");
-        match server.stop().await {
+        match stop(started).await {
             Ok(()) => 0,
             Err(why) => {
-                error!(%why, "closing the datastore");
+                error!(why, "stopping");
                 1
             }
         }
@@ -112,48 +143,63 @@ fn cluster_dns(flags: &ServerFlags) -> Vec<IpAddr> {
 
 /// What the flags mean.
 fn options(flags: &ServerFlags) -> Result<Options, String> {
-    let node_ip = match flags.node.node_ip.first() {
-        Some(ip) => *ip,
-        None => addresses::default_route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-    };
-    let node_name = match &flags.node.node_name {
-        Some(name) => name.clone(),
-        None => addresses::hostname().to_lowercase(),
-    };
-    let token = match (&flags.node.token, &flags.node.token_file) {
-        (Some(token), _) => Some(token.clone()),
-        (None, Some(path)) => Some(read_token(path)?),
-        (None, None) => None,
-    };
+    let node = node_options(&flags.node);
+    let node_ip = node.ips[0];
     Ok(Options {
         data_dir: flags.node.data_dir.clone(),
         bind: SocketAddr::from((flags.bind_address, flags.https_listen_port)),
         advertise: flags.advertise_address.unwrap_or(node_ip),
-        names: flags.tls_san.iter().cloned().chain([node_name.clone(), node_ip.to_string()]).collect(),
+        names: flags.tls_san.iter().cloned().chain([node.name.clone(), node_ip.to_string()]).collect(),
         cluster_cidrs: flags.cluster_cidr.clone(),
         service_cidrs: flags.service_cidr.clone(),
         node_ports: flags.service_node_port_range.first..=flags.service_node_port_range.last,
         cluster_domain: flags.cluster_domain.clone(),
         kubeconfig: flags.write_kubeconfig.clone().unwrap_or_else(|| PathBuf::from("/etc/rancher/k3s/k3s.yaml")),
         kubeconfig_mode: flags.write_kubeconfig_mode,
-        node: (!flags.disable_agent).then(|| node::Options {
-            name: node_name.clone(),
-            ips: if flags.node.node_ip.is_empty() { vec![node_ip] } else { flags.node.node_ip.clone() },
-            external_ips: flags.node.node_external_ip.clone(),
-            labels: flags.node.node_label.clone(),
-            taints: flags.node.node_taint.clone(),
-            cluster_cidrs: flags.cluster_cidr.clone(),
-            service_cidrs: flags.service_cidr.clone(),
-            cluster_dns: cluster_dns(flags),
-            cluster_domain: flags.cluster_domain.clone(),
-            resolv_conf: flags.node.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
-            port: KUBELET_PORT,
-        }),
-        node_name,
+        node: (!flags.disable_agent).then(|| node.clone()),
+        node_name: node.name,
         scheduler: !flags.disable_scheduler,
         cluster_dns: cluster_dns(flags),
-        token,
+        token: token(&flags.node)?,
+        agent_token: flags.agent_token.clone(),
     })
+}
+
+/// What the flags mean for a node.
+fn node_options(flags: &NodeFlags) -> node::Options {
+    let here = || vec![addresses::default_route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))];
+    node::Options {
+        name: flags.node_name.clone().unwrap_or_else(addresses::hostname).to_lowercase(),
+        ips: if flags.node_ip.is_empty() { here() } else { flags.node_ip.clone() },
+        external_ips: flags.node_external_ip.clone(),
+        labels: flags.node_label.clone(),
+        taints: flags.node_taint.clone(),
+        resolv_conf: flags.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
+        password: PathBuf::from(NODE_PASSWORD),
+        port: KUBELET_PORT,
+    }
+}
+
+/// What the flags mean for an agent.
+fn agent_options(flags: &NodeFlags) -> Result<agent::Options, String> {
+    let lacking = |what: &str, how: &str| format!("an agent needs {what}: say {how}");
+    let server = flags.server.as_deref().filter(|url| !url.is_empty());
+    let server = server.ok_or_else(|| lacking("a server to join", "--server https://HOST:6443, or K3S_URL"))?;
+    let token = token(flags)?.ok_or_else(|| lacking("the server's token", "--token or --token-file, or K3S_TOKEN"))?;
+    Ok(agent::Options {
+        data_dir: flags.data_dir.clone(),
+        server: ServerUrl::parse(server).map_err(|why| why.to_string())?,
+        token: Token::parse(&token)?,
+        node: node_options(flags),
+    })
+}
+
+fn token(flags: &NodeFlags) -> Result<Option<String>, String> {
+    match (&flags.token, &flags.token_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(path)) => read_token(path).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 fn read_token(path: &Path) -> Result<String, String> {

@@ -56,7 +56,7 @@ impl Layout {
 
     /// Makes the directories of an agent.
     pub fn create_agent(&self) -> io::Result<()> {
-        for name in ["agent/images", "agent/pod-manifests"] {
+        for name in ["agent/images", "agent/pod-manifests", "agent/etc"] {
             create_private(&self.root.join(name))?;
         }
         Ok(())

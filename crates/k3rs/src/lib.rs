@@ -4,21 +4,28 @@
 //! cli           the command line
 //! flags         what can be said there, in the environment and in config.yaml
 //! tokens        how nodes prove that they may join
+//! supervisor    what a server tells nodes that join
+//! agent         a node that joins
 //! layout        where everything lies on disk
 //! certificates  authorities, leaves, keys
+//! tls           listeners and clients made of them
 //! kubeconfig    the administrator's way in
 //! server        an API server and everything that works for it
 //! components    what works for it
 //! ```
 
 mod addresses;
+pub mod agent;
 pub mod certificates;
 pub mod cli;
 pub mod components;
 pub mod flags;
 pub mod kubeconfig;
 pub mod layout;
+mod node_password;
 pub mod server;
+pub mod supervisor;
+pub mod tls;
 pub mod tokens;
 
 /// `v1.36.3+k3rs1`: the Kubernetes that is served, and which making of it.

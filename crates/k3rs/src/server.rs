@@ -11,8 +11,6 @@ use apiserver::server::{ApiServer, Config, StartError};
 use apiserver::service::ApiService;
 use apiserver::{bootstrap, serve};
 use ipnet::IpNet;
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
 use store::sqlite::SqliteStore;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +20,8 @@ use tracing::info;
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
 use crate::components::{self, node, published};
 use crate::layout::Layout;
-use crate::{VERSION, kubeconfig, tokens};
+use crate::supervisor::{ClusterConfig, Mounted, NodePasswords, Secrets, Supervisor, serving_subject};
+use crate::{VERSION, kubeconfig, node_password, tls, tokens};
 
 /// What a server is told, all defaults filled in.
 #[derive(Clone, Debug)]
@@ -48,6 +47,8 @@ pub struct Options {
     pub node: Option<node::Options>,
     /// The secret with which nodes join; one is made if there is none.
     pub token: Option<String>,
+    /// A further secret, with which only agents join.
+    pub agent_token: Option<String>,
 }
 
 /// A server that answers.
@@ -77,8 +78,12 @@ pub enum ServerError {
     Bootstrap(#[from] api::status::Status),
     #[error("listening on {address}: {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
-    #[error("TLS: {0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    #[error("no randomness from the system: {0}")]
+    Random(getrandom::Error),
+    #[error("node password {path}: {source}")]
+    Password { path: PathBuf, source: std::io::Error },
     #[error("token {path}: {source}")]
     Token { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
@@ -89,8 +94,8 @@ pub enum ServerError {
 
 /// The authorities of a cluster.
 struct Authorities {
-    server: Authority,
-    client: Authority,
+    server: Arc<Authority>,
+    client: Arc<Authority>,
 }
 
 impl Server {
@@ -100,10 +105,11 @@ impl Server {
         layout.create_server().map_err(|source| ServerError::DataDir { path: options.data_dir.clone(), source })?;
         let store = Arc::new(SqliteStore::open(layout.database())?);
         let authorities = authorities(&layout)?;
-        tokens::ensure(&layout, options.token.as_deref(), authorities.server.pem())
+        let token = tokens::ensure(&layout, options.token.as_deref(), authorities.server.pem())
             .map_err(|source| ServerError::Token { path: layout.root().join("server/token"), source })?;
-        let serving = serving_certificate(&layout, &authorities.server, &options)?;
-        let tls = Arc::new(tls_config(&serving, &authorities.client)?);
+        let names = serving_names(&options);
+        let serving = serving_certificate(&layout, &authorities.server, &names)?;
+        let tls = Arc::new(tls::server(tls::Certificate::new(&serving)?, &authorities.client.der(), tls::HTTP)?);
 
         let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let audience = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
@@ -121,12 +127,23 @@ impl Server {
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;
+        published::allow_nodes(&api).await?;
         tasks.spawn(components::run_compaction(store.clone(), following.clone()));
 
         let listen = |source| ServerError::Listen { address: options.bind, source };
         let listener = TcpListener::bind(options.bind).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let service = ApiService::new(api.clone());
+        let passwords = node_passwords(&api, &options).await?;
+        let supervisor = Supervisor::new(
+            authorities.server.clone(),
+            authorities.client.clone(),
+            Secrets::new(&token.secret, options.agent_token.as_deref()).map_err(ServerError::Random)?,
+            cluster_config(&options),
+            passwords,
+            names,
+            components::client(&api, supervisor_user()),
+        );
+        let service = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
         tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
         let settings = controllers::Settings {
             root_ca: authorities.server.pem().to_owned(),
@@ -143,10 +160,10 @@ impl Server {
             workers.spawn(components::run_scheduler(api.clone(), identity, tasks, working.clone()));
         }
         published::publish(&api, &addresses(&options, address)).await?;
-        if let Some(options) = options.node.clone() {
-            let access = node_access(&layout, &authorities, &api, &options, &tasks, &working)?;
+        if let Some(node) = options.node.clone() {
+            let access = node_access(&layout, &authorities, &api, &node, &tasks, &working)?;
             layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
-            node::start(options, access, &layout, &workers, working.clone()).await?;
+            node::start(node, cluster_config(&options), access, &layout, &workers, working.clone()).await?;
         }
         workers.close();
         write_kubeconfig(&layout, &authorities, &options, address)?;
@@ -169,23 +186,54 @@ impl Server {
 fn authorities(layout: &Layout) -> Result<Authorities, CertificateError> {
     let load = |name: &str| {
         let (certificate, key) = (layout.tls(&format!("{name}.crt")), layout.tls(&format!("{name}.key")));
-        Authority::load_or_create(&certificate, &key, &format!("k3s-{name}"))
+        Authority::load_or_create(&certificate, &key, &format!("k3s-{name}")).map(Arc::new)
     };
     Ok(Authorities { server: load("server-ca")?, client: load("client-ca")? })
 }
 
-fn serving_certificate(layout: &Layout, authority: &Authority, options: &Options) -> Result<Pair, CertificateError> {
-    let domain = &options.cluster_domain;
+/// The names and addresses that this server answers to.
+fn serving_names(options: &Options) -> Vec<String> {
     let mut names: Vec<String> =
-        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1"]
+        [tls::API_SERVER, "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1"]
             .map(str::to_owned)
             .into();
-    names.push(format!("kubernetes.default.svc.{domain}"));
+    names.push(format!("kubernetes.default.svc.{}", options.cluster_domain));
     names.push(options.advertise.to_string());
     names.extend(options.service_cidrs.iter().filter_map(|cidr| cidr.hosts().next()).map(|ip| ip.to_string()));
     names.extend(options.names.iter().cloned());
-    let subject = Subject::server("kube-apiserver", names);
+    names
+}
+
+fn serving_certificate(layout: &Layout, authority: &Authority, names: &[String]) -> Result<Pair, CertificateError> {
+    let subject = Subject::server("kube-apiserver", names.iter().cloned());
     authority.ensure(&layout.tls("serving-kube-apiserver.crt"), &layout.tls("serving-kube-apiserver.key"), &subject)
+}
+
+/// What agents are told.
+fn cluster_config(options: &Options) -> ClusterConfig {
+    ClusterConfig {
+        cluster_cidrs: options.cluster_cidrs.clone(),
+        service_cidrs: options.service_cidrs.clone(),
+        cluster_dns: options.cluster_dns.clone(),
+        cluster_domain: options.cluster_domain.clone(),
+    }
+}
+
+/// Who the supervisor is to the API, k3s's name.
+fn supervisor_user() -> User {
+    User::component("system:k3s-supervisor", &["system:masters"])
+}
+
+/// The passwords of nodes, with this server's own node among them, whose name nobody else may take.
+async fn node_passwords(api: &Arc<ApiServer>, options: &Options) -> Result<Arc<NodePasswords>, ServerError> {
+    let own = options.node.as_ref().map(|node| node.name.clone());
+    let passwords = Arc::new(NodePasswords::new(components::client(api, supervisor_user()), own));
+    if let Some(node) = &options.node {
+        let password = node_password::ensure(&node.password)
+            .map_err(|source| ServerError::Password { path: node.password.clone(), source })?;
+        passwords.claim(&node.name, &password).await?;
+    }
+    Ok(passwords)
 }
 
 /// How kubelets are reached, as a client that they know.
@@ -193,7 +241,8 @@ fn dialer(layout: &Layout, authorities: &Authorities) -> Result<components::Dire
     let subject = Subject::client("system:apiserver", &["system:masters"]);
     let (certificate, key) = (layout.tls("client-kube-apiserver.crt"), layout.tls("client-kube-apiserver.key"));
     let identity = authorities.client.ensure(&certificate, &key, &subject)?;
-    components::DirectDialer::new(&authorities.server, &identity).map_err(|why| ServerError::Tls(why.to_string()))
+    let tls = tls::client(&authorities.server.der(), Some(tls::Certificate::new(&identity)?), &[])?;
+    Ok(components::DirectDialer::new(tls))
 }
 
 /// What the cluster's own Services point to.
@@ -216,34 +265,15 @@ fn node_access(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<node::Access, ServerError> {
-    let mut names: Vec<String> = vec![options.name.clone(), "localhost".to_owned(), "127.0.0.1".to_owned()];
-    names.extend(options.ips.iter().map(ToString::to_string));
-    let subject = Subject::server(&options.name, names);
+    let subject = serving_subject(&options.name, &options.ips);
     let serving =
         authorities.server.ensure(&layout.tls("serving-kubelet.crt"), &layout.tls("serving-kubelet.key"), &subject)?;
     let user = User::component(&format!("system:node:{}", options.name), &["system:nodes"]);
     Ok(node::Access {
         kubelet: components::client(api, user),
         informers: api.informers(tasks.clone(), stop.clone()),
-        tls: Arc::new(tls_config(&serving, &authorities.client)?),
+        tls: Arc::new(tls::server(tls::Certificate::new(&serving)?, &authorities.client.der(), tls::HTTP1)?),
     })
-}
-
-fn tls_config(serving: &Pair, clients: &Authority) -> Result<ServerConfig, ServerError> {
-    let refuse = |why: &dyn std::fmt::Display| ServerError::Tls(why.to_string());
-    let mut roots = RootCertStore::empty();
-    for certificate in clients.der() {
-        roots.add(certificate).map_err(|why| refuse(&why))?;
-    }
-    let verifier =
-        WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().map_err(|why| refuse(&why))?;
-    let key = serving.private_key().ok_or_else(|| refuse(&"the serving key is unreadable"))?;
-    let mut config = ServerConfig::builder()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(serving.chain(), key)
-        .map_err(|why| refuse(&why))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// The key of Secrets at rest, made at the first start.

@@ -19,7 +19,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 const AUTHORITY_DAYS: i64 = 3650;
 const LEAF_DAYS: i64 = 365;
-const RENEW_DAYS: i64 = 120;
+/// A leaf that lasts less than this is signed anew.
+pub const RENEW: SignedDuration = SignedDuration::from_hours(120 * 24);
 const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -183,26 +184,25 @@ impl Authority {
     }
 
     fn is_current(&self, pem: &str, subject: &Subject) -> bool {
-        let chain = certificates(pem);
-        let authority = self.der();
-        let (Some(leaf), Some(authority)) = (chain.first(), authority.first()) else { return false };
-        let (Ok((_, leaf)), Ok((_, authority))) =
-            (X509Certificate::from_der(leaf), X509Certificate::from_der(authority))
-        else {
-            return false;
-        };
-        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().unwrap_or_default().to_owned();
-        let common_name = leaf.subject().iter_common_name().map(text).next().unwrap_or_default();
-        let organizations: Vec<String> = leaf.subject().iter_organization().map(text).collect();
-        let mut names = alternative_names(&leaf);
-        names.sort();
-        let left = leaf.validity().not_after.timestamp() - Timestamp::now().as_second();
-        common_name == subject.common_name
-            && organizations == subject.organizations
-            && names == subject.names
-            && left > RENEW_DAYS * DAY.as_secs()
-            && leaf.verify_signature(Some(authority.public_key())).is_ok()
+        self.der().first().and_then(|authority| left(pem, subject, authority)).is_some_and(|left| left > RENEW)
     }
+}
+
+/// How long the first certificate of `pem` lasts, which may be over; `None` if `authority` did not sign it, or it does
+/// not say what is in `subject`.
+pub fn left(pem: &str, subject: &Subject, authority: &CertificateDer<'_>) -> Option<SignedDuration> {
+    let chain = certificates(pem);
+    let (_, leaf) = X509Certificate::from_der(chain.first()?).ok()?;
+    let (_, authority) = X509Certificate::from_der(authority).ok()?;
+    let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().unwrap_or_default().to_owned();
+    let common_name = leaf.subject().iter_common_name().map(text).next().unwrap_or_default();
+    let organizations: Vec<String> = leaf.subject().iter_organization().map(text).collect();
+    let mut names = alternative_names(&leaf);
+    names.sort();
+    let says = common_name == subject.common_name && organizations == subject.organizations && names == subject.names;
+    let signed = leaf.verify_signature(Some(authority.public_key())).is_ok();
+    let left = leaf.validity().not_after.timestamp() - Timestamp::now().as_second();
+    (says && signed).then(|| SignedDuration::from_secs(left))
 }
 
 impl Pair {

@@ -7,14 +7,12 @@ use std::time::Duration;
 
 use apiserver::streaming::{NodeDialer, Stream};
 use futures::future::BoxFuture;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-
-use crate::certificates::{Authority, Pair};
 
 const CONNECT: Duration = Duration::from_secs(10);
 const DEFAULT_PORT: u16 = 10250;
@@ -25,17 +23,9 @@ pub struct DirectDialer {
 }
 
 impl DirectDialer {
-    /// Trusts kubelets that `servers` signed for, and shows them `identity`.
-    pub fn new(servers: &Authority, identity: &Pair) -> Result<Self, rustls::Error> {
-        let mut roots = RootCertStore::empty();
-        for certificate in servers.der() {
-            roots.add(certificate)?;
-        }
-        let key =
-            identity.private_key().ok_or_else(|| rustls::Error::General("the client key is unreadable".to_owned()))?;
-        let config =
-            ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(identity.chain(), key)?;
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+    /// With a configuration that trusts kubelets and shows them who we are.
+    pub fn new(tls: ClientConfig) -> Self {
+        Self { tls: TlsConnector::from(Arc::new(tls)) }
     }
 }
 
@@ -43,12 +33,15 @@ impl NodeDialer for DirectDialer {
     fn dial<'a>(&'a self, node: &'a Value) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
             let address = internal_ip(node).ok_or_else(|| io::Error::other("it has no InternalIP"))?;
+            let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            // By name: an address may be claimed by any node, a name by one.
+            let name = ServerName::try_from(name).map_err(io::Error::other)?;
             let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
             let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or(DEFAULT_PORT);
             let connected = timeout(CONNECT, async {
                 let socket = TcpStream::connect((address, port)).await?;
                 socket.set_nodelay(true)?;
-                self.tls.connect(ServerName::from(address), socket).await
+                self.tls.connect(name, socket).await
             });
             let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             Ok(Box::new(stream) as Box<dyn Stream>)

@@ -1,13 +1,15 @@
 //! The Services by which a cluster's own API and DNS are found, with their endpoints.
 //!
 //! Neither has a selector: no Pod serves them. They are applied at every start, so that an address that has changed is
-//! told to everybody.
+//! told to everybody. And the right of nodes to read what Services and DNS are made of: upstream's nodes run these as
+//! programs with identities of their own, ours as parts of one process.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::status::Status;
 use apiserver::authn::User;
+use apiserver::bootstrap;
 use apiserver::registry::Call;
 use apiserver::server::ApiServer;
 use bytes::Bytes;
@@ -28,6 +30,27 @@ pub struct Addresses {
     /// The first address of the Service range, by which Pods reach the API.
     pub api_service: IpAddr,
     pub dns: Vec<IpAddr>,
+}
+
+/// The role of a node beyond upstream's `system:node`, and its name's binding to all nodes.
+const NODE_ROLE: &str = "system:k3rs-node";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Lets nodes read what Services and names are made of.
+pub async fn allow_nodes(api: &Arc<ApiServer>) -> Result<(), Status> {
+    let metadata = json!({"name": NODE_ROLE, "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"}});
+    let reads = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    let role = json!({
+        "metadata": metadata,
+        "rules": [reads("", &["namespaces"]), reads("discovery.k8s.io", &["endpointslices"])],
+    });
+    let binding = json!({
+        "metadata": metadata,
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": NODE_ROLE},
+        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": "system:nodes"}],
+    });
+    bootstrap::ensure(api, RBAC, "clusterroles", role).await?;
+    bootstrap::ensure(api, RBAC, "clusterrolebindings", binding).await
 }
 
 /// Publishes `default/kubernetes` and `kube-system/kube-dns`.

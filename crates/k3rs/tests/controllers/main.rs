@@ -44,6 +44,7 @@ impl Cluster {
             cluster_dns: Vec::new(),
             node: None,
             token: None,
+            agent_token: None,
         };
         let server = Server::start(options).await.unwrap();
         let admin = User::component("admin", &["system:masters"]);

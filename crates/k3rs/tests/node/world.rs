@@ -62,8 +62,8 @@ fn options(directory: &Path) -> Options {
         bind: "0.0.0.0:6443".parse().unwrap(),
         advertise: NODE_IP,
         names: Vec::new(),
-        cluster_cidrs: cluster_cidrs.clone(),
-        service_cidrs: service_cidrs.clone(),
+        cluster_cidrs,
+        service_cidrs,
         node_ports: 30000..=32767,
         cluster_domain: "cluster.local".to_owned(),
         kubeconfig: directory.join("kubeconfig"),
@@ -77,14 +77,12 @@ fn options(directory: &Path) -> Options {
             external_ips: Vec::new(),
             labels: Vec::new(),
             taints: Vec::new(),
-            cluster_cidrs,
-            service_cidrs,
-            cluster_dns: vec![DNS],
-            cluster_domain: "cluster.local".to_owned(),
             resolv_conf,
+            password: directory.join("node-password"),
             port: 10250,
         }),
         token: None,
+        agent_token: None,
     }
 }
 

@@ -10,6 +10,7 @@
 
 mod answer;
 mod forward;
+mod lookup;
 pub mod observe;
 mod server;
 pub mod zone;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use forward::upstreams;
+pub use lookup::host_addresses;
 
 use crate::links::{self, Links, message};
 use observe::Observer;

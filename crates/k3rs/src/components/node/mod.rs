@@ -13,7 +13,6 @@ use std::sync::Arc;
 use api::cri::{ImageService, RuntimeService};
 use client::informer::Informers;
 use containers::{Runtime, Services, ShimProgram};
-use ipnet::IpNet;
 use kubelet::Kubelet;
 use kubelet::server::Delegated;
 use network::{dns, overlay, ruleset};
@@ -25,6 +24,7 @@ use tracing::{error, info, warn};
 
 use self::sandbox_network::NodeNetwork;
 use crate::layout::Layout;
+use crate::supervisor::ClusterConfig;
 
 /// The first word by which this binary becomes a pod's shim.
 pub const SHIM: &str = "containerd-shim";
@@ -37,11 +37,9 @@ pub struct Options {
     pub external_ips: Vec<IpAddr>,
     pub labels: Vec<String>,
     pub taints: Vec<String>,
-    pub cluster_cidrs: Vec<IpNet>,
-    pub service_cidrs: Vec<IpNet>,
-    pub cluster_dns: Vec<IpAddr>,
-    pub cluster_domain: String,
     pub resolv_conf: PathBuf,
+    /// Where this host keeps the password that makes the name its own.
+    pub password: PathBuf,
     /// The kubelet's port.
     pub port: u16,
 }
@@ -74,6 +72,7 @@ pub enum NodeError {
 /// Starts the node's parts on `tasks`; they run until `stop`, the pods longer.
 pub async fn start(
     options: Options,
+    cluster: ClusterConfig,
     access: Access,
     layout: &Layout,
     tasks: &TaskTracker,
@@ -99,9 +98,14 @@ pub async fn start(
 
     let services = Arc::new(Services(Arc::clone(&runtime)));
     let (cri, images): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
-    let kubelet =
-        Kubelet::new(kubelet_config(&options, layout)?, access.kubelet.clone(), access.informers.clone(), cri, images)
-            .await?;
+    let kubelet = Kubelet::new(
+        kubelet_config(&options, &cluster, layout)?,
+        access.kubelet.clone(),
+        access.informers.clone(),
+        cri,
+        images,
+    )
+    .await?;
     let listener = TcpListener::bind(("0.0.0.0", options.port))
         .await
         .map_err(|source| NodeError::Listen { port: options.port, source })?;
@@ -112,29 +116,30 @@ pub async fn start(
         agent.await;
         runtime.close().await;
     });
-    run_network(&options, overlay, &access.informers, tasks, &stop);
+    run_network(&options, &cluster, overlay, &access.informers, tasks, &stop);
     info!(node = options.name, "node started");
     Ok(())
 }
 
 fn run_network(
     options: &Options,
+    cluster: &ClusterConfig,
     overlay: overlay::Config,
     informers: &Arc<dyn Informers>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
     let services = network::services::plan::Config {
-        cluster_cidrs: options.cluster_cidrs.clone(),
-        service_cidrs: options.service_cidrs.clone(),
-        served_here: options.cluster_dns.clone(),
+        cluster_cidrs: cluster.cluster_cidrs.clone(),
+        service_cidrs: cluster.service_cidrs.clone(),
+        served_here: cluster.cluster_dns.clone(),
     };
     let resolvers = std::fs::read_to_string(&options.resolv_conf).unwrap_or_default();
     let names = dns::Config {
-        domain: options.cluster_domain.clone(),
-        addresses: options.cluster_dns.clone(),
+        domain: cluster.cluster_domain.clone(),
+        addresses: cluster.cluster_dns.clone(),
         port: 53,
-        upstreams: dns::upstreams(&resolvers, &options.cluster_dns),
+        upstreams: dns::upstreams(&resolvers, &cluster.cluster_dns),
     };
     let (name, rules, token) = (options.name.clone(), informers.clone(), stop.clone());
     tasks.spawn(async move { report("services", ruleset::run(rules, &name, services, token).await) });
@@ -151,12 +156,12 @@ fn report<E: std::fmt::Display>(part: &str, ended: Result<(), E>) {
     }
 }
 
-fn kubelet_config(options: &Options, layout: &Layout) -> Result<kubelet::Config, NodeError> {
+fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -> Result<kubelet::Config, NodeError> {
     let mut config = kubelet::Config::new(options.name.as_str());
     config.node_ips = options.ips.clone();
     config.external_ips = options.external_ips.clone();
-    config.cluster_dns = options.cluster_dns.clone();
-    config.cluster_domain = options.cluster_domain.clone();
+    config.cluster_dns = cluster.cluster_dns.clone();
+    config.cluster_domain = cluster.cluster_domain.clone();
     config.resolv_conf = options.resolv_conf.clone();
     config.root_dir = layout.agent("kubelet");
     config.pod_logs_dir = layout.agent("pod-logs");
