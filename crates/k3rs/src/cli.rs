@@ -158,6 +158,7 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
         kubeconfig_mode: flags.write_kubeconfig_mode,
         node: (!flags.disable_agent).then(|| node.clone()),
         node_name: node.name,
+        controllers: !flags.disable_controller_manager,
         scheduler: !flags.disable_scheduler,
         cluster_dns: cluster_dns(flags),
         token: token(&flags.node)?,

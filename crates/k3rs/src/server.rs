@@ -40,6 +40,8 @@ pub struct Options {
     pub kubeconfig: PathBuf,
     pub kubeconfig_mode: u32,
     pub node_name: String,
+    /// Run the controllers.
+    pub controllers: bool,
     /// Run the scheduler.
     pub scheduler: bool,
     pub cluster_dns: Vec<IpAddr>,
@@ -145,16 +147,16 @@ impl Server {
         );
         let service = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
         tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
-        let settings = controllers::Settings {
-            root_ca: authorities.server.pem().to_owned(),
-            cluster_cidrs: options.cluster_cidrs.clone(),
-            ..controllers::Settings::default()
-        };
-        let working = CancellationToken::new();
-        let identity = options.node_name.clone();
-        let work = components::run_controllers(api.clone(), settings, identity, tasks.clone(), working.clone());
-        let workers = TaskTracker::new();
-        workers.spawn(work);
+        let (working, workers) = (CancellationToken::new(), TaskTracker::new());
+        if options.controllers {
+            let settings = controllers::Settings {
+                root_ca: authorities.server.pem().to_owned(),
+                cluster_cidrs: options.cluster_cidrs.clone(),
+                ..controllers::Settings::default()
+            };
+            let (identity, tasks) = (options.node_name.clone(), tasks.clone());
+            workers.spawn(components::run_controllers(api.clone(), settings, identity, tasks, working.clone()));
+        }
         if options.scheduler {
             let (identity, tasks) = (options.node_name.clone(), tasks.clone());
             workers.spawn(components::run_scheduler(api.clone(), identity, tasks, working.clone()));

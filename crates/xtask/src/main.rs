@@ -1,10 +1,13 @@
 //! The project's own chores: `cargo xtask <verb>`.
 
+mod corpus;
 #[cfg(test)]
 mod house;
 mod schema;
+mod tools;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -19,11 +22,21 @@ struct Args {
 enum Verb {
     /// Make the schema table of the built-in kinds anew, from upstream's Go modules (needs Go)
     Schema,
+    /// Build upstream's own programs at the pinned versions into target/tools (needs Go)
+    Tools {
+        /// Only these
+        names: Vec<String>,
+    },
+    /// Send the requests of tests/corpus to k3rs and to upstream's kube-apiserver, compare the answers (needs Go)
+    Corpus(corpus::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     match Args::parse().verb {
-        Verb::Schema => schema::run(root),
+        Verb::Schema => schema::run(root)?,
+        Verb::Tools { names } => tools::build(root, &names)?,
+        Verb::Corpus(args) => return corpus::run(root, &args),
     }
+    Ok(ExitCode::SUCCESS)
 }

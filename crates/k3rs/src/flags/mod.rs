@@ -84,6 +84,9 @@ pub struct ServerFlags {
     /// Leave out a packaged component: coredns, servicelb
     #[arg(long, value_delimiter = ',', help_heading = "Components")]
     pub disable: Vec<String>,
+    /// Run no controllers
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Components")]
+    pub disable_controller_manager: bool,
     /// Run no scheduler
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Components")]
     pub disable_scheduler: bool,

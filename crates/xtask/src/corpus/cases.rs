@@ -1,0 +1,409 @@
+//! The corpus as it stands in `tests/corpus`: YAML files of steps, each a request.
+//!
+//! A file's steps run in order, in a namespace of the file's own (`$ns`). `kinds.yaml` lists kinds with an object of
+//! each; every step of `lifecycle.yaml` is run for every kind, with `$path`, `$minimal` and `$full` put in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::exchange::Answer;
+
+/// Steps that build on each other.
+pub(super) struct File {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) steps: Vec<Step>,
+}
+
+/// One case: a request and what to make of its answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Step {
+    /// What is tried, in a few words: with the file's name it is the case's name.
+    pub(super) case: String,
+    /// `METHOD /path?query`
+    pub(super) send: String,
+    #[serde(default)]
+    body: Value,
+    /// Merged into `body` (RFC 7396).
+    #[serde(default)]
+    with: Value,
+    /// A body that is not JSON, as it stands.
+    raw: Option<String>,
+    /// The body's media type, or the dialect of a patch: merge, strategic, json, apply; yaml.
+    r#type: Option<String>,
+    /// The media type asked for, or `table`, `discovery`.
+    accept: Option<String>,
+    /// Variables for later steps, by JSON pointer into the answer.
+    #[serde(default)]
+    pub(super) keep: BTreeMap<String, String>,
+    /// What is not compared and why: JSON pointers, or names of fields at any depth.
+    #[serde(default)]
+    ignore: BTreeMap<String, String>,
+    /// The order of these lists, named by pointer, is not compared.
+    #[serde(default)]
+    unordered: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    /// The namespace of the file; none is made where this is empty.
+    #[serde(default)]
+    namespace: String,
+    steps: Vec<Step>,
+}
+
+/// A kind that `lifecycle.yaml` is run for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Kind {
+    kind: String,
+    /// Where its objects are: `/api/v1/namespaces/$ns/pods`.
+    path: String,
+    /// An object with what must be said, and one with much of what can be; without type and metadata.
+    #[serde(default)]
+    minimal: Value,
+    #[serde(default)]
+    full: Value,
+}
+
+/// A request as it is sent.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) payload: Vec<u8>,
+    /// The payload as JSON, or as a string.
+    pub(super) body: Value,
+}
+
+/// What one server answered that later requests to it say again.
+pub(super) struct Variables(BTreeMap<String, String>);
+
+pub(super) fn read(folder: &Path) -> Result<Vec<File>> {
+    let mut files = Vec::new();
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    names.sort();
+    for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if name == "kinds" || name == "lifecycle" {
+            continue;
+        }
+        let document: Document = document(path)?;
+        files.push(File { name, namespace: document.namespace, steps: document.steps });
+    }
+    let lifecycle: Document = document(&folder.join("lifecycle.yaml"))?;
+    let kinds: Vec<Kind> = document(&folder.join("kinds.yaml"))?;
+    files.extend(kinds.iter().map(|kind| kind.file(&lifecycle.steps)));
+    for file in &files {
+        let mut cases: Vec<&str> = file.steps.iter().map(|step| step.case.as_str()).collect();
+        cases.sort_unstable();
+        let twice = cases.windows(2).find(|pair| pair[0] == pair[1]);
+        ensure!(twice.is_none(), "{}: two cases have the name {:?}", file.name, twice.unwrap_or_default()[0]);
+    }
+    Ok(files)
+}
+
+fn document<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let value = api::codec::yaml::parse(&text).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_value(value).with_context(|| format!("{} is not of the corpus's form", path.display()))
+}
+
+impl Kind {
+    fn file(&self, lifecycle: &[Step]) -> File {
+        let plural = self.path.rsplit('/').next().unwrap_or_default();
+        let name = match self.api_version().split_once('/') {
+            None => plural.to_owned(),
+            Some((group, "v1")) => format!("{plural}.{group}"),
+            Some((group, version)) => format!("{plural}.{version}.{group}"),
+        };
+        let namespaced = self.path.contains("/$ns/");
+        File {
+            namespace: if namespaced { format!("life-{}", name.replace('.', "-")) } else { String::new() },
+            name,
+            steps: lifecycle.iter().map(|step| self.step(step)).collect(),
+        }
+    }
+
+    fn step(&self, step: &Step) -> Step {
+        let mut step = step.clone();
+        step.send = step.send.replace("$path", &self.path);
+        for value in [&mut step.body, &mut step.with] {
+            self.fill(value);
+        }
+        step
+    }
+
+    fn fill(&self, value: &mut Value) {
+        match value {
+            Value::String(text) if text == "$minimal" => *value = self.object(&self.minimal),
+            Value::String(text) if text == "$full" => *value = self.object(&self.full),
+            Value::String(text) => {
+                *text = text.replace("$kind", &self.kind).replace("$apiVersion", &self.api_version());
+            }
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.fill(value)),
+            Value::Array(items) => items.iter_mut().for_each(|value| self.fill(value)),
+            _ => {}
+        }
+    }
+
+    fn object(&self, fields: &Value) -> Value {
+        let mut object = fields.as_object().cloned().unwrap_or_default();
+        object.insert("apiVersion".to_owned(), Value::from(self.api_version()));
+        object.insert("kind".to_owned(), Value::from(self.kind.clone()));
+        object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+        Value::Object(object)
+    }
+
+    fn api_version(&self) -> String {
+        let mut parts = self.path.trim_start_matches('/').split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("apis"), Some(group), Some(version)) => format!("{group}/{version}"),
+            (_, Some(version), _) => version.to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Step {
+    pub(super) fn id(&self, file: &str) -> String {
+        format!("{file}/{}", self.case)
+    }
+
+    /// The request, with what `variables` hold.
+    pub(super) fn request(&self, variables: &Variables) -> Result<Request> {
+        let (method, path) =
+            self.send.split_once(' ').with_context(|| format!("{:?} is not METHOD /path", self.send))?;
+        let mut body = self.body.clone();
+        if !self.with.is_null() {
+            merge(&mut body, &self.with);
+        }
+        variables.fill(&mut body);
+        let payload = match (&self.raw, &body) {
+            (Some(raw), _) => variables.replace(raw).into_bytes(),
+            (None, Value::Null) => Vec::new(),
+            (None, body) => body.to_string().into_bytes(),
+        };
+        let mut headers = vec![("accept".to_owned(), accepted(self.accept.as_deref()).to_owned())];
+        if !payload.is_empty() {
+            headers.push(("content-type".to_owned(), media_type(self.r#type.as_deref()).to_owned()));
+        }
+        if let Some(raw) = &self.raw {
+            body = Value::from(raw.as_str());
+        }
+        Ok(Request { method: method.to_owned(), path: variables.replace(path), headers, payload, body })
+    }
+
+    /// An answer without what this step does not compare.
+    pub(super) fn prepare(&self, mut answer: Answer) -> Answer {
+        for place in self.ignore.keys() {
+            match place.rsplit_once('/') {
+                Some((parent, name)) => {
+                    for value in select(&mut answer.body, parent) {
+                        if let Some(fields) = value.as_object_mut() {
+                            fields.remove(name);
+                        }
+                    }
+                }
+                None => drop_field(&mut answer.body, place),
+            }
+        }
+        for place in self.unordered.keys() {
+            for value in select(&mut answer.body, place) {
+                if let Some(items) = value.as_array_mut() {
+                    items.sort_by_key(Value::to_string);
+                }
+            }
+        }
+        answer
+    }
+}
+
+/// The values at a pointer in which `*` stands for every item or field.
+fn select<'a>(value: &'a mut Value, pointer: &str) -> Vec<&'a mut Value> {
+    let mut found = vec![value];
+    for name in pointer.split('/').skip(1) {
+        found = found
+            .into_iter()
+            .flat_map(|value| match (value, name) {
+                (Value::Object(fields), "*") => fields.values_mut().collect(),
+                (Value::Array(items), "*") => items.iter_mut().collect(),
+                (Value::Object(fields), name) => fields.get_mut(name).into_iter().collect(),
+                (Value::Array(items), name) => {
+                    name.parse::<usize>().ok().and_then(|at| items.get_mut(at)).into_iter().collect()
+                }
+                _ => Vec::new(),
+            })
+            .collect();
+    }
+    found
+}
+
+fn drop_field(value: &mut Value, name: &str) {
+    match value {
+        Value::Object(fields) => {
+            fields.remove(name);
+            fields.values_mut().for_each(|value| drop_field(value, name));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| drop_field(value, name)),
+        _ => {}
+    }
+}
+
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(object) = target.as_object_mut() else { return };
+    for (name, value) in fields {
+        match value {
+            Value::Null => {
+                object.remove(name);
+            }
+            value => merge(object.entry(name.clone()).or_insert(Value::Null), value),
+        }
+    }
+}
+
+fn media_type(said: Option<&str>) -> &str {
+    match said {
+        None => "application/json",
+        Some("merge") => "application/merge-patch+json",
+        Some("strategic") => "application/strategic-merge-patch+json",
+        Some("json") => "application/json-patch+json",
+        Some("apply") => "application/apply-patch+yaml",
+        Some("yaml") => "application/yaml",
+        Some(other) => other,
+    }
+}
+
+fn accepted(said: Option<&str>) -> &str {
+    match said {
+        None => "application/json",
+        Some("table") => "application/json;as=Table;v=v1;g=meta.k8s.io",
+        Some("discovery") => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Some(other) => other,
+    }
+}
+
+impl Request {
+    pub(super) fn post(path: &str, body: Value) -> Self {
+        let headers = [("accept", "application/json"), ("content-type", "application/json")];
+        Self {
+            method: "POST".to_owned(),
+            path: path.to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+            payload: body.to_string().into_bytes(),
+            body,
+        }
+    }
+}
+
+impl Variables {
+    pub(super) fn new(namespace: &str) -> Self {
+        Self([("ns".to_owned(), namespace.to_owned())].into())
+    }
+
+    pub(super) fn keep(&mut self, wanted: &BTreeMap<String, String>, answer: &Value) {
+        for (name, pointer) in wanted {
+            let value = match answer.pointer(pointer) {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => other.to_string(),
+                None => String::new(),
+            };
+            self.0.insert(name.clone(), value);
+        }
+    }
+
+    /// Longer names first: `$name` must not take the beginning of `$namespace`.
+    fn replace(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (name, value) in self.0.iter().rev() {
+            text = text.replace(&format!("${name}"), value);
+        }
+        text
+    }
+
+    fn fill(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.replace(text),
+            Value::Object(fields) => fields.values_mut().for_each(|value| self.fill(value)),
+            Value::Array(items) => items.iter_mut().for_each(|value| self.fill(value)),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn step(value: Value) -> Step {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn the_corpus_is_well_formed() {
+        let files = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus")).unwrap();
+        let cases: usize = files.iter().map(|file| file.steps.len()).sum();
+        assert!(cases >= 100, "only {cases} cases");
+    }
+
+    #[test]
+    fn a_lifecycle_is_filled_in_for_each_kind() {
+        let kind: Kind = serde_json::from_value(json!({
+            "kind": "Lease", "path": "/apis/coordination.k8s.io/v1/namespaces/$ns/leases", "minimal": {"spec": {}},
+        }))
+        .unwrap();
+        let lifecycle = [step(json!({
+            "case": "create", "send": "POST $path", "body": "$minimal", "with": {"metadata": {"name": "a"}},
+        }))];
+        let file = kind.file(&lifecycle);
+        assert_eq!(
+            (file.name.as_str(), file.namespace.as_str()),
+            ("leases.coordination.k8s.io", "life-leases-coordination-k8s-io")
+        );
+        let request = file.steps[0].request(&Variables::new("x")).unwrap();
+        assert_eq!(request.path, "/apis/coordination.k8s.io/v1/namespaces/x/leases");
+        let expected = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "a"}, "spec": {},
+        });
+        assert_eq!(request.body, expected);
+    }
+
+    #[test]
+    fn what_is_kept_is_said_again() {
+        let mut variables = Variables::new("x");
+        variables.keep(&[("uid".to_owned(), "/metadata/uid".to_owned())].into(), &json!({"metadata": {"uid": "7"}}));
+        let step =
+            step(json!({"case": "delete", "send": "DELETE /$ns/$uid", "body": {"preconditions": {"uid": "$uid"}}}));
+        let request = step.request(&variables).unwrap();
+        assert_eq!(request.path, "/x/7");
+        assert_eq!(request.body, json!({"preconditions": {"uid": "7"}}));
+    }
+
+    #[test]
+    fn ignored_parts_are_taken_out() {
+        let step = step(json!({
+            "case": "get", "send": "GET /", "ignore": {"/items/*/a": "why", "b": "why"}, "unordered": {"/c": "why"},
+        }));
+        let body = json!({"items": [{"a": 1, "d": {"b": 2}}], "a": 3, "c": [2, 1]});
+        let answer = step.prepare(Answer { code: 200, headers: BTreeMap::new(), body });
+        assert_eq!(answer.body, json!({"items": [{"d": {}}], "a": 3, "c": [1, 2]}));
+    }
+}

@@ -1,0 +1,183 @@
+//! `cargo xtask corpus`: the same requests to k3rs and to upstream's kube-apiserver, the answers compared.
+//!
+//! What is asked is data, in `tests/corpus` (see [`cases`]). Answers are compared after [`normalise`] has taken out what
+//! two servers cannot agree on: uids, times, revisions, random names and addresses. Differences that are meant are
+//! listed with their reasons in `tests/corpus/known.txt`; any other fails the run.
+
+mod cases;
+mod compare;
+mod exchange;
+mod known;
+mod normalise;
+mod servers;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use cases::{File, Step, Variables};
+use compare::Difference;
+use exchange::{Answer, Client};
+use known::Known;
+
+use crate::tools;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only cases whose name, FILE/CASE, contains this
+    filter: Option<String>,
+    /// Ask this program instead of building one
+    #[arg(long)]
+    k3rs: Option<PathBuf>,
+    /// Print at most this many differences of a case
+    #[arg(long, default_value_t = 20)]
+    lines: usize,
+    /// Print differences that are known, too
+    #[arg(long)]
+    all: bool,
+}
+
+/// What came of one case.
+#[derive(Default)]
+struct Tally {
+    same: usize,
+    known: usize,
+    different: usize,
+}
+
+/// Runs the corpus; the exit code says whether everything was as expected.
+pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
+    let folder = root.join("tests/corpus");
+    let files = cases::read(&folder)?;
+    let known = Known::read(&folder.join("known.txt"))?;
+    tools::build(root, &["etcd".to_owned(), "kube-apiserver".to_owned()])?;
+    let program = match &args.k3rs {
+        Some(program) => program.clone(),
+        None => servers::build_k3rs(root)?,
+    };
+    let servers = servers::Pair::start(root, &program)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let tallies = runtime.block_on(async {
+        let (ours, upstream) = servers.clients().await?;
+        run_files(&files, &known, args, &ours, &upstream).await
+    })?;
+    Ok(report(&tallies, &known, args.filter.is_none()))
+}
+
+async fn run_files(
+    files: &[File],
+    known: &Known,
+    args: &Args,
+    ours: &Client,
+    upstream: &Client,
+) -> Result<BTreeMap<String, Tally>> {
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    for file in files {
+        // Steps build on each other: a file is run as a whole or not at all.
+        let wanted = |step: &Step| args.filter.as_ref().is_none_or(|filter| step.id(&file.name).contains(filter));
+        if !file.steps.iter().any(wanted) {
+            continue;
+        }
+        let mut variables = [Variables::new(&file.namespace), Variables::new(&file.namespace)];
+        if !file.namespace.is_empty() {
+            for client in [ours, upstream] {
+                prepare_namespace(client, &file.namespace).await?;
+            }
+        }
+        let tally = tallies.entry(file.name.clone()).or_default();
+        for step in &file.steps {
+            let [mine, theirs] = &mut variables;
+            let (mine, theirs) = tokio::try_join!(ask(ours, step, mine), ask(upstream, step, theirs))?;
+            if !wanted(step) {
+                continue;
+            }
+            let differences = compare::compare(&step.prepare(mine), &step.prepare(theirs));
+            let id = step.id(&file.name);
+            let (permitted, unknown): (Vec<_>, Vec<_>) =
+                differences.into_iter().partition(|difference| known.permits(&id, &difference.pointer));
+            match (permitted.is_empty(), unknown.is_empty()) {
+                (true, true) => tally.same += 1,
+                (false, true) => tally.known += 1,
+                _ => tally.different += 1,
+            }
+            let shown = if args.all { [unknown, permitted].concat() } else { unknown };
+            print_case(&id, &step.send, &shown, args.lines);
+        }
+    }
+    Ok(tallies)
+}
+
+async fn ask(client: &Client, step: &Step, variables: &mut Variables) -> Result<Answer> {
+    let request = step.request(variables)?;
+    let answer = client.send(&request).await.with_context(|| format!("{} {}", client.name, step.send))?;
+    variables.keep(&step.keep, &answer.body);
+    Ok(Answer { body: normalise::normalise(&answer.body, &request.body), ..answer })
+}
+
+/// The namespace of a file, with what controllers would put there and Pods need.
+async fn prepare_namespace(client: &Client, name: &str) -> Result<()> {
+    let namespaces = cases::Request::post("/api/v1/namespaces", json!({"metadata": {"name": name}}));
+    client.send(&namespaces).await?;
+    let account = json!({"metadata": {"name": "default"}});
+    let path = format!("/api/v1/namespaces/{name}/serviceaccounts");
+    client.send(&cases::Request::post(&path, account)).await?;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the differences are what was asked for")]
+fn print_case(id: &str, send: &str, differences: &[Difference], limit: usize) {
+    if differences.is_empty() {
+        return;
+    }
+    println!("\n{id}\n    {send}\n--- upstream\n+++ k3rs");
+    for difference in differences.iter().take(limit) {
+        println!("@@ {} @@", if difference.pointer.is_empty() { "/" } else { &difference.pointer });
+        for (sign, side) in [("-", &difference.upstream), ("+", &difference.ours)] {
+            if let Some(value) = side {
+                println!("{sign}{}", shorten(value));
+            }
+        }
+    }
+    if differences.len() > limit {
+        println!("... {} more", differences.len() - limit);
+    }
+}
+
+fn shorten(value: &Value) -> String {
+    const MOST: usize = 1200;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text,
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool) -> ExitCode {
+    let mut sum = Tally::default();
+    println!("\n{:<64} {:>6} {:>6} {:>6} {:>9}", "", "cases", "same", "known", "different");
+    for (name, tally) in tallies {
+        print_row(name, tally);
+        sum.same += tally.same;
+        sum.known += tally.known;
+        sum.different += tally.different;
+    }
+    print_row("all", &sum);
+    let unused = known.unused();
+    if whole {
+        for line in &unused {
+            println!("known.txt: nothing differs any more at: {line}");
+        }
+    }
+    let stale = whole && !unused.is_empty();
+    if sum.different == 0 && !stale { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what was asked for")]
+fn print_row(name: &str, tally: &Tally) {
+    let cases = tally.same + tally.known + tally.different;
+    println!("{name:<64} {cases:>6} {:>6} {:>6} {:>9}", tally.same, tally.known, tally.different);
+}
