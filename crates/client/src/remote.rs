@@ -49,6 +49,8 @@ const WATCH_SECONDS: f64 = 300.0;
 /// How long after its time a silent watch is taken for dead: the server closes it, so silence means a lost connection.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
+/// After this many failures in a row, within about two seconds, a watch is not only between two servers.
+const WORTH_TELLING: u32 = 6;
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// The annotation of the bookmark behind the last initial event (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -292,10 +294,11 @@ impl Reflector {
     async fn wait(&mut self, error: &WatchError, then: State) -> State {
         let delay = self.backoff.fail();
         let resource = &self.scope.resource;
-        if self.backoff.failures() == 1 {
-            tracing::debug!(resource = %resource.resource, %error, "watch interrupted");
-        } else {
+        // Once for each time that it is more than the end of a connection.
+        if self.backoff.failures() == WORTH_TELLING {
             tracing::warn!(resource = %resource.resource, %error, "cannot watch; trying again");
+        } else {
+            tracing::debug!(resource = %resource.resource, %error, "watch interrupted");
         }
         self.clock.after(delay).await;
         then

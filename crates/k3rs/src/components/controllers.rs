@@ -7,6 +7,7 @@ use apiserver::authn::User;
 use apiserver::server::ApiServer;
 use client::clock::SystemClock;
 use client::lease::{Election, Ended, Timing};
+use client::request::Requests;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -41,13 +42,19 @@ pub async fn run(
                     super::client(&api, User::service_account("kube-system", "service-controller")),
                     leading.clone(),
                 );
+                let forgotten = super::forgotten::run(
+                    api.informers(tasks.clone(), leading.clone()),
+                    Requests::new(super::client(&api, User::component("system:k3s-supervisor", &["system:masters"]))),
+                    SystemClock::shared(),
+                    leading.clone(),
+                );
                 let context = Context {
                     clients,
                     informers: api.informers(tasks, leading.clone()),
                     clock: SystemClock::shared(),
                     settings,
                 };
-                tokio::join!(::controllers::run(context, leading), balancers);
+                tokio::join!(::controllers::run(context, leading), balancers, forgotten);
             })
             .await;
         if ended != Ended::Stopped {

@@ -4,6 +4,7 @@
 mod compaction;
 mod controllers;
 mod dialer;
+mod forgotten;
 pub mod node;
 pub mod published;
 mod scheduler;

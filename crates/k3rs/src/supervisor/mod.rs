@@ -16,7 +16,7 @@
 
 mod config;
 mod credentials;
-mod node_passwords;
+pub(crate) mod node_passwords;
 mod signing;
 
 use std::convert::Infallible;

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use super::signing::forbidden;
 
-const NAMESPACE: &str = "kube-system";
+pub(crate) const NAMESPACE: &str = "kube-system";
 /// The type of the Secrets, k3s's.
 pub(crate) const TYPE: &str = "k3s.cattle.io/node-password";
 const SUFFIX: &str = ".node-password.k3s";
@@ -80,6 +80,11 @@ pub(crate) fn secrets() -> GroupVersionResource {
 
 pub(crate) fn key_of(node: &str) -> ObjectKey {
     ObjectKey::new(NAMESPACE, format!("{node}{SUFFIX}"))
+}
+
+/// The node whose password a Secret of this name is.
+pub(crate) fn node_of(secret: &str) -> Option<&str> {
+    secret.strip_suffix(SUFFIX)
 }
 
 fn secret(node: &str, password: &str) -> Result<serde_json::Value, Status> {

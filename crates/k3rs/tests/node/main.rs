@@ -1,7 +1,8 @@
 //! A server with a node on a real kernel, as root, in a network of its own: what a user of the cluster sees of a pod's
-//! life, over a restart of the server, and what is left when all pods are gone.
+//! life, over a restart of the server, and what is left when all pods are gone. Then the same node as an agent.
 //!
 //! ```text
+//! joining   an agent, and whom the server lets in
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
 //! exchange  a DNS query and a TCP reply, asked from pods and from the node alike
@@ -15,6 +16,7 @@
 )]
 
 mod exchange;
+mod joining;
 mod payload;
 mod world;
 
@@ -58,13 +60,17 @@ fn run() -> i32 {
     // Before there is a second thread: all that are started from here on are in the new network.
     let outside = world::enter_network();
     let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     executor.block_on(async {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let lived = pods_live_and_leave_nothing(directory.path().to_owned());
         tokio::time::timeout(DEADLINE, lived).await.expect("the case took too long");
+        println!("test pods_live_and_leave_nothing ... ok");
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let joined = joining::an_agent_joins_and_works(directory.path());
+        tokio::time::timeout(DEADLINE, joined).await.expect("the case took too long");
+        println!("test an_agent_joins_and_works ... ok");
     });
     drop(outside);
-    println!("test pods_live_and_leave_nothing ... ok");
     0
 }
 

@@ -21,7 +21,9 @@ use serde::de::DeserializeOwned;
 pub(crate) const IMAGE: &str = "example.com/payload:1";
 pub(crate) const NODE: &str = "n1";
 pub(crate) const DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 43, 0, 10));
-const NODE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 2));
+pub(crate) const NODE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 2));
+/// A second address, for an agent beside a server without a node.
+pub(crate) const AGENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 3));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 1));
 /// How long one thing may take on a machine that is busy with others.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,8 +37,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start(directory: &Path) -> Self {
-        let server = Server::start(options(directory)).await.unwrap();
-        let kubeconfig = Kubeconfig::read_from(directory.join("kubeconfig")).unwrap();
+        let node = node_options(directory, NODE_IP);
+        Self::of(Options { node: Some(node), ..options(directory) }, directory).await
+    }
+
+    /// A server whose options are these, for nodes in `directory`.
+    pub(crate) async fn of(options: Options, directory: &Path) -> Self {
+        let kubeconfig = options.kubeconfig.clone();
+        let server = Server::start(options).await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
         Self { server, client: Client::try_from(config).unwrap(), directory: directory.to_owned() }
     }
@@ -53,17 +62,15 @@ impl World {
     }
 }
 
-fn options(directory: &Path) -> Options {
-    let resolv_conf = directory.join("resolv.conf");
-    linux::files::write_atomic(&resolv_conf, format!("nameserver {GATEWAY}\n").as_bytes(), 0o644).unwrap();
-    let (cluster_cidrs, service_cidrs) = (vec!["10.42.0.0/16".parse().unwrap()], vec!["10.43.0.0/16".parse().unwrap()]);
+/// Of a server without a node.
+pub(crate) fn options(directory: &Path) -> Options {
     Options {
         data_dir: directory.to_owned(),
         bind: "0.0.0.0:6443".parse().unwrap(),
         advertise: NODE_IP,
         names: Vec::new(),
-        cluster_cidrs,
-        service_cidrs,
+        cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+        service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
         node_ports: 30000..=32767,
         cluster_domain: "cluster.local".to_owned(),
         kubeconfig: directory.join("kubeconfig"),
@@ -71,18 +78,24 @@ fn options(directory: &Path) -> Options {
         node_name: NODE.to_owned(),
         scheduler: true,
         cluster_dns: vec![DNS],
-        node: Some(node::Options {
-            name: NODE.to_owned(),
-            ips: vec![NODE_IP],
-            external_ips: Vec::new(),
-            labels: Vec::new(),
-            taints: Vec::new(),
-            resolv_conf,
-            password: directory.join("node-password"),
-            port: 10250,
-        }),
+        node: None,
         token: None,
         agent_token: None,
+    }
+}
+
+pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
+    let resolv_conf = directory.join("resolv.conf");
+    linux::files::write_atomic(&resolv_conf, format!("nameserver {GATEWAY}\n").as_bytes(), 0o644).unwrap();
+    node::Options {
+        name: NODE.to_owned(),
+        ips: vec![ip],
+        external_ips: Vec::new(),
+        labels: Vec::new(),
+        taints: Vec::new(),
+        resolv_conf,
+        password: directory.join("node-password"),
+        port: 10250,
     }
 }
 
@@ -102,6 +115,7 @@ pub(crate) fn enter_network() -> OwnedFd {
     };
     raise(&mut Links::open_in(outside.as_fd()).unwrap(), "node", GATEWAY);
     let uplink = raise(&mut links, "uplink", NODE_IP);
+    links.apply(&[message::add_address(uplink, ipnet::IpNet::new(AGENT_IP, 24).unwrap())]).unwrap();
     let via = Via::Gateway { gateway: GATEWAY, link: uplink, onlink: false };
     links
         .apply(&[message::add_route(&network::links::message::route("0.0.0.0/0".parse().unwrap(), via), false)])
