@@ -41,6 +41,7 @@ impl Cluster {
             kubeconfig_mode: 0o600,
             node_name: "server".to_owned(),
             scheduler: false,
+            controllers: true,
             cluster_dns: Vec::new(),
             node: None,
             token: None,

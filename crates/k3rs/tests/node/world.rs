@@ -77,6 +77,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         kubeconfig_mode: 0o600,
         node_name: NODE.to_owned(),
         scheduler: true,
+        controllers: true,
         cluster_dns: vec![DNS],
         node: None,
         token: None,
