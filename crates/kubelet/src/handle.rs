@@ -184,7 +184,7 @@ impl Handle {
         Ok(pods.filter_map(with).collect())
     }
 
-    fn find(&self, pod: &PodName) -> Result<Arc<Pod>, HandleError> {
+    pub(crate) fn find(&self, pod: &PodName) -> Result<Arc<Pod>, HandleError> {
         self.pods
             .find(&pod.namespace, &pod.name, pod.uid.as_deref())
             .ok_or_else(|| HandleError::NoPod { namespace: pod.namespace.clone(), name: pod.name.clone() })

@@ -267,8 +267,11 @@ impl Runtime {
         let connected =
             tokio::task::spawn_blocking(connect).await.map_err(|error| Error::internal(error.to_string()))?;
         let refused = |error: io::Error| {
-            let text =
-                format!("failed to connect to localhost:{port} inside namespace of sandbox {}: {error}", sandbox.id);
+            let text = format!(
+                "failed to connect to localhost:{port} inside namespace of sandbox {}: {}",
+                sandbox.id,
+                error.kind()
+            );
             Error::new(Code::Unavailable, text)
         };
         let socket = OwnedFd::from(connected.map_err(refused)?);

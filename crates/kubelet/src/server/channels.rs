@@ -1,5 +1,7 @@
-//! `v4.channel.k8s.io` and `v5.channel.k8s.io`: several streams in one websocket, told apart by the first byte of each message. Pure.
+//! What the protocols of exec and attach say: sizes, outcomes, and for websockets several streams in one, told apart by
+//! the first byte of each message. Pure.
 
+use api::cri::streams::TerminalSize;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde_json::{Value, json};
 
@@ -12,18 +14,26 @@ pub(super) const RESIZE: u8 = 4;
 /// Version 5: the channel in the second byte is closed.
 const CLOSE: u8 = 255;
 
-/// The protocols spoken here, the better first.
-pub(super) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// Closing one stream can be said.
+const V5: &str = "v5.channel.k8s.io";
+/// The outcome is a `metav1.Status`; before, it was the text of an error.
+const V4: &str = "v4.channel.k8s.io";
+/// Terminals have sizes.
+const V3: &str = "v3.channel.k8s.io";
+const V2: &str = "v2.channel.k8s.io";
+const V1: &str = "channel.k8s.io";
+
+/// The protocols spoken over a websocket, the better first.
+pub(super) const PROTOCOLS: [&str; 2] = [V5, V4];
+/// The same over SPDY, where the last is what a client speaks that names none. SPDY can close a stream of itself.
+pub(super) const SPDY_PROTOCOLS: [&str; 5] = [V5, V4, V3, V2, V1];
 
 /// A message from a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Received {
     Stdin(Bytes),
     StdinClosed,
-    Resize {
-        columns: u16,
-        rows: u16,
-    },
+    Resize(TerminalSize),
     /// What asks for nothing: an empty message, a resize that cannot be read.
     Nothing,
     /// A channel that a client may not write.
@@ -37,14 +47,29 @@ pub(super) fn read(mut message: Bytes) -> Received {
         STDIN => Received::Stdin(data),
         CLOSE if data.first() == Some(&STDIN) => Received::StdinClosed,
         CLOSE => Received::Nothing,
-        RESIZE => match serde_json::from_slice::<Value>(&data) {
-            Ok(size) => {
-                let number = |key: &str| size[key].as_u64().and_then(|it| u16::try_from(it).ok()).unwrap_or(0);
-                Received::Resize { columns: number("Width"), rows: number("Height") }
-            }
-            Err(_) => Received::Nothing,
-        },
+        RESIZE => {
+            serde_json::from_slice(&data).ok().and_then(|it| size(&it)).map_or(Received::Nothing, Received::Resize)
+        }
         other => Received::Unknown(other),
+    }
+}
+
+/// The size that a document says, if it is one.
+pub(super) fn size(document: &Value) -> Option<TerminalSize> {
+    let number = |key: &str| document[key].as_u64().and_then(|it| u16::try_from(it).ok()).filter(|it| *it > 0);
+    Some(TerminalSize { columns: number("Width")?, rows: number("Height")? })
+}
+
+/// True where the client opens a stream for sizes of its terminal.
+pub(super) fn has_sizes(protocol: &str) -> bool {
+    !matches!(protocol, V1 | V2)
+}
+
+/// An outcome as `protocol` says it: success had no words before version 4.
+pub(super) fn told(outcome: &Value, protocol: &str) -> Bytes {
+    match protocol {
+        V4 | V5 => outcome.to_string().into(),
+        _ => outcome["message"].as_str().unwrap_or_default().to_owned().into(),
     }
 }
 
@@ -85,8 +110,9 @@ mod tests {
     fn messages_are_told_apart_by_their_first_byte() {
         let got = |bytes: &'static [u8]| read(Bytes::from_static(bytes));
         assert_eq!(got(b"\x00hi"), Received::Stdin(Bytes::from_static(b"hi")));
-        assert_eq!(got(b"\x04{\"Width\":80,\"Height\":24}"), Received::Resize { columns: 80, rows: 24 });
-        assert_eq!(got(b"\x04{\"Width\":70000,\"Height\":24}"), Received::Resize { columns: 0, rows: 24 });
+        assert_eq!(got(b"\x04{\"Width\":80,\"Height\":24}"), Received::Resize(TerminalSize { columns: 80, rows: 24 }));
+        assert_eq!(got(b"\x04{\"Width\":70000,\"Height\":24}"), Received::Nothing);
+        assert_eq!(got(b"\x04{\"Width\":0,\"Height\":24}"), Received::Nothing);
         assert_eq!(got(b"\x04nonsense"), Received::Nothing);
         assert_eq!(got(b"\xff\x00"), Received::StdinClosed);
         assert_eq!(got(b"\x01x"), Received::Unknown(1));
@@ -98,5 +124,8 @@ mod tests {
     fn an_exit_code_is_a_cause() {
         assert_eq!(outcome(&Ok(0))["status"], "Success");
         assert_eq!(outcome(&Ok(3))["details"]["causes"][0]["message"], "3");
+        assert_eq!(told(&outcome(&Ok(3)), V3), "command terminated with non-zero exit code: exit status 3");
+        assert_eq!(told(&outcome(&Ok(0)), V3), "");
+        assert!(told(&outcome(&Ok(0)), V4).starts_with(b"{"));
     }
 }

@@ -3,7 +3,7 @@
 //! | path | what | right on `nodes` |
 //! | --- | --- | --- |
 //! | `/containerLogs/NS/POD/CONTAINER` | a log | `proxy` |
-//! | `/exec`, `/attach`, `/portForward` | streams, as websockets | `proxy` |
+//! | `/exec`, `/attach`, `/portForward` | streams, as websockets or SPDY | `proxy` |
 //! | `/pods` | the pods of the node | `pods`, `proxy` |
 //! | `/stats/summary` | use of CPU and memory | `stats`, `proxy` |
 //! | `/metrics`, `/metrics/resource` | the same for Prometheus | `metrics`, `proxy` |
@@ -17,9 +17,11 @@ mod auth;
 mod channels;
 mod figures;
 mod routes;
-mod streams;
+mod spdy;
 #[cfg(test)]
 mod tests;
+mod upgrade;
+mod websockets;
 
 use std::io;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ const BODY_BYTES: usize = 64 * 1024;
 const CONNECTIONS: usize = 1024;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// The answer to a request that is not served.
+type Refused = Box<Response<Body>>;
 
 /// What all requests share.
 struct Shared {
@@ -116,6 +120,10 @@ async fn connection(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, shared
 
 fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
     reply(code, "text/plain; charset=utf-8", text.into())
+}
+
+fn refuse(code: StatusCode, why: impl Into<String>) -> Refused {
+    Box::new(text(code, why))
 }
 
 fn reply(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {

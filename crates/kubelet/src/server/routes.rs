@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::cri::streams::Session;
 use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -11,7 +12,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::auth::{self, Attributes, User};
-use super::{BODY_BYTES, Body, Shared, figures, reply, streams, text};
+use super::upgrade::{Carrier, Offer, Upgrade};
+use super::{BODY_BYTES, Body, Refused, Shared, channels, figures, refuse, reply, spdy, text, websockets};
 use crate::handle::{HandleError, PodName, Streams};
 use crate::logs::LogOptions;
 
@@ -19,7 +21,7 @@ use crate::logs::LogOptions;
 pub(super) async fn answer(shared: &Shared, user: Option<&User>, request: Request<Incoming>) -> Response<Body> {
     let Some(user) = user else { return text(StatusCode::UNAUTHORIZED, "Unauthorized") };
     if let Err(refused) = authorize(shared, user, request.method(), request.uri().path()).await {
-        return refused;
+        return *refused;
     }
     let path: Vec<String> = request.uri().path().split('/').filter(|part| !part.is_empty()).map(unescape).collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
@@ -41,27 +43,40 @@ pub(super) async fn answer(shared: &Shared, user: Option<&User>, request: Reques
         ["containerLogs", namespace, pod, container] if get => {
             logs(shared, &name(namespace, pod, None), container, &query).await
         }
-        ["exec", namespace, pod, container] => {
-            exec(shared, name(namespace, pod, None), container, &query, drained(request).await).await
-        }
-        ["exec", namespace, pod, uid, container] => {
-            exec(shared, name(namespace, pod, Some(uid)), container, &query, drained(request).await).await
-        }
-        ["attach", namespace, pod, container] => {
-            attach(shared, name(namespace, pod, None), container, &query, drained(request).await).await
-        }
-        ["attach", namespace, pod, uid, container] => {
-            attach(shared, name(namespace, pod, Some(uid)), container, &query, drained(request).await).await
-        }
-        ["portForward", namespace, pod] => forward(shared, name(namespace, pod, None), &query, drained(request).await),
-        ["portForward", namespace, pod, uid] => {
-            forward(shared, name(namespace, pod, Some(uid)), &query, drained(request).await)
+        ["exec" | "attach" | "portForward", ..] => {
+            let request = drained(request).await;
+            streamed(shared, &path, &query, request).await.unwrap_or_else(|refused| *refused)
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found"),
     }
 }
 
-async fn authorize(shared: &Shared, user: &User, method: &Method, path: &str) -> Result<(), Response<Body>> {
+async fn streamed(
+    shared: &Shared,
+    path: &[&str],
+    query: &Query,
+    request: Request<()>,
+) -> Result<Response<Body>, Refused> {
+    match *path {
+        ["exec", namespace, pod, container] => {
+            exec(shared, name(namespace, pod, None), container, query, request).await
+        }
+        ["exec", namespace, pod, uid, container] => {
+            exec(shared, name(namespace, pod, Some(uid)), container, query, request).await
+        }
+        ["attach", namespace, pod, container] => {
+            attach(shared, name(namespace, pod, None), container, query, request).await
+        }
+        ["attach", namespace, pod, uid, container] => {
+            attach(shared, name(namespace, pod, Some(uid)), container, query, request).await
+        }
+        ["portForward", namespace, pod] => forward(shared, name(namespace, pod, None), query, request),
+        ["portForward", namespace, pod, uid] => forward(shared, name(namespace, pod, Some(uid)), query, request),
+        _ => Err(refuse(StatusCode::NOT_FOUND, "404 page not found")),
+    }
+}
+
+async fn authorize(shared: &Shared, user: &User, method: &Method, path: &str) -> Result<(), Refused> {
     let node = &shared.handle.config().node_name;
     let verb = auth::verb(method);
     let rights = auth::subresources(path);
@@ -74,7 +89,7 @@ async fn authorize(shared: &Shared, user: &User, method: &Method, path: &str) ->
     }
     let (user, rights) = (&user.name, rights.join(" or "));
     let message = format!("Forbidden (user={user}, verb={verb}, resource=nodes, subresource(s)=[{rights}])");
-    Err(text(StatusCode::FORBIDDEN, message))
+    Err(refuse(StatusCode::FORBIDDEN, message))
 }
 
 /// The request without its body, which no stream needs; a body larger than the limit is cut off with its connection.
@@ -153,43 +168,88 @@ pub(super) fn log_options(query: &Query, now: jiff::Timestamp) -> Result<LogOpti
     })
 }
 
-async fn exec(shared: &Shared, pod: PodName, container: &str, query: &Query, request: Request<()>) -> Response<Body> {
+/// What exec and attach speak.
+const COMMANDS: Offer = Offer { websocket: &channels::PROTOCOLS, spdy: &channels::SPDY_PROTOCOLS };
+/// What port-forward speaks: SPDY, in a websocket or bare, and before that numbered channels.
+const PORTS: Offer = Offer { websocket: &[TUNNEL, "v4.channel.k8s.io"], spdy: &["portforward.k8s.io"] };
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+/// Ports in one websocket with numbered channels.
+const MOST_PORTS: usize = 64;
+
+async fn exec(
+    shared: &Shared,
+    pod: PodName,
+    container: &str,
+    query: &Query,
+    request: Request<()>,
+) -> Result<Response<Body>, Refused> {
     let command: Vec<String> = query.all("command").map(str::to_owned).collect();
     if command.is_empty() {
-        return text(StatusCode::BAD_REQUEST, "you must specify at least 1 command for the container");
+        return Err(refuse(StatusCode::BAD_REQUEST, "you must specify at least 1 command for the container"));
     }
-    let streams = match stream_options(query) {
-        Ok(streams) => streams,
-        Err(why) => return text(StatusCode::BAD_REQUEST, why),
-    };
-    match shared.handle.exec(&pod, container, command, streams).await {
-        Ok(session) => streams::session(shared, request, session, streams),
-        Err(error) => failed(&error),
+    let streams = stream_options(query)?;
+    let upgrade = Upgrade::agree(request, &COMMANDS)?;
+    let session = shared.handle.exec(&pod, container, command, streams).await.map_err(|why| Box::new(failed(&why)))?;
+    Ok(command_stream(shared, upgrade, session, streams))
+}
+
+async fn attach(
+    shared: &Shared,
+    pod: PodName,
+    container: &str,
+    query: &Query,
+    request: Request<()>,
+) -> Result<Response<Body>, Refused> {
+    let streams = stream_options(query)?;
+    let upgrade = Upgrade::agree(request, &COMMANDS)?;
+    let session = shared.handle.attach(&pod, container, streams).await.map_err(|why| Box::new(failed(&why)))?;
+    Ok(command_stream(shared, upgrade, session, streams))
+}
+
+fn command_stream(shared: &Shared, upgrade: Upgrade, session: Session, streams: Streams) -> Response<Body> {
+    let protocol = upgrade.protocol;
+    match upgrade.carrier {
+        Carrier::WebSocket => {
+            upgrade.switch(shared, move |socket| websockets::serve_command(socket, session, streams, protocol))
+        }
+        Carrier::Spdy => upgrade.switch(shared, move |socket| spdy::serve_command(socket, session, streams, protocol)),
     }
 }
 
-async fn attach(shared: &Shared, pod: PodName, container: &str, query: &Query, request: Request<()>) -> Response<Body> {
-    let streams = match stream_options(query) {
-        Ok(streams) => streams,
-        Err(why) => return text(StatusCode::BAD_REQUEST, why),
-    };
-    match shared.handle.attach(&pod, container, streams).await {
-        Ok(session) => streams::session(shared, request, session, streams),
-        Err(error) => failed(&error),
-    }
+fn forward(shared: &Shared, pod: PodName, query: &Query, request: Request<()>) -> Result<Response<Body>, Refused> {
+    let upgrade = Upgrade::agree(request, &PORTS)?;
+    let handle = shared.handle.clone();
+    shared.handle.find(&pod).map_err(|why| Box::new(failed(&why)))?;
+    Ok(match (upgrade.carrier, upgrade.protocol) {
+        (Carrier::Spdy, _) => upgrade.switch(shared, move |socket| {
+            let (reading, writing) = tokio::io::split(socket);
+            spdy::serve_ports(reading, writing, handle, pod)
+        }),
+        (Carrier::WebSocket, TUNNEL) => {
+            upgrade.switch(shared, move |socket| websockets::serve_tunnel(socket, handle, pod))
+        }
+        (Carrier::WebSocket, _) => {
+            let ports = listed_ports(query)?;
+            upgrade.switch(shared, move |socket| websockets::serve_ports(socket, handle, pod, ports))
+        }
+    })
 }
 
-fn forward(shared: &Shared, pod: PodName, query: &Query, request: Request<()>) -> Response<Body> {
+/// The ports of numbered channels, which the request names.
+fn listed_ports(query: &Query) -> Result<Vec<u16>, Refused> {
     let listed = query.all("port").chain(query.all("ports")).flat_map(|list| list.split(','));
     let ports: Result<Vec<u16>, _> = listed.map(str::parse).collect();
     match ports {
-        Ok(ports) if !ports.is_empty() && !ports.contains(&0) => streams::ports(shared, request, pod, ports),
-        _ => text(StatusCode::BAD_REQUEST, "query parameter \"port\" must name ports between 1 and 65535"),
+        Ok(ports) if ports.len() > MOST_PORTS => {
+            Err(refuse(StatusCode::BAD_REQUEST, format!("at most {MOST_PORTS} ports in one connection")))
+        }
+        Ok(ports) if !ports.is_empty() && !ports.contains(&0) => Ok(ports),
+        _ => Err(refuse(StatusCode::BAD_REQUEST, "query parameter \"port\" must name ports between 1 and 65535")),
     }
 }
 
 /// The kubelet's names (`input`) and the API's (`stdin`) for the streams that are wanted.
-fn stream_options(query: &Query) -> Result<Streams, &'static str> {
+fn stream_options(query: &Query) -> Result<Streams, Refused> {
     let streams = Streams {
         stdin: query.is("input") || query.is("stdin"),
         stdout: query.is("output") || query.is("stdout"),
@@ -197,7 +257,7 @@ fn stream_options(query: &Query) -> Result<Streams, &'static str> {
         tty: query.is("tty"),
     };
     if !(streams.stdin || streams.stdout || streams.stderr) {
-        return Err("you must specify at least 1 of stdin, stdout, stderr");
+        return Err(refuse(StatusCode::BAD_REQUEST, "you must specify at least 1 of stdin, stdout, stderr"));
     }
     Ok(streams)
 }

@@ -174,7 +174,7 @@ async fn a_stream_without_a_websocket_is_refused_with_the_remedy() {
     served.node.until_ready("web", true).await;
     served.node.runtime.answer_stream(shouting());
     let (code, said) = served.get("admin", "/exec/shop/web/c?command=sh&output=1").await;
-    assert_eq!((code, said.as_str()), (400, "this path is a websocket: Upgrade: websocket is required"));
+    assert_eq!((code, said.as_str()), (400, "this path is a stream: Upgrade: websocket or SPDY/3.1 is required"));
     assert_eq!(served.get("admin", "/exec/shop/web/c?output=1").await.0, 400);
     assert_eq!(served.get("admin", "/portForward/shop/web?port=70000").await.0, 400);
     assert_eq!(served.get("admin", "/portForward/shop/web?port=0").await.0, 400);

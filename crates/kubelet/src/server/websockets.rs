@@ -1,106 +1,69 @@
-//! Websockets joined to processes and ports.
+//! Websockets joined to processes and ports, and one that carries SPDY.
+
+use std::io;
+use std::time::Duration;
 
 use api::cri::streams::{Connection, Input, Output, Session, TerminalSize};
-use base64::Engine as _;
 use bytes::Bytes;
+use futures::future::ready;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
 use super::channels::{self, Received};
-use super::{Body, Shared, text};
+use super::spdy;
 use crate::handle::{Handle, PodName, Streams};
 
-/// RFC 6455's constant, hashed with the client's key.
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// No client of ours sends more in one message.
 const MOST_BYTES: usize = 1 << 20;
 /// Messages that wait to be written: a slow client stops its process, not the node.
 const QUEUE: usize = 16;
-/// Ports in one connection.
-const MOST_PORTS: usize = 64;
+/// How long a client gets to hang up after the last word; closing before it has read everything could lose the end.
+const LINGER: Duration = Duration::from_secs(10);
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Reading = SplitStream<Socket>;
 
-/// Switches to a websocket and joins it to a process.
-pub(super) fn session(shared: &Shared, request: Request<()>, session: Session, streams: Streams) -> Response<Body> {
-    upgrade(shared, request, move |socket, v5| run_session(socket, session, streams, v5))
+async fn open(transport: TokioIo<Upgraded>) -> Socket {
+    let mut limits = WebSocketConfig::default();
+    limits.max_message_size = Some(MOST_BYTES);
+    limits.max_frame_size = Some(MOST_BYTES);
+    WebSocketStream::from_raw_socket(transport, Role::Server, Some(limits)).await
 }
 
-/// Switches to a websocket and joins it to ports of a pod: two channels a port, for data and for errors.
-pub(super) fn ports(shared: &Shared, request: Request<()>, pod: PodName, ports: Vec<u16>) -> Response<Body> {
-    if ports.len() > MOST_PORTS {
-        return text(StatusCode::BAD_REQUEST, format!("at most {MOST_PORTS} ports in one connection"));
-    }
-    let handle = shared.handle.clone();
-    upgrade(shared, request, move |socket, _| run_ports(socket, handle, pod, ports))
-}
-
-fn upgrade<F>(
-    shared: &Shared,
-    mut request: Request<()>,
-    work: impl FnOnce(Socket, bool) -> F + Send + 'static,
-) -> Response<Body>
-where
-    F: Future<Output = ()> + Send,
-{
-    let field = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    let asked = field(header::UPGRADE).is_some_and(|value| value.eq_ignore_ascii_case("websocket"));
-    let Some(key) = field(header::SEC_WEBSOCKET_KEY).filter(|_| asked) else {
-        return text(StatusCode::BAD_REQUEST, "this path is a websocket: Upgrade: websocket is required");
-    };
-    let offered: Vec<&str> =
-        field(header::SEC_WEBSOCKET_PROTOCOL).into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
-    let Some(protocol) = channels::PROTOCOLS.into_iter().find(|known| offered.contains(known)) else {
-        let known = channels::PROTOCOLS.join(", ");
-        return text(StatusCode::BAD_REQUEST, format!("no subprotocol in common: one of {known} is required"));
-    };
-    let accept = accept_key(key);
-    let Some(upgrading) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return text(StatusCode::BAD_REQUEST, "the connection cannot be upgraded");
-    };
-    let token = shared.token.clone();
-    shared.tasks.spawn(async move {
-        let serving = async {
-            let Ok(upgraded) = upgrading.await else { return };
-            let mut limits = WebSocketConfig::default();
-            limits.max_message_size = Some(MOST_BYTES);
-            limits.max_frame_size = Some(MOST_BYTES);
-            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(limits)).await;
-            work(socket, protocol == channels::PROTOCOLS[0]).await;
-        };
-        let _ended = token.run_until_cancelled(serving).await;
+/// Joins the SPDY connection that the messages carry to ports of a pod (KEP-4006).
+pub(super) async fn serve_tunnel(transport: TokioIo<Upgraded>, handle: Handle, pod: PodName) {
+    let (sink, stream) = open(transport).await.split();
+    let said = stream.filter_map(|message| async {
+        match message {
+            Ok(Message::Binary(data)) => Some(Ok(data)),
+            Ok(_) => None,
+            Err(error) => Some(Err(io::Error::other(error))),
+        }
     });
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    if let Ok(accept) = HeaderValue::from_str(&accept) {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    response
-}
-
-fn accept_key(key: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
-    base64::engine::general_purpose::STANDARD.encode(digest)
+    let sink = sink.sink_map_err(io::Error::other).with(|data| ready(Ok::<_, io::Error>(Message::Binary(data))));
+    let writing = SinkWriter::new(CopyToBytes::new(sink));
+    spdy::serve_ports(StreamReader::new(Box::pin(said)), Box::pin(writing), handle, pod).await;
 }
 
 /// Copies until the process has ended and all its output is sent, or the client is gone; then the session is dropped,
 /// which ends what it was for.
-async fn run_session(socket: Socket, session: Session, streams: Streams, v5: bool) {
-    let (sink, reading) = socket.split();
+pub(super) async fn serve_command(
+    transport: TokioIo<Upgraded>,
+    session: Session,
+    streams: Streams,
+    protocol: &'static str,
+) {
+    let v5 = protocol == channels::PROTOCOLS[0];
+    let (sink, mut reading) = open(transport).await.split();
     let (sender, receiver) = mpsc::channel(QUEUE);
     let Session { stdin, stdout, stderr, resize, exit } = session;
     // Version 4 clients wait for these, to know that the channels are there.
@@ -119,13 +82,19 @@ async fn run_session(socket: Socket, session: Session, streams: Streams, v5: boo
         let _gone = sender.send(channels::write(channels::ERROR, outcome.as_bytes())).await;
         drop(sender);
     };
-    let input = read_session(reading, stdin, resize);
+    let input = read_session(&mut reading, stdin, resize);
     let writing = write_all(sink, receiver);
     tokio::select! {
         // The output side ends by itself, with everything written.
         ((), ()) = futures::future::join(output, writing) => {}
-        () = input => {}
+        () = input => return,
     }
+    hang_up(reading).await;
+}
+
+/// Waits for the client to close what was closed here.
+async fn hang_up(mut reading: Reading) {
+    let _late = timeout(LINGER, async { while let Some(Ok(_)) = reading.next().await {} }).await;
 }
 
 async fn copy_out(output: Option<Output>, channel: u8, sender: &mpsc::Sender<Bytes>) {
@@ -139,7 +108,7 @@ async fn copy_out(output: Option<Output>, channel: u8, sender: &mpsc::Sender<Byt
 
 /// Takes in what the client sends; returns when it is gone.
 async fn read_session(
-    mut reading: Reading,
+    reading: &mut Reading,
     mut stdin: Option<Input>,
     mut resize: futures::channel::mpsc::Sender<TerminalSize>,
 ) {
@@ -163,10 +132,10 @@ async fn read_session(
                     let _gone = input.close().await;
                 }
             }
-            Received::Resize { columns, rows } if columns > 0 && rows > 0 => {
-                let _behind = resize.try_send(TerminalSize { columns, rows });
+            Received::Resize(size) => {
+                let _behind = resize.try_send(size);
             }
-            Received::Resize { .. } | Received::Nothing => {}
+            Received::Nothing => {}
             Received::Unknown(channel) => {
                 tracing::debug!(channel, "client wrote to a channel that is not its own");
                 return;
@@ -188,8 +157,8 @@ async fn write_all(mut sink: SplitSink<Socket, Message>, mut receiver: mpsc::Rec
 }
 
 /// Joins each port's channels to a connection inside the pod. Each channel begins with the port's number.
-async fn run_ports(socket: Socket, handle: Handle, pod: PodName, ports: Vec<u16>) {
-    let (sink, mut reading) = socket.split();
+pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, pod: PodName, ports: Vec<u16>) {
+    let (sink, mut reading) = open(transport).await.split();
     let (sender, receiver) = mpsc::channel(QUEUE.max(2 * ports.len()));
     let mut inputs: Vec<Option<Input>> = Vec::new();
     let mut outputs = Vec::new();
