@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use crate::authn::PeerCertificates;
 use crate::response::Response;
+use crate::streaming::PeerAddress;
 
 /// A client that has not shaken hands by then is gone or means harm.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -100,6 +101,7 @@ async fn connection(
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     socket.set_nodelay(true)?;
+    let address = PeerAddress(socket.peer_addr()?);
     let stream = timeout(HANDSHAKE, acceptor.accept(socket))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
@@ -109,6 +111,7 @@ async fn connection(
         .peer_certificates()
         .map(|chain| PeerCertificates(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
     let service = tower::util::MapRequest::new(service, move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(address);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }

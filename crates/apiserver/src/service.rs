@@ -134,7 +134,8 @@ impl ApiService {
         let served = find(server, &info)?;
         let (parts, body) = request.into_parts();
         if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
-            return streaming::handle(server, target, &query, parts).await;
+            let body = body.map_err(Into::into).boxed_unsync();
+            return streaming::handle(server, &user, &info, target, &query, parts, body).await;
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;

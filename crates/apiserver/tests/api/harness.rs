@@ -29,6 +29,14 @@ impl NodeDialer for NoNodes {
     ) -> futures::future::BoxFuture<'a, std::io::Result<Box<dyn apiserver::streaming::Stream>>> {
         Box::pin(async { Err(std::io::Error::other("there are no nodes here")) })
     }
+
+    fn connect<'a>(
+        &'a self,
+        _: Option<&'a Value>,
+        _: std::net::SocketAddr,
+    ) -> futures::future::BoxFuture<'a, std::io::Result<Box<dyn apiserver::streaming::Stream>>> {
+        Box::pin(async { Err(std::io::Error::other("there are no Pods here")) })
+    }
 }
 
 /// A running server; it ends when this is dropped.
@@ -47,6 +55,11 @@ pub(crate) struct Answer {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::start_with(NoNodes).await
+    }
+
+    /// A cluster whose nodes and Pods are reached by `dialer`.
+    pub(crate) async fn start_with(dialer: impl NodeDialer) -> Self {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let config = Config {
             version: "v1.36.3+test".to_owned(),
@@ -58,7 +71,7 @@ impl Cluster {
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             node_ports: 30000..=32767,
             transformer: Arc::new(SecretEncryption::new(&[1; 32]).unwrap()),
-            dialer: Arc::new(NoNodes),
+            dialer: Arc::new(dialer),
         };
         let stop = CancellationToken::new();
         let store = Arc::new(MemoryStore::new());

@@ -1,7 +1,7 @@
 //! How the API server reaches kubelets: TLS to the node's address, as `kube-apiserver`.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,15 @@ impl NodeDialer for DirectDialer {
             });
             let stream = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
             Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+
+    fn connect<'a>(&'a self, _: Option<&'a Value>, address: SocketAddr) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let connected = timeout(CONNECT, TcpStream::connect(address));
+            let socket = connected.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            socket.set_nodelay(true)?;
+            Ok(Box::new(socket) as Box<dyn Stream>)
         })
     }
 }

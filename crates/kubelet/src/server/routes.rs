@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use api::cri::streams::Session;
-use futures::StreamExt as _;
+use futures::channel::mpsc;
+use futures::future::ready;
+use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -189,7 +191,12 @@ async fn exec(
     }
     let streams = stream_options(query)?;
     let upgrade = Upgrade::agree(request, &COMMANDS)?;
-    let session = shared.handle.exec(&pod, container, command, streams).await.map_err(|why| Box::new(failed(&why)))?;
+    let session = match shared.handle.exec(&pod, container, command, streams).await {
+        Ok(session) => session,
+        // The request was right and the container runs: that the process does not start is how it ended.
+        Err(HandleError::Runtime(why)) => ended(Err(why)),
+        Err(why) => return Err(Box::new(failed(&why))),
+    };
     Ok(command_stream(shared, upgrade, session, streams))
 }
 
@@ -202,8 +209,16 @@ async fn attach(
 ) -> Result<Response<Body>, Refused> {
     let streams = stream_options(query)?;
     let upgrade = Upgrade::agree(request, &COMMANDS)?;
-    let session = shared.handle.attach(&pod, container, streams).await.map_err(|why| Box::new(failed(&why)))?;
+    let mut session = shared.handle.attach(&pod, container, streams).await.map_err(|why| Box::new(failed(&why)))?;
+    // How the container ended is told by its Pod; that its streams ended is no failure of attaching to them.
+    session.exit = session.exit.map_ok(|_| 0).boxed();
     Ok(command_stream(shared, upgrade, session, streams))
+}
+
+/// What is left of a process that has ended, or never was.
+fn ended(exit: api::cri::Result<i32>) -> Session {
+    let (resize, _) = mpsc::channel(1);
+    Session { stdin: None, stdout: None, stderr: None, resize, exit: ready(exit).boxed() }
 }
 
 fn command_stream(shared: &Shared, upgrade: Upgrade, session: Session, streams: Streams) -> Response<Body> {

@@ -1,5 +1,6 @@
 //! The HTTPS API, over real sockets: who is let in, what logs say, how streams end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::cri::streams::Session;
@@ -165,6 +166,89 @@ async fn a_process_is_talked_to_over_a_websocket_and_its_exit_code_comes_last() 
     assert_eq!(last[0], channels::ERROR);
     let status: Value = serde_json::from_slice(&last[1..]).unwrap();
     assert_eq!(status["details"]["causes"][0]["message"], "3");
+}
+
+/// The head of the answer to a request.
+async fn head(stream: &mut tokio::io::DuplexStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// What a client hears on its streams until all are ended on which it says nothing.
+async fn heard(stream: tokio::io::DuplexStream, opened: &[(u32, &str)], said: &[(u32, &str)]) -> BTreeMap<u32, String> {
+    use super::spdy::testing::{Frame, FrameDecoder, FrameEncoder};
+    let (reading, writing) = tokio::io::split(stream);
+    let mut sink = tokio_util::codec::FramedWrite::new(writing, FrameEncoder::new());
+    let mut source = tokio_util::codec::FramedRead::new(reading, FrameDecoder::new());
+    for (id, headers) in opened {
+        let headers = headers.split(' ').filter_map(|pair| pair.split_once('='));
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        sink.send(Frame::Open { stream: *id, fin: false, headers }).await.unwrap();
+    }
+    for (id, text) in said {
+        let data = bytes::Bytes::from(text.to_string());
+        sink.send(Frame::Data { stream: *id, fin: true, data }).await.unwrap();
+    }
+    let mut heard = BTreeMap::new();
+    let mut open: Vec<u32> = opened.iter().map(|(id, _)| *id).collect();
+    open.retain(|id| said.iter().all(|(said, _)| said != id));
+    while !open.is_empty() {
+        if let Frame::Data { stream, fin, data } = source.next().await.unwrap().unwrap() {
+            heard.entry(stream).or_insert_with(String::new).push_str(std::str::from_utf8(&data).unwrap());
+            open.retain(|id| !fin || *id != stream);
+        }
+    }
+    heard
+}
+
+#[tokio::test]
+async fn older_clients_talk_spdy_to_a_process() {
+    let served = Served::start().await;
+    served.node.create("web", json!({"containers": [{"name": "c", "image": "app"}]}));
+    served.node.until_ready("web", true).await;
+    for (version, told) in [("v4.channel.k8s.io", "\"3\""), ("v2.channel.k8s.io", "exit status 3")] {
+        served.node.runtime.answer_stream(shouting());
+        let mut stream = served.connect("admin");
+        let request = format!(
+            "POST /exec/shop/web/c?command=sh&input=1&output=1 HTTP/1.1\r\nhost: n1\r\nconnection: Upgrade\r\n\
+             upgrade: SPDY/3.1\r\nx-stream-protocol-version: {version}\r\ncontent-length: 0\r\n\r\n"
+        );
+        let head = head(&mut stream, &request).await;
+        assert!(head.starts_with("HTTP/1.1 101") && head.contains(version), "{head}");
+        let opened = [(1, "streamtype=error"), (3, "streamtype=stdin"), (5, "streamtype=stdout")];
+        let heard = heard(stream, &opened, &[(3, "hello")]).await;
+        assert_eq!(heard[&5], "HELLO");
+        assert!(heard[&1].contains(told), "{heard:?}");
+    }
+    let mut stream = served.connect("admin");
+    let request = "POST /exec/shop/web/c?command=sh&output=1 HTTP/1.1\r\nhost: n1\r\nconnection: Upgrade\r\n\
+                   upgrade: SPDY/3.1\r\nx-stream-protocol-version: v9\r\ncontent-length: 0\r\n\r\n";
+    let head = head(&mut stream, request).await;
+    assert!(head.starts_with("HTTP/1.1 403") && head.contains("x-accepted-stream-protocol-versions"), "{head}");
+}
+
+#[tokio::test]
+async fn a_port_that_refuses_says_so_on_its_own_error_stream() {
+    let served = Served::start().await;
+    served.node.create("web", json!({"containers": [{"name": "c", "image": "app"}]}));
+    served.node.until_ready("web", true).await;
+    let mut stream = served.connect("admin");
+    let request = "POST /portForward/shop/web HTTP/1.1\r\nhost: n1\r\nconnection: Upgrade\r\n\
+                   upgrade: SPDY/3.1\r\nx-stream-protocol-version: portforward.k8s.io\r\ncontent-length: 0\r\n\r\n";
+    assert!(head(&mut stream, request).await.starts_with("HTTP/1.1 101"));
+    let opened = [
+        (1, "streamtype=error port=81 requestid=0"),
+        (3, "streamtype=data port=81 requestid=0"),
+        (5, "streamtype=error port=0 requestid=1"),
+        (7, "streamtype=data port=0 requestid=1"),
+    ];
+    let heard = heard(stream, &opened, &[]).await;
+    assert!(heard[&1].starts_with("error forwarding port 81 to pod web, uid "), "{heard:?}");
+    assert_eq!(heard[&5], "port \"0\" is none");
 }
 
 #[tokio::test]

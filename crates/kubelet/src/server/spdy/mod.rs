@@ -22,3 +22,9 @@ mod tests;
 
 pub(super) use commands::serve as serve_command;
 pub(super) use ports::serve as serve_ports;
+
+/// The other end, for tests.
+#[cfg(test)]
+pub(super) mod testing {
+    pub(crate) use super::frames::{Frame, FrameDecoder, FrameEncoder};
+}

@@ -70,7 +70,10 @@ fn request_of(stream: &Stream) -> String {
 async fn forward(handle: &Handle, pod: &PodName, error: Stream, data: Stream) {
     let port = data.header("port").and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
     let failed = match port {
-        None => Some(format!("port {:?} is none", data.header("port").unwrap_or_default())),
+        None => {
+            data.writer.finish().await;
+            Some(format!("port {:?} is none", data.header("port").unwrap_or_default()))
+        }
         Some(port) => match handle.port_forward(pod, port).await {
             Ok(connected) => {
                 join(connected, data.reader, data.writer).await;

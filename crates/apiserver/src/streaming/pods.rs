@@ -1,47 +1,26 @@
-//! Logs, exec, attach: requests that the node of a Pod answers. They are passed on to its kubelet, and what becomes a
-//! stream is joined end to end.
+//! Logs, exec, attach and port-forward: what the kubelet of a Pod's node answers.
 
-use std::io;
 use std::sync::Arc;
 
 use api::object::ObjectKey;
 use api::status::{Status, Subject};
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, UPGRADE};
+use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
-use tracing::debug;
 
-use crate::request::{ResourceRequest, query_pairs, query_value};
+use super::{exchange, find, splice, switched};
+use crate::authn::User;
+use crate::authz::Attributes;
+use crate::request::{RequestInfo, ResourceRequest, query_pairs, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
 
-/// Headers that make a request a websocket, and an answer its acceptance.
-const WEBSOCKET: [&str; 6] = [
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "sec-websocket-protocol",
-    "sec-websocket-extensions",
-    "sec-websocket-accept",
-    "origin",
-];
-
-/// A connection to a node's kubelet, secured and authenticated.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// Reaches nodes: declared here, fulfilled by whoever knows certificates and tunnels.
-pub trait NodeDialer: Send + Sync + 'static {
-    /// Connects to the kubelet of `node`, a Node object.
-    fn dial<'a>(&'a self, node: &'a Value) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
-}
+/// Subresources that become streams of both directions.
+const UPGRADED: [&str; 3] = ["exec", "attach", "portforward"];
 
 /// What a request asks of a kubelet.
 struct Forward {
@@ -50,64 +29,78 @@ struct Forward {
     target: String,
 }
 
-/// True for subresources that a node answers.
-pub(crate) fn is_streamed(target: &ResourceRequest) -> bool {
-    target.group.is_empty()
-        && target.resource == "pods"
-        && matches!(target.subresource.as_str(), "log" | "exec" | "attach")
+/// True for subresources of Pods that a node answers.
+pub(super) fn is_answered(subresource: &str) -> bool {
+    subresource == "log" || UPGRADED.contains(&subresource)
 }
 
 /// Passes the request on to the Pod's node.
-pub(crate) async fn handle(
+pub(super) async fn handle(
     server: &Arc<ApiServer>,
+    user: &User,
+    info: &RequestInfo,
     target: &ResourceRequest,
     query: &str,
     mut parts: http::request::Parts,
 ) -> Result<Response, Status> {
-    let forward = plan(server, target, query).await?;
-    let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.headers.contains_key(UPGRADE));
-    if target.subresource != "log" && upgrade.is_none() {
+    let streamed = UPGRADED.contains(&target.subresource.as_str());
+    if streamed && info.verb == "get" {
+        may_create(server, user, info, target)?;
+    }
+    let Some(forward) = plan(server, target, query).await? else {
+        // No node yet, so no container that could have said anything.
+        return Ok(response::text(StatusCode::OK, Bytes::new()));
+    };
+    let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| super::is_upgrade(&parts.headers));
+    if streamed && upgrade.is_none() {
         return Err(Status::bad_request("Upgrade request required"));
     }
     let answer = send(server, &forward, &parts.headers).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return relay(answer).await;
     }
-    let mut headers = HeaderMap::new();
-    copy(answer.headers(), &mut headers);
-    let node_side = hyper::upgrade::on(answer);
+    let response = switched(answer.headers());
     if let Some(client_side) = upgrade {
-        server.streams.spawn(server.stop.clone().run_until_cancelled_owned(join(client_side, node_side)));
+        splice(server, client_side, hyper::upgrade::on(answer));
     }
-    let mut response = response::with_body(StatusCode::SWITCHING_PROTOCOLS, "", response::full(Bytes::new()));
-    response.headers_mut().clear();
-    response.headers_mut().extend(headers);
     Ok(response)
 }
 
-/// Finds the node and says the request in the kubelet's words.
-async fn plan(server: &ApiServer, target: &ResourceRequest, query: &str) -> Result<Forward, Status> {
-    let find = |resource: &str, key: &ObjectKey| {
-        let served = server.registry.catalogue.find("", "v1", resource)?;
-        served.cache.as_ref()?.get(key).map(|entry| entry.to_value())
-    };
+/// A websocket begins as a GET, and does what a POST does: its user must have the right to both.
+fn may_create(server: &ApiServer, user: &User, info: &RequestInfo, target: &ResourceRequest) -> Result<(), Status> {
+    let attributes = Attributes { verb: "create".to_owned(), ..Attributes::of(user, info) };
+    if server.authorizer.authorize(&attributes).allowed {
+        return Ok(());
+    }
+    let resource = format!("{}/{}", target.resource, target.subresource);
+    let subject = Subject { group: &target.group, resource: &resource };
+    Err(Status::forbidden(subject, &target.name, &attributes.refusal()))
+}
+
+/// Finds the node and says the request in the kubelet's words; `None` for the log of a Pod that has no node yet.
+async fn plan(server: &ApiServer, target: &ResourceRequest, query: &str) -> Result<Option<Forward>, Status> {
     server.registry.caches.reach_current().await;
-    let pod = find("pods", &ObjectKey::new(target.namespace.as_str(), target.name.as_str()))
-        .ok_or_else(|| Status::not_found(Subject { group: "", resource: "pods" }, &target.name))?;
-    let container = container(&pod, &target.name, query)?;
+    let pod = find(server, "pods", &ObjectKey::new(target.namespace.as_str(), target.name.as_str()))?;
+    let container = match target.subresource.as_str() {
+        "portforward" => String::new(),
+        _ => format!("/{}", container(&pod, &target.name, query)?),
+    };
     let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if node_name.is_empty() {
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)));
+        return match target.subresource.as_str() {
+            "log" => Ok(None),
+            _ => Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name))),
+        };
     }
-    let node = find("nodes", &ObjectKey::new("", node_name))
-        .ok_or_else(|| Status::not_found(Subject { group: "", resource: "nodes" }, node_name))?;
+    let node = find(server, "nodes", &ObjectKey::new("", node_name))?;
     let path = match target.subresource.as_str() {
         "log" => "containerLogs",
+        "portforward" => "portForward",
         verb => verb,
     };
     let query = kubelet_query(&target.subresource, query);
-    let target = format!("/{path}/{}/{}/{container}?{query}", target.namespace, target.name);
-    Ok(Forward { node, target })
+    let target = format!("/{path}/{}/{}{container}?{query}", target.namespace, target.name);
+    Ok(Some(Forward { node, target }))
 }
 
 /// The container that is meant: the one named, or the only one.
@@ -173,29 +166,12 @@ async fn send(
     let name = forward.node["metadata"]["name"].as_str().unwrap_or_default();
     let unreachable = |why: &dyn std::fmt::Display| Status::internal(format!("error dialing node {name}: {why}"));
     let stream = server.dialer.dial(&forward.node).await.map_err(|why| unreachable(&why))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| unreachable(&why))?;
-    server.streams.spawn(server.stop.clone().run_until_cancelled_owned(async move {
-        if let Err(why) = connection.with_upgrades().await {
-            debug!(%why, "connection to a kubelet ended");
-        }
-    }));
     let mut request = Request::builder().uri(&forward.target).header(HOST, name);
     if let Some(kept) = request.headers_mut() {
-        copy(headers, kept);
+        super::copy_upgrade(headers, kept);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|why| unreachable(&why))?;
-    sender.send_request(request).await.map_err(|why| unreachable(&why))
-}
-
-/// What makes an upgrade goes through; the rest is between each pair.
-fn copy(from: &HeaderMap, to: &mut HeaderMap) {
-    let names = WEBSOCKET.iter().map(|name| HeaderName::from_static(name)).chain([CONNECTION, UPGRADE]);
-    for name in names {
-        for value in from.get_all(&name) {
-            to.append(name.clone(), value.clone());
-        }
-    }
+    let request = request.body(response::full(Bytes::new())).map_err(|why| unreachable(&why))?;
+    exchange(server, stream, request).await.map_err(|why| unreachable(&why))
 }
 
 /// An answer that is no stream of its own: a log as it comes, or the kubelet's refusal.
@@ -216,17 +192,6 @@ async fn relay(answer: http::Response<Incoming>) -> Result<Response, Status> {
     };
     status.code = if parts.status == StatusCode::NOT_FOUND { 404 } else { status.code };
     Err(status)
-}
-
-async fn join(client: OnUpgrade, node: OnUpgrade) {
-    let joined = async {
-        let (client, node) = futures::future::try_join(client, node).await?;
-        let moved = copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(node)).await;
-        Ok::<_, hyper::Error>(moved.ok())
-    };
-    if let Err(why) = joined.await {
-        debug!(%why, "stream to a node ended");
-    }
 }
 
 #[cfg(test)]
