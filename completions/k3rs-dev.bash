@@ -435,7 +435,7 @@ _k3rs__dev() {
             return 0
             ;;
         k3rs__subcmd__dev__subcmd__image__subcmd__import)
-            opts="-c -q -h --cluster --kubeconfig --data --quiet --plain --no-color --help"
+            opts="-c -q -h --cluster --timeout --kubeconfig --data --quiet --plain --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -446,6 +446,10 @@ _k3rs__dev() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

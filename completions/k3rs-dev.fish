@@ -199,8 +199,8 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "build" -d 'Build the node image of this binary'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "list" -d 'List the node images built so far'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "ls" -d 'List the node images built so far'
-complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "import" -d 'Give images in archives to the nodes of a cluster'
-complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "load" -d 'Give images in archives to the nodes of a cluster'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "import" -d 'Give images to the nodes of a cluster'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and not __fish_seen_subcommand_from build list ls import load" -f -a "load" -d 'Give images to the nodes of a cluster'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from build" -s o -l output -d 'Write it to a file, as an OCI archive' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from build" -l kubeconfig -d 'Kubeconfig to change (a list as kubectl takes it; default ~/.kube/config)' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from build" -l data -d 'Where clusters and images are kept' -r -F
@@ -227,6 +227,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from ls" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from ls" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -s c -l cluster -d 'Cluster to give them to' -r
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -l timeout -d 'How long to wait for the nodes, such as 90s or 5m; 0 is for ever' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -l kubeconfig -d 'Kubeconfig to change (a list as kubectl takes it; default ~/.kube/config)' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -l no-color -r
@@ -234,6 +235,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from load" -s c -l cluster -d 'Cluster to give them to' -r
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from load" -l timeout -d 'How long to wait for the nodes, such as 90s or 5m; 0 is for ever' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from load" -l kubeconfig -d 'Kubeconfig to change (a list as kubectl takes it; default ~/.kube/config)' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from load" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand image; and __fish_seen_subcommand_from load" -l no-color -r

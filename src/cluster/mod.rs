@@ -11,6 +11,7 @@
 //! credentials  authorities, token, the administrator's certificate
 //! kubeconfig   the user's file, changed with care
 //! readiness    waits until a cluster can be used
+//! imports      images on their way to nodes
 //! host         free ports and networks, and who has the others
 //! operations   the verbs: create, start, stop, delete
 //! ```
@@ -19,6 +20,7 @@ pub(crate) mod apply;
 pub(crate) mod credentials;
 pub(crate) mod filters;
 pub(crate) mod host;
+pub(crate) mod imports;
 pub(crate) mod kubeconfig;
 pub(crate) mod layout;
 pub(crate) mod operations;

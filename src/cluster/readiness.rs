@@ -97,7 +97,8 @@ pub(crate) async fn wait(
     futures::try_join!(nodes, dns, account).map(|_| ())
 }
 
-async fn connect(kubeconfig: &Value) -> Result<Client, ReadinessError> {
+/// A client with the credentials of a kubeconfig.
+pub(crate) async fn connect(kubeconfig: &Value) -> Result<Client, ReadinessError> {
     let refused = |error: &dyn std::fmt::Display| ReadinessError::Credentials(error.to_string());
     let kubeconfig = serde_json::from_value(kubeconfig.clone()).map_err(|error| refused(&error))?;
     let options = kube::config::KubeConfigOptions::default();

@@ -65,7 +65,7 @@ pub(super) struct Create {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     wait: bool,
     /// How long to wait, such as 90s or 5m; 0 is for ever
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
     timeout: Duration,
     /// Keep what was made when something fails
     #[arg(long)]
@@ -117,7 +117,7 @@ pub(super) struct Start {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     wait: bool,
     /// How long to wait, such as 90s or 5m; 0 is for ever
-    #[arg(long, default_value = "5m", value_parser = duration)]
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
     timeout: Duration,
 }
 
@@ -368,10 +368,4 @@ impl<'a> Row<'a> {
             "created": self.state.created,
         })
     }
-}
-
-/// `90s`, `5m`, `1h30m`; 0 is none.
-fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let parsed = text.parse::<api::duration::Duration>().map_err(|_| ());
-    parsed.and_then(|it| it.to_std().ok_or(())).map_err(|()| "a duration is written 90s, 5m or 1h30m".to_owned())
 }

@@ -1,18 +1,25 @@
 //! `image build|list|import`.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::output::{self, Talk};
+use super::session::Interrupts;
 use super::{Format, Global, session};
-use crate::cluster::state::ClusterState;
+use crate::cluster::apply::{Context, Progress as _};
+use crate::cluster::credentials::hex;
+use crate::cluster::imports::{self, Shipment};
+use crate::cluster::readiness::Started;
+use crate::cluster::state::Store;
 use crate::failure::{Code, Failure, Result};
-use crate::node_image::{archive, cache, oci};
-
-/// Where a node looks for images to take in.
-const IN_NODE: &str = "/var/lib/rancher/k3s/agent/images";
+use crate::node_image::{archive, cache};
+use crate::runtime::docker::DockerRuntime;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -21,7 +28,7 @@ pub(super) enum Verb {
     /// List the node images built so far
     #[command(visible_alias = "ls")]
     List(List),
-    /// Give images in archives to the nodes of a cluster
+    /// Give images to the nodes of a cluster
     #[command(visible_alias = "load")]
     Import(Import),
 }
@@ -42,12 +49,15 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// Archives as `docker save` or OCI tools write them
-    #[arg(required = true, value_name = "ARCHIVE")]
-    archives: Vec<PathBuf>,
+    /// Archives as `docker save` or OCI tools write them, also compressed; or names of the Docker engine's images
+    #[arg(required = true, value_name = "ARCHIVE|IMAGE")]
+    sources: Vec<String>,
     /// Cluster to give them to
     #[arg(short, long, default_value = session::DEFAULT_CLUSTER)]
     cluster: String,
+    /// How long to wait for the nodes, such as 90s or 5m; 0 is for ever
+    #[arg(long, default_value = "5m", value_parser = super::duration)]
+    timeout: Duration,
 }
 
 impl Verb {
@@ -99,34 +109,75 @@ impl Import {
     async fn run(self, global: &Global) -> Result<()> {
         let store = session::store(global)?;
         let state = session::existing(&store, &self.cluster)?;
+        let (talk, interrupts) = (Talk::new(global), Interrupts::listen()?);
         // All are judged before the first is sent.
-        let mut named = Vec::new();
-        for path in &self.archives {
-            named.push((path, archive::names(path)?));
+        let mut shipments = Vec::new();
+        for source in &self.sources {
+            shipments.push(shipment(&store, source, &talk).await?);
         }
         let runtime = session::runtime(&store, state.runtime).await?;
-        let talk = Talk::new(global);
-        for (path, names) in named {
-            let place = place(path)?;
-            let copies = state.nodes.iter().map(|node| runtime.copy_in(node, path, &place));
-            for copied in futures::future::join_all(copies).await {
-                copied?;
-            }
-            talk.say(&format!("{} to {}", names.join(", "), nodes(&state)));
-        }
-        Ok(())
+        let context = Context {
+            store: &store,
+            runtime: runtime.as_ref(),
+            image: None,
+            progress: &talk,
+            cancelled: &interrupts.token,
+            timeout: Some(self.timeout).filter(|it| !it.is_zero()),
+            switch_context: false,
+            started: Started::default(),
+        };
+        imports::send(&shipments, &state, &context).await
     }
+}
+
+/// An archive where there is a file of that name, else an image of the engine.
+async fn shipment(store: &Store, source: &str, talk: &Talk) -> Result<Shipment> {
+    let path = Path::new(source);
+    let failed = |error: io::Error| Failure::io(path.display(), &error);
+    let archive = match File::open(path) {
+        Ok(file) if file.metadata().map_err(failed)?.is_file() => file,
+        Ok(_) => {
+            let failure = Failure::new(Code::Usage, format!("{source} is not a file"));
+            return Err(failure.remedy("name an archive, or an image of the Docker engine"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !looks_like_a_file(source) => {
+            talk.doing("image", &format!("saving {source}"));
+            saved(store, source).await?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let judge = archive.try_clone().map_err(failed)?;
+    let images = archive::names(judge, path)?;
+    Ok(Shipment { named: source.to_owned(), images, file_name: file_name(&archive).map_err(failed)?, archive })
+}
+
+fn looks_like_a_file(source: &str) -> bool {
+    source.starts_with(['/', '.', '~']) || [".tar", ".tar.gz", ".tgz"].iter().any(|it| source.ends_with(it))
+}
+
+/// The engine's archive of an image, in a file without a name.
+async fn saved(store: &Store, image: &str) -> Result<File> {
+    let engine = DockerRuntime::connect().await.map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { message: format!("there is no file {image}, and for an image: {}", failure.message), ..failure }
+            .remedy("name an archive that is there, or start the engine that has the image")
+    })?;
+    let file = linux::files::unnamed(store.root()).map_err(|error| Failure::io(store.root().display(), &error))?;
+    engine.save(image, &file).await?;
+    Ok(file)
 }
 
 /// Named by its contents: the same archive twice is one file.
-fn place(path: &Path) -> Result<String> {
-    let contents = std::fs::read(path).map_err(|error| Failure::io(path.display(), &error))?;
-    if contents.is_empty() {
-        return Err(Failure::new(Code::Failure, format!("{} is empty", path.display())));
+fn file_name(archive: &File) -> io::Result<String> {
+    let (mut digest, mut block, mut at) = (ring::digest::Context::new(&ring::digest::SHA256), vec![0; 1 << 20], 0);
+    loop {
+        match archive.read_at(&mut block, at)? {
+            0 => break,
+            length => {
+                digest.update(&block[..length]);
+                at += length as u64;
+            }
+        }
     }
-    Ok(format!("{IN_NODE}/{}-{}.tar", &oci::digest(&contents)[..16], cache::architecture()))
-}
-
-fn nodes(state: &ClusterState) -> String {
-    state.nodes.iter().map(|it| it.name.as_str()).collect::<Vec<_>>().join(", ")
+    Ok(format!("{}-{}.tar", &hex(digest.finish().as_ref())[..16], cache::architecture()))
 }

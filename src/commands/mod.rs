@@ -11,6 +11,7 @@ mod version;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -117,4 +118,10 @@ fn run(cli: Cli) -> Result<i32> {
     // A read of standard input that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// `90s`, `5m`, `1h30m`; 0 is none.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let parsed = text.parse::<api::duration::Duration>().map_err(|_| ());
+    parsed.and_then(|it| it.to_std().ok_or(())).map_err(|()| "a duration is written 90s, 5m or 1h30m".to_owned())
 }

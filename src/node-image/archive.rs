@@ -1,24 +1,25 @@
 //! What an image archive has in it: read and judged before it is sent anywhere.
 //!
-//! Nothing is unpacked. Both forms are known: an OCI layout (`index.json`) and what `docker save` writes
+//! Nothing is unpacked. Both forms are known, plain and compressed by gzip: an OCI layout (`index.json`) and what `docker save` writes
 //! (`manifest.json`); a member whose path leads out of the archive refuses the whole of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
 use super::{ImageError, cache};
 
 /// Manifests and configs are small; a larger member is a layer.
 const LARGEST_DOCUMENT: u64 = 4 << 20;
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The names of the images in the archive at `path`.
-pub(crate) fn names(path: &Path) -> Result<Vec<String>, ImageError> {
+/// The names of the images in the archive `file`, which came from `path`.
+pub(crate) fn names(file: File, path: &Path) -> Result<Vec<String>, ImageError> {
     let refuse = |why: String| ImageError::Archive { path: path.to_owned(), why };
-    let file = File::open(path).map_err(|source| ImageError::Io { what: path.display().to_string(), source })?;
     let members = read(file).map_err(refuse)?;
     let names = match (members.document("manifest.json"), members.document("index.json")) {
         (Some(manifest), _) => docker(&members, &manifest),
@@ -40,33 +41,58 @@ impl Members {
         serde_json::from_slice(self.documents.get(name)?).ok()
     }
 
-    fn require(&self, name: &str) -> Result<(), String> {
-        if self.all.contains(name) { Ok(()) } else { Err(format!("it is incomplete: {name} is missing")) }
-    }
-}
-
-fn read(file: File) -> Result<Members, String> {
-    let broken = |error: std::io::Error| format!("it is truncated, or no tar: {error}");
-    let size = file.metadata().map_err(broken)?.len();
-    let mut members = Members { documents: BTreeMap::new(), all: BTreeSet::new() };
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
+    fn add(&mut self, mut entry: tar::Entry<'_, impl Read>) -> Result<(), String> {
         let path = entry.path().map_err(broken)?.into_owned();
         if path.components().any(|it| matches!(it, Component::ParentDir | Component::RootDir)) {
             return Err(format!("its member {} leads out of it", path.display()));
-        }
-        if entry.raw_file_position().saturating_add(entry.size()) > size {
-            return Err(format!("it is truncated: {} is not whole", path.display()));
         }
         let name = path.components().filter(|it| *it != Component::CurDir).collect::<PathBuf>();
         let name = name.to_string_lossy().into_owned();
         if entry.header().entry_type().is_file() && entry.size() <= LARGEST_DOCUMENT {
             let mut contents = Vec::new();
             entry.read_to_end(&mut contents).map_err(broken)?;
-            members.documents.insert(name.clone(), contents);
+            self.documents.insert(name.clone(), contents);
         }
-        members.all.insert(name);
+        self.all.insert(name);
+        Ok(())
+    }
+
+    fn require(&self, name: &str) -> Result<(), String> {
+        if self.all.contains(name) { Ok(()) } else { Err(format!("it is incomplete: {name} is missing")) }
+    }
+}
+
+fn broken(error: std::io::Error) -> String {
+    format!("it is truncated, or no tar: {error}")
+}
+
+/// A tar, or a tar that gzip has compressed.
+fn read(mut file: File) -> Result<Members, String> {
+    let mut magic = [0; 2];
+    // Whoever wrote it may have left it at its end.
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let short = file.read(&mut magic).map_err(broken)? < magic.len();
+    file.seek(SeekFrom::Start(0)).map_err(broken)?;
+    let mut members = Members { documents: BTreeMap::new(), all: BTreeSet::new() };
+    if short {
+        return Err("it is empty".to_owned());
+    }
+    if magic == GZIP {
+        // What is passed over is read, so that its end is known to be there.
+        let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
+        for entry in archive.entries().map_err(broken)? {
+            members.add(entry.map_err(broken)?)?;
+        }
+        return Ok(members);
+    }
+    let size = file.metadata().map_err(broken)?.len();
+    let mut archive = tar::Archive::new(file);
+    for entry in archive.entries_with_seek().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        if entry.raw_file_position().saturating_add(entry.size()) > size {
+            return Err(format!("it is truncated: {} is not whole", String::from_utf8_lossy(&entry.path_bytes())));
+        }
+        members.add(entry)?;
     }
     Ok(members)
 }
@@ -87,7 +113,13 @@ fn docker(members: &Members, manifest: &Value) -> Result<BTreeSet<String>, Strin
 
 fn oci(members: &Members, index: &Value) -> Result<BTreeSet<String>, String> {
     let mut names = BTreeSet::new();
-    for entry in index["manifests"].as_array().ok_or("index.json lists no manifests")? {
+    let listed = index["manifests"].as_array().ok_or("index.json lists no manifests")?;
+    // Of an image for several platforms a node takes its own; what attests to others is passed over, too.
+    let fitting: Vec<&Value> = listed.iter().filter(|it| fits(&it["platform"])).collect();
+    if let (Some(other), true) = (listed.first(), fitting.is_empty()) {
+        check_architecture(Some(&other["platform"]))?;
+    }
+    for entry in fitting {
         let manifest = blob(entry)?;
         members.require(&manifest)?;
         if let Some(manifest) = members.document(&manifest).filter(|it| it["layers"].is_array()) {
@@ -101,6 +133,10 @@ fn oci(members: &Members, index: &Value) -> Result<BTreeSet<String>, String> {
             .extend(annotation("io.containerd.image.name").or_else(|| annotation("org.opencontainers.image.ref.name")));
     }
     Ok(names)
+}
+
+fn fits(platform: &Value) -> bool {
+    platform.is_null() || (platform["os"] == "linux" && platform["architecture"] == cache::architecture())
 }
 
 fn blob(descriptor: &Value) -> Result<String, String> {

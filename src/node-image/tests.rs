@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use expect_test::{Expect, expect};
+use serde_json::{Value, json};
 
 use super::rootfs::{FromHost, Kind, listing};
 use super::{archive, cache, oci, strip};
@@ -62,11 +63,47 @@ fn check(bytes: &[u8], wanted: Expect) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.tar");
     linux::files::write_atomic(&path, bytes, 0o600).unwrap();
-    let told = match archive::names(&path) {
+    let told = match archive::names(std::fs::File::open(&path).unwrap(), &path) {
         Ok(names) => names.join(" "),
         Err(error) => hide(&error.to_string(), &directory.path().display().to_string()),
     };
     wanted.assert_eq(&told);
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An OCI layout whose index has these manifests, all of one image.
+fn layout(platforms: &[Value]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |path: &str, contents: &[u8]| oci::append(&mut tar, oci::header(0o644), path, contents).unwrap();
+    let config = serde_json::to_vec(&json!({"architecture": cache::architecture(), "os": "linux"})).unwrap();
+    let config_digest = oci::digest(&config);
+    let manifest = json!({"config": {"digest": format!("sha256:{config_digest}")}, "layers": []});
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let digest = oci::digest(&manifest);
+    let entry = |platform: &Value| {
+        let annotations = json!({"io.containerd.image.name": "example.com/app:2"});
+        json!({"digest": format!("sha256:{digest}"), "platform": platform, "annotations": annotations})
+    };
+    let index = json!({"manifests": platforms.iter().map(entry).collect::<Vec<_>>()});
+    add("index.json", &serde_json::to_vec(&index).unwrap());
+    add(&format!("blobs/sha256/{digest}"), &manifest);
+    add(&format!("blobs/sha256/{config_digest}"), &config);
+    tar.into_inner().unwrap()
+}
+
+#[test]
+fn of_an_image_for_several_platforms_this_machines_counts() {
+    let platform = |architecture: &str| json!({"os": "linux", "architecture": architecture});
+    let (mine, other) = (platform(cache::architecture()), platform("s390x"));
+    let attestation = json!({"os": "unknown", "architecture": "unknown"});
+    check(&layout(&[other.clone(), mine, attestation]), expect!["example.com/app:2"]);
+    check(&layout(&[Value::Null]), expect!["example.com/app:2"]);
+    check(&layout(&[other]), expect!["image archive D/a.tar: its image is for s390x, this machine is HOST"]);
 }
 
 #[test]
@@ -79,7 +116,17 @@ fn archives_are_judged_before_they_are_sent() {
         expect!["image archive D/a.tar: it is truncated: blobs/sha256/DIGEST is not whole"],
     );
     check(b"no tar at all", expect!["image archive D/a.tar: it is truncated, or no tar: failed to read entire block"]);
-    check(b"", expect!["image archive D/a.tar: it has neither index.json nor manifest.json"]);
+    check(b"", expect!["image archive D/a.tar: it is empty"]);
+    let compressed = gzip(&whole);
+    check(&compressed, expect!["example.com/app:1"]);
+    check(
+        &compressed[..compressed.len() / 2],
+        expect!["image archive D/a.tar: it is truncated, or no tar: incomplete deflate stream"],
+    );
+    check(
+        &gzip(b"no tar at all"),
+        expect!["image archive D/a.tar: it is truncated, or no tar: failed to read entire block"],
+    );
     check(&image("x:1", "s390x"), expect!["image archive D/a.tar: its image is for s390x, this machine is HOST"]);
     let escaping = {
         let mut header = oci::header(0o644);

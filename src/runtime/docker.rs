@@ -17,10 +17,12 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptionsBuilder, InspectNetworkOptions, RemoveContainerOptionsBuilder,
     RemoveVolumeOptionsBuilder, StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use bollard::{Docker, body_full};
+use bollard::{Docker, body_full, body_try_stream};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::io::ReaderStream;
 
 use super::{During as _, Exec, NodeFile, NodeRuntime, NodeSpec, Observed, RuntimeError, RuntimeKind};
 use crate::cluster::layout;
@@ -76,6 +78,25 @@ impl DockerRuntime {
         let engine = Docker::connect_with_defaults().map_err(|error| unable(&error))?;
         engine.ping().await.map_err(|error| unable(&error))?;
         Ok(Self { engine })
+    }
+
+    /// Writes an image of the engine to `file`, as an archive.
+    pub(crate) async fn save(&self, image: &str, mut file: &std::fs::File) -> Result<()> {
+        let what = || format!("saving image {image}");
+        if let Err(error) = self.engine.inspect_image(image).await {
+            return Err(match status(&error) {
+                Some(404) => RuntimeError::Unknown {
+                    what: format!("there is neither a file nor an image {image}"),
+                    remedy: "see `docker images`, or name an archive".to_owned(),
+                },
+                _ => refused(what(), &error),
+            });
+        }
+        let mut archive = self.engine.export_image(image);
+        while let Some(chunk) = archive.next().await {
+            file.write_all(&chunk.map_err(|error| refused(what(), &error))?).during(what)?;
+        }
+        Ok(())
     }
 
     async fn load(&self, image: &NodeImage) -> Result<()> {
@@ -269,11 +290,9 @@ impl NodeRuntime for DockerRuntime {
     fn copy_in<'a>(&'a self, node: &'a NodeSpec, from: &'a Path, to: &'a str) -> BoxFuture<'a, Result<()>> {
         async move {
             let what = || format!("copying {} into node {}", from.display(), node.name);
-            let contents = tokio::fs::read(from).await.during(what)?;
-            let file = NodeFile { path: to.trim_start_matches('/').to_owned(), contents, mode: 0o600 };
-            let archive = archive(&[file]).during(what)?;
+            let archive = archive_of(from, to.trim_start_matches('/')).await.during(what)?;
             let options = UploadToContainerOptionsBuilder::default().path("/").build();
-            let sent = self.engine.upload_to_container(&node.name, Some(options), body_full(archive.into())).await;
+            let sent = self.engine.upload_to_container(&node.name, Some(options), body_try_stream(archive)).await;
             sent.map_err(|error| refused(what(), &error))
         }
         .boxed()
@@ -347,6 +366,22 @@ fn host_config(node: &NodeSpec, network: &str) -> HostConfig {
         tmpfs: Some(HashMap::from([("/run".to_owned(), String::new()), ("/tmp".to_owned(), "mode=1777".to_owned())])),
         ..HostConfig::default()
     }
+}
+
+/// A tar of one file, read while it is sent.
+async fn archive_of(from: &Path, to: &str) -> io::Result<impl futures::Stream<Item = io::Result<Bytes>> + use<>> {
+    let file = tokio::fs::File::open(from).await?;
+    let size = file.metadata().await?.len();
+    let mut header = oci::header(0o600);
+    header.set_path(to)?;
+    header.set_size(size);
+    header.set_cksum();
+    let head = Bytes::copy_from_slice(header.as_bytes());
+    // To whole blocks of 512 bytes, then two empty ones (pax(1)).
+    let padding = usize::try_from(size.next_multiple_of(512) - size).map_err(io::Error::other)?;
+    let tail = Bytes::from(vec![0; padding + 1024]);
+    let once = |bytes| futures::stream::iter([Ok(bytes)]);
+    Ok(once(head).chain(ReaderStream::new(tokio::io::AsyncReadExt::take(file, size))).chain(once(tail)))
 }
 
 fn archive(files: &[NodeFile]) -> std::io::Result<Vec<u8>> {

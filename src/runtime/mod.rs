@@ -135,6 +135,8 @@ pub(crate) enum RuntimeError {
     #[error("{what}")]
     Unable { what: String, remedy: String },
     #[error("{what}")]
+    Unknown { what: String, remedy: String },
+    #[error("{what}")]
     Permission { what: String, remedy: String },
     #[error("node {0} does not run")]
     NotRunning(String),
@@ -166,6 +168,7 @@ impl From<RuntimeError> for Failure {
         let message = error.to_string();
         match error {
             RuntimeError::Unable { remedy, .. } => Failure::new(Code::HostUnable, message).remedy(remedy),
+            RuntimeError::Unknown { remedy, .. } => Failure::new(Code::NotFound, message).remedy(remedy),
             RuntimeError::Permission { remedy, .. } => Failure::new(Code::Permission, message).remedy(remedy),
             RuntimeError::NotRunning(_) => {
                 Failure::new(Code::Failure, message).remedy("start its cluster: k3rs-dev cluster start NAME")

@@ -6,11 +6,13 @@
 //! inventory   what of a cluster is on the machine
 //! life        create, stop, start, delete
 //! interrupts  create, ended at every moment
+//! imports     images for nodes that run
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 #![expect(clippy::disallowed_methods, reason = "the program is tested as its users start it")]
 
+mod imports;
 mod interrupts;
 mod inventory;
 mod life;

@@ -50,6 +50,12 @@ fn write_renamed(path: &Path, contents: &[u8], mode: u32, sync: bool) -> io::Res
     written
 }
 
+/// A file without a name on the file system of `directory`: it goes with its last descriptor.
+pub fn unnamed(directory: &Path) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600))?.into())
+}
+
 /// Makes the renames and removals in a directory durable.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(open_directory(path)?)?)

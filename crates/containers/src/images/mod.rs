@@ -18,7 +18,7 @@ pub(crate) mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use linux::files::{self, Lock};
@@ -104,11 +104,11 @@ impl Images {
         Ok(images)
     }
 
-    /// Imports all images of an archive; returns them. Names that other images had move to these.
+    /// Imports all images of an archive, compressed or not; returns them. Names that other images had move to these.
     ///
     /// Takes as long as unpacking does: not for an async task.
     pub fn import(&self, archive: File) -> Result<Vec<Image>, Error> {
-        let archive = archive::Archive::open(archive)?;
+        let archive = archive::Archive::open(self.plain(archive)?)?;
         let _lock = self.lock_shared()?;
         let mut imported = Vec::new();
         for found in archive.images()? {
@@ -168,6 +168,23 @@ impl Images {
     /// Where everything is.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The archive itself, or where it is compressed its contents in a file without a name.
+    fn plain(&self, file: File) -> Result<File, Error> {
+        let decoder = decompress(file.try_clone().map_err(Error::Archive)?).map_err(Error::Archive)?;
+        if matches!(decoder, Decoder::Plain(_)) {
+            return Ok(file);
+        }
+        let mut plain = files::unnamed(&self.root).map_err(store("cannot be made"))?;
+        let (mut decoder, mut block) = (decoder, vec![0; 1 << 20]);
+        // What cannot be read and what cannot be written are different errors.
+        loop {
+            match decoder.read(&mut block).map_err(Error::Archive)? {
+                0 => return Ok(plain),
+                length => plain.write_all(&block[..length]).map_err(store("cannot be written"))?,
+            }
+        }
     }
 
     fn import_one(&self, archive: &archive::Archive, found: archive::Found) -> Result<Image, Error> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::info::DISK_LEFT_PERCENT;
 use crate::config::Config;
 use crate::quantity;
 
@@ -12,8 +13,6 @@ use crate::quantity;
 const UNLIMITED: u64 = 1 << 60;
 /// Below this much free memory pods are evicted, so it is not handed out (upstream's default threshold).
 const EVICTION_MEMORY: u64 = 100 << 20;
-/// The share of a disk that is kept free for the same reason: 10 %.
-const EVICTION_DISK: u64 = 10;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Capacity {
@@ -65,7 +64,7 @@ impl Capacity {
 
     fn rest(&self) -> (i64, u64, u64) {
         let (cpu, memory, disk) = self.reserved;
-        let free_disk = self.disk / 100 * (100 - EVICTION_DISK);
+        let free_disk = self.disk / 100 * (100 - DISK_LEFT_PERCENT);
         (
             (self.cpu_milli - cpu).max(0),
             self.memory.saturating_sub(memory + EVICTION_MEMORY),
@@ -137,6 +136,6 @@ mod tests {
         assert_eq!(whole["cpu"].0, "2");
         assert_eq!(rest["cpu"].0, "1500m");
         assert_eq!(rest["memory"].0, format!("{}Mi", 1024 - 101));
-        assert_eq!(rest["ephemeral-storage"].0, "800");
+        assert_eq!(rest["ephemeral-storage"].0, "850");
     }
 }

@@ -6,9 +6,9 @@ use crate::config::Config;
 use crate::runtime::Runtime;
 
 /// Below this much free memory, this share of a free disk, this share of free process numbers, the node is under
-/// pressure (the eviction defaults of reliability: upstream's, and pids).
+/// pressure: upstream's defaults, but for the disk k3s's, which asks for half as much.
 const MEMORY_LEFT: u64 = 100 << 20;
-const DISK_LEFT_PERCENT: u64 = 10;
+pub(super) const DISK_LEFT_PERCENT: u64 = 5;
 const INODES_LEFT_PERCENT: u64 = 5;
 const PIDS_LEFT_PERCENT: u64 = 10;
 

@@ -3,11 +3,12 @@
 //! Everything here is a client of the API as `system:node:NAME`, through whatever informers it is given, so that the
 //! same code serves the server's own node and an agent's.
 
+pub mod images;
 mod sandbox_network;
 
 use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::cri::{ImageService, RuntimeService};
@@ -20,7 +21,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use self::sandbox_network::NodeNetwork;
 use crate::layout::Layout;
@@ -65,7 +66,7 @@ pub enum NodeError {
     Taint(String),
     #[error("listening on port {port} for the kubelet: {source}; is another kubelet running?")]
     Listen { port: u16, source: std::io::Error },
-    #[error("importing images from {}: {source}", path.display())]
+    #[error("watching {} for images: {source}", path.display())]
     Images { path: PathBuf, source: std::io::Error },
 }
 
@@ -94,16 +95,19 @@ pub async fn start(
         shim: ShimProgram { path: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from(SHIM)] },
     })
     .await?;
-    tokio::task::block_in_place(|| import_images(&runtime, &layout.agent("images")));
+    let folder = layout.agent("images");
+    let archives = images::Folder::open(folder.clone(), Arc::clone(&runtime));
+    let archives = archives.map_err(|source| NodeError::Images { path: folder, source })?;
+    archives.run(&options.name, access.kubelet.clone(), tasks, stop.clone());
 
     let services = Arc::new(Services(Arc::clone(&runtime)));
-    let (cri, images): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
+    let (cri, image_service): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
     let kubelet = Kubelet::new(
         kubelet_config(&options, &cluster, layout)?,
         access.kubelet.clone(),
         access.informers.clone(),
         cri,
-        images,
+        image_service,
     )
     .await?;
     let listener = TcpListener::bind(("0.0.0.0", options.port))
@@ -187,21 +191,6 @@ fn parse_taint(text: &str) -> Option<k8s_openapi::api::core::v1::Taint> {
         effect: effect.to_owned(),
         time_added: None,
     })
-}
-
-/// Takes in the image archives that lie beside the agent, as k3s does for hosts without a registry. One that cannot
-/// be read is told of; the node starts without it.
-fn import_images(runtime: &Runtime, folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let imported = std::fs::File::open(&path)
-            .map_err(|why| why.to_string())
-            .and_then(|file| runtime.images().import(file).map_err(|why| why.to_string()));
-        match imported {
-            Ok(images) => info!(archive = %path.display(), count = images.len(), "images imported"),
-            Err(why) => warn!(archive = %path.display(), why, "image archive cannot be imported"),
-        }
-    }
 }
 
 #[cfg(test)]
