@@ -6,6 +6,7 @@
 //! tokens        how nodes prove that they may join
 //! supervisor    what a server tells nodes that join
 //! agent         a node that joins
+//! tunnel        from servers to nodes that accept no connections
 //! layout        where everything lies on disk
 //! certificates  authorities, leaves, keys
 //! tls           listeners and clients made of them
@@ -27,6 +28,7 @@ pub mod server;
 pub mod supervisor;
 pub mod tls;
 pub mod tokens;
+pub mod tunnel;
 
 /// `v1.36.3+k3rs1`: the Kubernetes that is served, and which making of it.
 pub const VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"), "+k3rs1");

@@ -21,6 +21,7 @@ use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_ke
 use crate::components::{self, node, published};
 use crate::layout::Layout;
 use crate::supervisor::{ClusterConfig, Mounted, NodePasswords, Secrets, Supervisor, serving_subject};
+use crate::tunnel::Tunnels;
 use crate::{VERSION, kubeconfig, node_password, tls, tokens};
 
 /// What a server is told, all defaults filled in.
@@ -114,6 +115,7 @@ impl Server {
         let tls = Arc::new(tls::server(tls::Certificate::new(&serving)?, &authorities.client.der(), tls::HTTP)?);
 
         let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let tunnels = Tunnels::new(tasks.clone(), listening.clone());
         let audience = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
         let config = Config {
             version: VERSION.to_owned(),
@@ -125,7 +127,7 @@ impl Server {
             service_cidrs: options.service_cidrs.clone(),
             node_ports: options.node_ports.clone(),
             transformer: Arc::new(secret_encryption(&layout)?),
-            dialer: Arc::new(dialer(&layout, &authorities)?),
+            dialer: Arc::new(dialer(&layout, &authorities, tunnels.clone())?),
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;
@@ -142,6 +144,7 @@ impl Server {
             Secrets::new(&token.secret, options.agent_token.as_deref()).map_err(ServerError::Random)?,
             cluster_config(&options),
             passwords,
+            tunnels,
             names,
             components::client(&api, supervisor_user()),
         );
@@ -239,12 +242,16 @@ async fn node_passwords(api: &Arc<ApiServer>, options: &Options) -> Result<Arc<N
 }
 
 /// How kubelets are reached, as a client that they know.
-fn dialer(layout: &Layout, authorities: &Authorities) -> Result<components::DirectDialer, ServerError> {
+fn dialer(
+    layout: &Layout,
+    authorities: &Authorities,
+    tunnels: Arc<Tunnels>,
+) -> Result<components::KubeletDialer, ServerError> {
     let subject = Subject::client("system:apiserver", &["system:masters"]);
     let (certificate, key) = (layout.tls("client-kube-apiserver.crt"), layout.tls("client-kube-apiserver.key"));
     let identity = authorities.client.ensure(&certificate, &key, &subject)?;
     let tls = tls::client(&authorities.server.der(), Some(tls::Certificate::new(&identity)?), &[])?;
-    Ok(components::DirectDialer::new(tls))
+    Ok(components::KubeletDialer::new(tls, tunnels))
 }
 
 /// What the cluster's own Services point to.

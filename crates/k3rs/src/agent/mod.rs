@@ -35,9 +35,9 @@ use self::servers::Servers;
 use crate::certificates::certificates;
 use crate::components::node::{self, NodeError};
 use crate::layout::Layout;
-use crate::node_password;
 use crate::tls::{self, Certificate, TlsError};
 use crate::tokens::Token;
+use crate::{node_password, tunnel};
 
 pub use servers::{NotAServer, ServerUrl};
 
@@ -97,6 +97,12 @@ impl Agent {
         let informers: Arc<dyn Informers> =
             RemoteInformers::new(api.clone(), SystemClock::shared(), tasks.clone(), working.clone());
         workers.spawn(servers::follow(servers.clone(), informers.clone(), working.clone()));
+        let keeper = tunnel::Keeper {
+            tls: Arc::new(tls::client(&certificates(&joined.server_ca), Some(client.clone()), tls::HTTP1)?),
+            kubelet: options.node.port,
+            tasks: tasks.clone(),
+        };
+        workers.spawn(keeper.run(servers.watch(), working.clone()));
         let renewal = renewal::Renewal {
             exchange: exchange::Exchange::new(&servers, to_servers, None),
             files,

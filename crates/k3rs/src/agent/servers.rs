@@ -22,6 +22,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -57,6 +58,11 @@ impl ServerUrl {
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         Ok(Self { host, port: uri.port_u16().unwrap_or(HTTPS) })
     }
+
+    /// None if the host is a name.
+    fn address(&self) -> Option<SocketAddr> {
+        Some(SocketAddr::new(self.host.parse().ok()?, self.port))
+    }
 }
 
 impl std::fmt::Display for ServerUrl {
@@ -81,14 +87,9 @@ struct Saved {
 pub(super) struct Servers {
     given: ServerUrl,
     path: PathBuf,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    addresses: Vec<SocketAddr>,
+    known: watch::Sender<Vec<SocketAddr>>,
     /// The one that answered last.
-    preferred: Option<SocketAddr>,
+    preferred: Mutex<Option<SocketAddr>>,
 }
 
 impl Servers {
@@ -97,27 +98,36 @@ impl Servers {
         let saved: Saved =
             std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         // Told to join another server, the agent is to leave those of before alone.
-        let addresses = match saved.server_url == given.to_string() {
+        let mut addresses: Vec<_> = match saved.server_url == given.to_string() {
             true => saved.server_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
             false => Vec::new(),
         };
-        Arc::new(Self { given, path, known: Mutex::new(Known { addresses, preferred: None }) })
+        if addresses.is_empty() {
+            addresses.extend(given.address());
+        }
+        Arc::new(Self { given, path, known: watch::Sender::new(addresses), preferred: Mutex::default() })
     }
 
     pub(super) fn given(&self) -> &ServerUrl {
         &self.given
     }
 
+    /// The servers as they become known; the given one until then, if its URL has an address.
+    pub(super) fn watch(&self) -> watch::Receiver<Vec<SocketAddr>> {
+        self.known.subscribe()
+    }
+
     /// The servers are these now. A list without any is no news: somebody told it.
     pub(super) fn learn(&self, mut addresses: Vec<SocketAddr>) {
         addresses.sort();
         addresses.dedup();
-        {
-            let mut known = self.known.lock();
-            if addresses.is_empty() || known.addresses == addresses {
-                return;
-            }
-            known.addresses.clone_from(&addresses);
+        let news = |known: &mut Vec<SocketAddr>| {
+            let differs = *known != addresses;
+            known.clone_from(&addresses);
+            differs
+        };
+        if addresses.is_empty() || !self.known.send_if_modified(news) {
+            return;
         }
         info!(servers = ?addresses, "servers of the cluster");
         let saved = Saved {
@@ -149,7 +159,7 @@ impl Servers {
             tokio::select! {
                 Some((address, connected)) = trying.next() => match connected {
                     Ok(stream) => {
-                        self.known.lock().preferred = Some(address);
+                        *self.preferred.lock() = Some(address);
                         return Ok(stream);
                     }
                     // The first is the one that matters most.
@@ -162,14 +172,11 @@ impl Servers {
 
     /// Whom to ask, in which order.
     async fn candidates(&self) -> io::Result<Vec<SocketAddr>> {
-        let (mut ordered, known) = {
-            let known = self.known.lock();
-            (known.preferred.into_iter().collect::<Vec<_>>(), known.addresses.clone())
-        };
-        ordered.extend(known);
-        match (self.given.host.parse(), ordered.is_empty()) {
-            (Ok(ip), _) => ordered.push(SocketAddr::new(ip, self.given.port)),
-            (Err(_), nobody) => match network::dns::host_addresses(&self.given.host).await {
+        let mut ordered: Vec<SocketAddr> = self.preferred.lock().iter().copied().collect();
+        ordered.extend_from_slice(&self.known.borrow());
+        match (self.given.address(), ordered.is_empty()) {
+            (Some(address), _) => ordered.push(address),
+            (None, nobody) => match network::dns::host_addresses(&self.given.host).await {
                 Ok(found) => ordered.extend(found.into_iter().map(|ip| SocketAddr::new(ip, self.given.port))),
                 Err(why) if nobody => return Err(why),
                 Err(_) => {}

@@ -17,7 +17,7 @@ use apiserver::service::ApiService;
 
 pub use compaction::run as run_compaction;
 pub use controllers::run as run_controllers;
-pub use dialer::DirectDialer;
+pub use dialer::KubeletDialer;
 pub use scheduler::run as run_scheduler;
 
 /// A client whose transport is the server itself, as this user.

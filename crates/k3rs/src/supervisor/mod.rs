@@ -10,6 +10,7 @@
 //! | `/v1-k3s/config` | GET | joiners | [`ClusterConfig`] |
 //! | `/v1-k3s/apiservers` | GET | joiners | JSON list of `ADDRESS:PORT` |
 //! | `/v1-k3s/readyz` | GET | joiners | `ok` |
+//! | `/v1-k3s/connect` | GET with an upgrade | nodes | a [tunnel](crate::tunnel) to the node |
 //!
 //! Joiners show the secret of a token (basic auth as `node`) or the certificate of a node. Everything else goes on to
 //! the API server, which knows nothing of this. The names are k3s's.
@@ -30,12 +31,15 @@ use apiserver::response::{self, BoxError, Response};
 use apiserver::service::ApiService;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited};
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::Semaphore;
 
 use crate::certificates::Authority;
+use crate::tunnel::{self, Tunnels};
 
 pub use config::ClusterConfig;
 pub(crate) use config::addresses;
@@ -64,6 +68,7 @@ enum Who {
     Anyone,
     /// Who knows the secret, or is a node already.
     Joiners,
+    Nodes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,7 @@ enum Endpoint {
     Ready,
     ClientCertificate,
     ServingCertificate,
+    Tunnel,
 }
 
 const fn row(method: Method, path: &'static str, who: Who, endpoint: Endpoint) -> Row {
@@ -92,6 +98,7 @@ const TABLE: &[Row] = &[
     row(Method::GET, "/v1-k3s/readyz", Who::Joiners, Endpoint::Ready),
     row(Method::POST, CLIENT, Who::Joiners, Endpoint::ClientCertificate),
     row(Method::POST, SERVING, Who::Joiners, Endpoint::ServingCertificate),
+    row(Method::GET, tunnel::PATH, Who::Nodes, Endpoint::Tunnel),
 ];
 
 /// All that the answers are made of.
@@ -102,6 +109,7 @@ pub struct Supervisor {
     secrets: Secrets,
     config: ClusterConfig,
     passwords: Arc<NodePasswords>,
+    tunnels: Arc<Tunnels>,
     /// Names and addresses of this cluster's API servers, which no node may have on a certificate.
     reserved: Vec<String>,
     api: kube::Client,
@@ -124,6 +132,7 @@ impl Supervisor {
         secrets: Secrets,
         config: ClusterConfig,
         passwords: Arc<NodePasswords>,
+        tunnels: Arc<Tunnels>,
         reserved: Vec<String>,
         api: kube::Client,
     ) -> Self {
@@ -134,6 +143,7 @@ impl Supervisor {
             secrets,
             config,
             passwords,
+            tunnels,
             reserved,
             api,
             readers: Semaphore::new(READERS),
@@ -149,7 +159,8 @@ impl Supervisor {
         if row.method != request.method() {
             return Err(Status::method_not_allowed());
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
         let asked = self.asked(row, &parts.headers, parts.extensions.get())?;
         let places = if row.method == Method::GET { &self.readers } else { &self.writers };
         let busy = |_| Status::too_many_requests("many nodes join at this moment: try again", RETRY_SECONDS);
@@ -167,6 +178,7 @@ impl Supervisor {
             }
             Endpoint::ClientCertificate => text(self.sign_client(&asked, &read(body).await?).await?),
             Endpoint::ServingCertificate => text(self.sign_serving(&asked, &read(body).await?).await?),
+            Endpoint::Tunnel => self.open_tunnel(asked, upgrade),
         }
     }
 
@@ -181,8 +193,24 @@ impl Supervisor {
         let allowed = match row.who {
             Who::Anyone => true,
             Who::Joiners => node.is_some() || self.secrets.joins(headers)?,
+            Who::Nodes => node.is_some(),
         };
         if allowed { Ok(Asked { headers, node }) } else { Err(Status::unauthorized()) }
+    }
+
+    fn open_tunnel(&self, asked: Asked<'_>, upgrade: Option<OnUpgrade>) -> Result<Response, Status> {
+        let wanted =
+            asked.headers.get(UPGRADE).is_some_and(|protocol| protocol.as_bytes() == tunnel::PROTOCOL.as_bytes());
+        let (Some(node), Some(upgrade), true) = (asked.node, upgrade, wanted) else {
+            return Err(Status::bad_request(format!("an upgrade to {} over HTTP/1.1 is wanted", tunnel::PROTOCOL)));
+        };
+        self.tunnels.accept(node, upgrade);
+        let mut response = response::with_body(StatusCode::SWITCHING_PROTOCOLS, "", response::full(Bytes::new()));
+        let headers = response.headers_mut();
+        headers.clear();
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static(tunnel::PROTOCOL));
+        Ok(response)
     }
 }
 

@@ -2,6 +2,7 @@
 //! starts again while the server is away.
 
 use std::path::Path;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -47,7 +48,7 @@ pub(crate) async fn an_agent_joins_and_works(directory: &Path) {
     only_who_may_join_is_let_in(&of_server).await;
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
     let web = a_pod_serves(&pods, "web").await;
-    assert_eq!(pods.logs("web", &LogParams::default()).await.unwrap(), "", "the log is asked of the agent");
+    kubelets_are_reached_without_an_address(&pods).await;
 
     // Both go. The agent comes back first, by what it has on disk, and with the full token from now on.
     running.stop().await;
@@ -77,6 +78,16 @@ async fn a_pod_serves(pods: &Api<Pod>, name: &str) -> Pod {
     crate::world::eventually("the pod's answer", || exchange::fetch(pod_address(&served)).is_ok_and(|it| it == name))
         .await;
     served
+}
+
+/// Logs come through the agent's own connection: its address leads nowhere meanwhile.
+async fn kubelets_are_reached_without_an_address(pods: &Api<Pod>) {
+    world::without_agent_ip(async {
+        let log = tokio::time::timeout(Duration::from_secs(20), pods.logs("web", &LogParams::default())).await;
+        assert_eq!(log.expect("the kubelet is reached").unwrap(), "");
+    })
+    .await;
+    assert_eq!(pods.logs("web", &LogParams::default()).await.unwrap(), "");
 }
 
 async fn the_name_of_a_deleted_node_is_free(client: &Client) {

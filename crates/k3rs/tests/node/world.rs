@@ -116,12 +116,25 @@ pub(crate) fn enter_network() -> OwnedFd {
     };
     raise(&mut Links::open_in(outside.as_fd()).unwrap(), "node", GATEWAY);
     let uplink = raise(&mut links, "uplink", NODE_IP);
-    links.apply(&[message::add_address(uplink, ipnet::IpNet::new(AGENT_IP, 24).unwrap())]).unwrap();
+    links.apply(&[message::add_address(uplink, agent_net())]).unwrap();
     let via = Via::Gateway { gateway: GATEWAY, link: uplink, onlink: false };
     links
         .apply(&[message::add_route(&network::links::message::route("0.0.0.0/0".parse().unwrap(), via), false)])
         .unwrap();
     outside
+}
+
+fn agent_net() -> ipnet::IpNet {
+    ipnet::IpNet::new(AGENT_IP, 24).unwrap()
+}
+
+/// Does `what` while nothing has the agent's address.
+pub(crate) async fn without_agent_ip(what: impl Future<Output = ()>) {
+    let mut links = Links::open().unwrap();
+    let uplink = links.require("uplink").unwrap().index;
+    links.apply(&[message::delete_address(uplink, agent_net())]).unwrap();
+    what.await;
+    links.apply(&[message::add_address(uplink, agent_net())]).unwrap();
 }
 
 /// Waits until the object is there and `condition` holds.
