@@ -105,11 +105,10 @@ async fn connection(
     let stream = timeout(HANDSHAKE, acceptor.accept(socket))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
-    let peer = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .map(|chain| PeerCertificates(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
+    let peer =
+        stream.get_ref().1.peer_certificates().map(|chain| {
+            PeerCertificates::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
+        });
     let service = tower::util::MapRequest::new(service, move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(address);
         if let Some(peer) = &peer {

@@ -8,11 +8,12 @@ pub mod tokens;
 pub mod x509;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use rustls_pki_types::CertificateDer;
 
 use self::serviceaccounts::ServiceAccountTokens;
 use self::tokens::StaticTokens;
@@ -31,15 +32,38 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// The certificate chain that a TLS client proved to hold, leaf first; set by the listener.
+/// The certificate chain that a TLS client proved to hold, leaf first; set by the listener, one for a connection.
 #[derive(Clone, Debug)]
-pub struct PeerCertificates(pub Arc<[rustls_pki_types::CertificateDer<'static>]>);
+pub struct PeerCertificates(Arc<Peer>);
+
+#[derive(Debug)]
+struct Peer {
+    chain: Vec<CertificateDer<'static>>,
+    /// Whom the chain names, found out at the connection's first request: a signature costs more to verify than most
+    /// requests to answer.
+    user: OnceLock<Option<User>>,
+}
 
 /// All the ways in, asked in upstream's order.
 pub struct Authenticator {
     pub client_cas: ClientCas,
     pub static_tokens: StaticTokens,
     pub service_accounts: Arc<ServiceAccountTokens>,
+}
+
+impl PeerCertificates {
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Self(Arc::new(Peer { chain, user: OnceLock::new() }))
+    }
+
+    /// Leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0.chain
+    }
+
+    fn user(&self, authorities: &ClientCas) -> Option<User> {
+        self.0.user.get_or_init(|| authorities.user(&self.0.chain).map(User::authenticated)).clone()
+    }
 }
 
 impl User {
@@ -78,8 +102,8 @@ impl User {
 impl Authenticator {
     /// The user behind a request. `Ok(None)`: no credentials were shown. `Err`: those shown are not good.
     pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
-        if let Some(user) = peer.and_then(|peer| self.client_cas.user(&peer.0)) {
-            return Ok(Some(user.authenticated()));
+        if let Some(user) = peer.and_then(|peer| peer.user(&self.client_cas)) {
+            return Ok(Some(user));
         }
         match bearer(headers) {
             Some(token) => self.token(token, &[]).map(Some).ok_or_else(Status::unauthorized),

@@ -1,6 +1,5 @@
 //! `create`.
 
-use api::object::Entry;
 use api::resources::strategy;
 use api::status::{Cause, Status};
 use serde_json::{Value, json};
@@ -42,7 +41,7 @@ impl Registry {
                 return Ok(Outcome::Object { code: 201, object });
             }
             match self.put(cache, &key, object, Expect::Absent).await? {
-                Ok(entry) => return Ok(created(&entry)),
+                Ok(entry) => return Ok(Outcome::Entry { code: 201, entry }),
                 Err(_) if draws > 1 => draws -= 1,
                 Err(_) => return Err(Status::already_exists(served.subject(), &key.name)),
             }
@@ -87,10 +86,6 @@ impl Registry {
         self.admission.validate(&mut request).await?;
         Ok(request.object.take().unwrap_or_default())
     }
-}
-
-fn created(entry: &Entry) -> Outcome {
-    Outcome::Object { code: 201, object: entry.to_value() }
 }
 
 /// The namespace of a new object is the path's; a revision must not be stated.

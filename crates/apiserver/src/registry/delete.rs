@@ -49,7 +49,7 @@ impl Registry {
             Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Created(entry) => {
                 // Only those who asked to wait for the dependents are told that the deletion is still to come.
                 let accepted = orphans == Some(false) || policy == Some(Propagation::Foreground);
-                Ok(Outcome::Object { code: if accepted { 202 } else { 200 }, object: entry.to_value() })
+                Ok(Outcome::Entry { code: if accepted { 202 } else { 200 }, entry })
             }
         }
     }

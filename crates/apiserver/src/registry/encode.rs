@@ -27,7 +27,7 @@ const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// The answer that carries `outcome`.
 pub fn answer(served: &Arc<Served>, outcome: Outcome, asked: Negotiated, query: &str) -> Result<Response, Status> {
     match outcome {
-        Outcome::Entry(entry) => one(served, 200, One::Entry(&entry), asked, query),
+        Outcome::Entry { code, entry } => one(served, code, One::Entry(&entry), asked, query),
         Outcome::Object { code, object } => one(served, code, One::Document(object), asked, query),
         Outcome::List(list) => list_answer(served, &list, asked, query),
         Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),

@@ -48,8 +48,11 @@ pub enum Outcome {
         code: u16,
         object: Value,
     },
-    /// One object as it is cached.
-    Entry(Arc<Entry>),
+    /// One object as it is stored.
+    Entry {
+        code: u16,
+        entry: Arc<Entry>,
+    },
     List(read::List),
     Watch(Box<watch::Stream>),
     /// Anything that is already an answer of its own: a `Status`, a review.

@@ -35,7 +35,8 @@ impl Registry {
                 self.caches.reach_current().await;
             }
         }
-        cache.get(&key).map(Outcome::Entry).ok_or_else(|| Status::not_found(served.subject(), &key.name))
+        let entry = cache.get(&key).ok_or_else(|| Status::not_found(served.subject(), &key.name))?;
+        Ok(Outcome::Entry { code: 200, entry })
     }
 
     pub(super) async fn list(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {

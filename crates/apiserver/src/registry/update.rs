@@ -178,7 +178,9 @@ fn is_finished(graceful: bool, object: &Value) -> bool {
 
 pub(super) fn outcome(modified: Modified) -> Outcome {
     match modified {
-        Modified::Created(entry) => Outcome::Object { code: 201, object: entry.to_value() },
-        Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Deleted(entry) => Outcome::Entry(entry),
+        Modified::Created(entry) => Outcome::Entry { code: 201, entry },
+        Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Deleted(entry) => {
+            Outcome::Entry { code: 200, entry }
+        }
     }
 }

@@ -38,7 +38,7 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     }
     let outcome = update_object(registry, served, call, object).await?;
     let document = match outcome {
-        Outcome::Entry(entry) => scale_of(&entry.to_value()),
+        Outcome::Entry { entry, .. } => scale_of(&entry.to_value()),
         Outcome::Object { object, .. } => scale_of(&object),
         _ => return Err(Status::internal("a scale was not stored as an object")),
     };

@@ -66,7 +66,7 @@ pub(crate) fn agent_authorization(secret: &str) -> String {
 
 /// The node that a client's certificate names.
 pub(super) fn node(authorities: &ClientCas, peer: Option<&PeerCertificates>) -> Option<String> {
-    let user = authorities.user(&peer?.0)?;
+    let user = authorities.user(peer?.chain())?;
     node_of(&user).map(str::to_owned)
 }
 
