@@ -1,11 +1,13 @@
 //! The project's own chores: `cargo xtask <verb>`.
 
+mod bench;
 mod corpus;
 #[cfg(test)]
 mod house;
 mod schema;
 mod tools;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,6 +31,12 @@ enum Verb {
     },
     /// Send the requests of tests/corpus to k3rs and to upstream's kube-apiserver, compare the answers (needs Go)
     Corpus(corpus::Args),
+    /// Measure the release build beside its peers (needs root; --help says more)
+    #[command(disable_help_flag = true)]
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -37,6 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Schema => schema::run(root)?,
         Verb::Tools { names } => tools::build(root, &names)?,
         Verb::Corpus(args) => return corpus::run(root, &args),
+        Verb::Bench { arguments } => return bench::run(root, &arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,105 @@
+//! The rows of the benchmark: what is measured, what it is held against, and what the peer was seen to do.
+//!
+//! A recorded peer is a figure that somebody published or that was once measured on a machine like this one; where the
+//! peer itself can run here it runs in the same invocation, and its figure takes the recorded one's place.
+
+/// A line of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// What `--only` names, by any beginning of it.
+    pub(crate) id: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) gate: Gate,
+    pub(crate) recorded: Option<Recorded>,
+}
+
+/// What a figure must keep to, which also says which way is better.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Gate {
+    AtMost(f64),
+    AtLeast(f64),
+    /// So many times the peer's rate.
+    Times(f64),
+    /// At most the peer's figure.
+    Peer,
+    /// A figure without a budget; less is better.
+    None,
+}
+
+/// A peer's figure from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Recorded {
+    pub(crate) figure: f64,
+    pub(crate) source: &'static str,
+}
+
+/// Measured once on a machine of the kind this is built on.
+const UPSTREAM: &str = "upstream 1.36.3 on 2 such cores";
+const KUBELET: &str = "kubelet + containerd 1.6 on 2 such cores";
+const RUNC: &str = "runc 1.1.5 on 2 such cores";
+const TIME_TO_K8S: &str = "k3d 5.8.3, one node, minikube's time-to-k8s";
+
+const fn row(id: &'static str, what: &'static str, unit: &'static str, gate: Gate) -> Row {
+    Row { id, what, unit, gate, recorded: None }
+}
+
+impl Row {
+    const fn peer(mut self, figure: f64, source: &'static str) -> Self {
+        self.recorded = Some(Recorded { figure, source });
+        self
+    }
+
+    pub(crate) fn find(id: &str) -> Option<&'static Self> {
+        ROWS.iter().find(|row| row.id == id)
+    }
+}
+
+/// In the order in which they are printed.
+pub(crate) const ROWS: &[Row] = &[
+    row("create-native", "create to Ready, 1 + 2 native nodes", "s", Gate::AtMost(1.0)).peer(12.59, TIME_TO_K8S),
+    row("create-docker", "create to Ready, 1 + 2 Docker nodes", "s", Gate::AtMost(2.0)).peer(12.59, TIME_TO_K8S),
+    row("api-ready", "start of the process to the first 200 of /readyz", "ms", Gate::AtMost(250.0))
+        .peer(2400.0, UPSTREAM),
+    row("idle-server", "idle memory of a server with its node, PSS, init and shims counted", "MB", Gate::AtMost(60.0))
+        .peer(633.0, "upstream's six processes on 2 such cores"),
+    row("idle-server-anon", "of which RssAnon", "MB", Gate::None),
+    row("idle-agent", "idle memory of an agent, PSS, init and shims counted", "MB", Gate::AtMost(20.0))
+        .peer(143.0, KUBELET),
+    row("idle-agent-anon", "of which RssAnon", "MB", Gate::None),
+    row("idle-cpu", "idle CPU of a server with its node, of a core", "%", Gate::AtMost(0.5))
+        .peer(5.0, "k3s 1.26, its docs"),
+    row("idle-writes", "idle writes to the datastore", "/min", Gate::None),
+    row("idle-disk", "idle writes to the disk", "KB/min", Gate::None),
+    row("binary", "the published binary: fat LTO, stripped, static", "MB", Gate::AtMost(40.0))
+        .peer(83.9, "k3s 1.36's gate, compressed"),
+    row("image", "the node image", "MB", Gate::None).peer(931.0, "kindest/node 1.21"),
+    row("image-build", "building the node image", "s", Gate::AtMost(1.5)),
+    row("pod", "pod create to Ready, image present, one at a time", "ms", Gate::AtMost(60.0)).peer(201.0, KUBELET),
+    row("pod-burst", "20 pods at once, until the last is Ready", "pods/s", Gate::AtLeast(40.0)).peer(8.3, KUBELET),
+    row("pod-delete", "delete to gone, grace 1 s, a process that ignores TERM", "s", Gate::AtMost(1.15))
+        .peer(3.8, KUBELET),
+    row("pod-delete-obey", "delete to gone, grace 1 s, a process that ends at TERM", "ms", Gate::None),
+    row("pod-memory", "memory per idle pod beyond its process, PSS", "MB", Gate::AtMost(2.0))
+        .peer(9.8, "a containerd 1.6 shim, RSS"),
+    row("container", "container create + start + end + delete in a pod", "ms", Gate::Peer).peer(23.2, RUNC),
+    row("sandbox", "the same with a pod of its own: network, IPC, UTS", "ms", Gate::Peer).peer(26.0, RUNC),
+    row("create-pod", "create pods, 32 writers", "/s", Gate::Times(5.0)).peer(883.0, UPSTREAM),
+    row("create-pod-p99", "of which the slowest in 100", "ms", Gate::None).peer(84.0, UPSTREAM),
+    row("create-pod-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("get-pod", "get a pod, 32 readers", "/s", Gate::Times(5.0)).peer(2594.0, UPSTREAM),
+    row("get-pod-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("patch-pod", "strategic-merge patch of a pod, 32 writers", "/s", Gate::Times(5.0)).peer(679.0, UPSTREAM),
+    row("patch-pod-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("apply-pod", "server-side apply of a pod, 32 writers", "/s", Gate::Times(5.0)).peer(1303.0, UPSTREAM),
+    row("apply-pod-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("list", "list 2,000 pods, resourceVersion=0, 4 clients", "/s", Gate::Times(5.0)).peer(14.0, UPSTREAM),
+    row("list-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("list-label", "list 1 pod in 10 of 2,000 by label, 4 clients", "/s", Gate::Times(5.0)).peer(97.0, UPSTREAM),
+    row("list-label-cpu", "of which the servers' CPU", "us", Gate::None),
+    row("watch-p99", "patch to its event, 100 watchers, the slowest in 100", "ms", Gate::AtMost(5.0))
+        .peer(23.6, UPSTREAM),
+    row("watch-p50", "patch to its event, 100 watchers, the middle", "ms", Gate::None).peer(6.3, UPSTREAM),
+    row("memory", "memory with 2,000 pods and 2,000 ConfigMaps, PSS", "MB", Gate::AtMost(80.0))
+        .peer(587.0, "kube-apiserver + etcd on 2 such cores"),
+];
