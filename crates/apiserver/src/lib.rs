@@ -3,11 +3,13 @@
 //! ```text
 //! serve        the listener: TLS, HTTP, limits
 //! service      the chain of every request: identity, permission, dispatch
+//! limits shape metrics     places and time, the form of an answer, figures: of every request
 //! authn authz  who asks; whether they may
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
 //! cache        the one copy of each object, its watchers and in-process informers
 //! subresources reviews nonresource discovery health       paths that are not objects
+//! streaming    what nodes, Pods and Services answer themselves
 //! server       all of it put together
 //! bootstrap    what every cluster has from its first second
 //! ```
@@ -24,6 +26,8 @@ mod discovery;
 mod document;
 pub mod encryption;
 mod health;
+mod limits;
+mod metrics;
 mod negotiate;
 mod nonresource;
 mod openapi;
@@ -36,6 +40,7 @@ pub mod serve;
 pub mod server;
 pub mod service;
 mod services;
+mod shape;
 pub mod streaming;
 mod subresources;
 mod table;

@@ -34,8 +34,6 @@ pub enum View {
 pub struct Negotiated {
     pub encoding: Encoding,
     pub view: View,
-    /// Indented for people: `?pretty=true`, or a browser or curl asked.
-    pub pretty: bool,
 }
 
 impl Encoding {
@@ -85,7 +83,7 @@ pub(crate) fn negotiate(headers: &HeaderMap, protobuf: bool, views: bool) -> Res
     clauses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     clauses
         .iter()
-        .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view?, pretty: false }))
+        .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view? }))
         .find(|found| match (found.encoding, found.view) {
             // Tables have no protobuf form.
             (Encoding::Protobuf, View::Table) => false,

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{discovery, health, openapi};
+use crate::{discovery, health, metrics, openapi};
 
 /// Answers a path that names no resource.
 pub(crate) fn answer(
@@ -31,6 +31,7 @@ pub(crate) fn answer(
             let jwks = format!("{}/openid/v1/jwks", tokens.issuer().trim_end_matches('/'));
             Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
         }
+        "/metrics" => Ok(metrics::answer(server)),
         "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
@@ -48,7 +49,7 @@ fn paths(server: &ApiServer) -> Vec<String> {
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
     paths.extend(
-        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
             .map(str::to_owned),
     );
     paths.sort();

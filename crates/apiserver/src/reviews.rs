@@ -116,10 +116,6 @@ fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
     let namespace = spec["namespace"].as_str().unwrap_or_default();
     let mut resources = Vec::new();
     let mut paths = Vec::new();
-    if user.is_in(crate::authn::MASTERS) {
-        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
-        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
-    }
     for rule in server.authorizer.rbac.rules(user, namespace) {
         if !rule.non_resource_urls.is_empty() {
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));

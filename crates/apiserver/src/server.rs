@@ -21,6 +21,7 @@ use crate::authn::{Authenticator, User};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::health::Checks;
+use crate::limits::InFlight;
 use crate::registry::{Catalogue, Registry, Served};
 use crate::services::ServiceAddresses;
 use crate::streaming::NodeDialer;
@@ -53,6 +54,7 @@ pub struct ApiServer {
     /// The document at `/version`.
     pub version: Value,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) in_flight: InFlight,
     /// Streams that outlive the request that began them.
     pub(crate) streams: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -142,6 +144,7 @@ impl ApiServer {
             version: version_document(&config.version),
             registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
             dialer: config.dialer,
+            in_flight: InFlight::new(),
             streams: tasks.clone(),
             stop,
             following,

@@ -1,5 +1,5 @@
 //! The chain that every request passes, whether it came from a socket or from a component in this process:
-//! identity, permission, dispatch, answer.
+//! identity, permission, dispatch, answer; and what is true of each on the way: a place, time, figures, a form.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -14,16 +14,19 @@ use http::header::HeaderValue;
 use http::{Request, header};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
 use tracing::error;
 
-use crate::authn::{PeerCertificates, User};
+use crate::authn::{MASTERS, PeerCertificates, User, impersonation};
 use crate::authz::Attributes;
+use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
-use crate::request::{RequestInfo, query_value, truthy};
+use crate::request::RequestInfo;
 use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
-use crate::{health, nonresource, reviews, streaming, subresources};
+use crate::shape::Shape;
+use crate::{health, limits, nonresource, reviews, streaming, subresources};
 
 /// Larger bodies are refused, as upstream does.
 const MAX_BODY: usize = 3 << 20;
@@ -74,34 +77,55 @@ impl ApiService {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let Some(info) = RequestInfo::parse(request.method(), request.uri().path(), &query) else {
+            let why = "the request path is not valid percent-encoded UTF-8";
+            return response::refusal(&Status::bad_request(why));
+        };
         let target = format!("{} {}", request.method(), request.uri().path());
-        match AssertUnwindSafe(self.chain(request)).catch_unwind().await {
+        let record = Record::begin(&self.server, &info, &query, request.headers());
+        let shape = Shape::asked(request.headers(), &info, &query);
+        let response = match AssertUnwindSafe(self.in_time(info, query, request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => response::refusal(&status),
             Err(_) => {
                 error!(target, "request handler panicked");
                 response::refusal(&Status::internal("the request handler panicked: see the server's log"))
             }
-        }
+        };
+        record.end(shape.apply(response).await)
     }
 
-    async fn chain<B>(self, request: Request<B>) -> Result<Response, Status>
+    async fn in_time<B>(self, info: RequestInfo, query: String, request: Request<B>) -> Result<Response, Status>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let server = &self.server;
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let info = RequestInfo::parse(request.method(), request.uri().path(), &query)
-            .ok_or_else(|| Status::bad_request("the request path is not valid percent-encoded UTF-8"))?;
+        if limits::is_long_running(&info) {
+            return self.chain(info, query, request).await;
+        }
+        let allowed = limits::allowed_time(&query)?;
+        let late = |_| Err(Status::timeout("request did not complete within the allotted timeout"));
+        timeout(allowed, self.chain(info, query, request)).await.unwrap_or_else(late)
+    }
 
+    async fn chain<B>(self, info: RequestInfo, query: String, request: Request<B>) -> Result<Response, Status>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let server = self.server.clone();
         let user = self.user(&request, &info)?;
+        let user = impersonation::acting(&server.authorizer, user, request.headers())?;
+        // Components of this process wait for each other: held back, they would hold back those whom they serve.
+        let free = self.identity.is_some() || user.is_in(MASTERS) || limits::is_long_running(&info);
+        let _place = if free { None } else { Some(server.in_flight.enter(&info)?) };
         let attributes = Attributes::of(&user, &info);
         if !server.authorizer.authorize(&attributes).allowed {
             return Err(refusal(&info, &attributes.refusal()));
         }
         match info.resource {
-            None => nonresource::answer(server, &info, &query, request.headers()),
+            None => nonresource::answer(&server, &info, &query, request.headers()),
             Some(_) => self.resource(user, info, query, request).await,
         }
     }
@@ -139,8 +163,7 @@ impl ApiService {
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
-        let mut asked = negotiate::negotiate(&call.headers, !served.custom, served.cache.is_some())?;
-        asked.pretty = truthy(query_value(&call.query, "pretty"));
+        let asked = negotiate::negotiate(&call.headers, !served.custom, served.cache.is_some())?;
 
         let outcome = if !call.target.subresource.is_empty() {
             subresources::handle(server, &served, &mut call).await

@@ -10,7 +10,7 @@
 //! reconcile  the loop of every controller                 request    requests for documents of any kind
 //! patch      merge, JSON, strategic patches, apply        events     Events, deduplicated
 //! lease      leader election                              clock      time, injected
-//! testing    a cluster in memory, for tests
+//! metrics    counters for Prometheus                     testing    a cluster in memory, for tests
 //! ```
 
 pub mod backoff;
@@ -18,6 +18,7 @@ pub mod clock;
 pub mod events;
 pub mod informer;
 pub mod lease;
+pub mod metrics;
 pub mod patch;
 pub mod reconcile;
 pub mod remote;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::informer::{Change, Informer};
+use crate::metrics;
 use crate::view::View;
 use crate::workqueue::{Key, WorkQueue};
 
@@ -59,7 +60,7 @@ pub struct Controller<K: Key> {
 impl<K: Key + Display> Controller<K> {
     /// `name` is upstream's, such as `replicaset-controller`.
     pub fn new(name: &'static str, clock: Arc<dyn Clock>) -> Self {
-        let queue = WorkQueue::new(clock.clone());
+        let queue = WorkQueue::named(name, clock.clone());
         Self { name, clock, queue, sources: Vec::new(), workers: 1, status: Arc::default() }
     }
 
@@ -198,12 +199,15 @@ where
             let key = work.key().clone();
             // A reconciliation under way is let finish: each of its writes is safe to stop after, but its result
             // is worth having.
+            let begun = self.clock.elapsed();
             let outcome = AssertUnwindSafe((self.reconcile)(key.clone())).catch_unwind().await;
             let outcome = match outcome {
                 Ok(Ok(action)) => Ok(action),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("the controller panicked".to_owned()),
             };
+            let took = self.clock.elapsed().saturating_sub(begun);
+            metrics::QUEUE_WORK.observe(&[self.name], took.as_secs_f64());
             self.settle(key, outcome);
             drop(work);
         }

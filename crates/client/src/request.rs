@@ -10,7 +10,11 @@ use kube::Client;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::metrics;
 use crate::patch::Patch;
+
+/// What the server is called in figures: which of its addresses answered is the transport's business.
+const HOST: &str = "kubernetes.default.svc";
 
 /// Why a request did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -345,7 +349,15 @@ impl Requests {
         }
         let failed = |source| explain(verb, path.clone(), source);
         let request = request.body(body).map_err(|error| failed(kube::Error::HttpError(error)))?;
-        let text = self.client.request_text(request).await.map_err(failed)?;
+        let verb_sent = request.method().as_str().to_owned();
+        let answered = self.client.request_text(request).await;
+        let code = match &answered {
+            Ok(_) => "200".to_owned(),
+            Err(kube::Error::Api(status)) => status.code.to_string(),
+            Err(_) => "<error>".to_owned(),
+        };
+        metrics::REQUESTS.add(&[&code, HOST, &verb_sent], 1.0);
+        let text = answered.map_err(failed)?;
         serde_json::from_str(&text).map_err(|error| failed(kube::Error::SerdeError(error)))
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::backoff::exponential;
 use crate::clock::Clock;
+use crate::metrics;
 
 /// How many keys may wait before producers are held back.
 const ROOM: usize = 16_384;
@@ -24,6 +25,8 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// A queue of distinct keys.
 pub struct WorkQueue<K> {
+    /// By which its figures are told; empty for one that has none.
+    name: &'static str,
     clock: Arc<dyn Clock>,
     state: Mutex<State<K>>,
     /// Something to take, an earlier deadline, or the end.
@@ -33,7 +36,8 @@ pub struct WorkQueue<K> {
 }
 
 struct State<K> {
-    waiting: VecDeque<K>,
+    /// Each with the time at which it was queued.
+    waiting: VecDeque<(K, Duration)>,
     /// Everything in `waiting`, and what was added while it was being worked on.
     dirty: HashSet<K>,
     working: HashSet<K>,
@@ -57,6 +61,11 @@ impl<K: Clone + Eq + Hash + Ord + Send + 'static> Key for K {}
 
 impl<K: Key> WorkQueue<K> {
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::named("", clock)
+    }
+
+    /// A queue whose figures are told under `name`.
+    pub fn named(name: &'static str, clock: Arc<dyn Clock>) -> Arc<Self> {
         let state = State {
             waiting: VecDeque::new(),
             dirty: HashSet::new(),
@@ -66,12 +75,21 @@ impl<K: Key> WorkQueue<K> {
             failures: HashMap::new(),
             closed: false,
         };
-        Arc::new(Self { clock, state: Mutex::new(state), ready: Notify::new(), room: Notify::new() })
+        Arc::new(Self { name, clock, state: Mutex::new(state), ready: Notify::new(), room: Notify::new() })
     }
 
     /// Queues `key`, unless it waits already.
     pub fn add(&self, key: K) {
-        self.state.lock().add(key);
+        let now = self.clock.elapsed();
+        let added = {
+            let mut state = self.state.lock();
+            let added = state.add(key, now);
+            self.tell_depth(&state);
+            added
+        };
+        if added && !self.name.is_empty() {
+            metrics::QUEUE_ADDS.add(&[self.name], 1.0);
+        }
         self.ready.notify_one();
     }
 
@@ -102,6 +120,9 @@ impl<K: Key> WorkQueue<K> {
             *failures = failures.saturating_add(1);
             *failures - 1
         };
+        if !self.name.is_empty() {
+            metrics::QUEUE_RETRIES.add(&[self.name], 1.0);
+        }
         self.add_after(key, exponential(FIRST_RETRY, LAST_RETRY, failures));
     }
 
@@ -147,10 +168,15 @@ impl<K: Key> WorkQueue<K> {
                 if state.closed {
                     return None;
                 }
-                state.promote(self.clock.elapsed());
-                if let Some(key) = state.take() {
+                let now = self.clock.elapsed();
+                state.promote(now);
+                if let Some((key, since)) = state.take() {
                     let more = !state.waiting.is_empty();
+                    self.tell_depth(&state);
                     drop(state);
+                    if !self.name.is_empty() {
+                        metrics::QUEUE_WAIT.observe(&[self.name], now.saturating_sub(since).as_secs_f64());
+                    }
                     if more {
                         self.ready.notify_one();
                     }
@@ -169,6 +195,12 @@ impl<K: Key> WorkQueue<K> {
         }
     }
 
+    fn tell_depth(&self, state: &State<K>) {
+        if !self.name.is_empty() {
+            metrics::QUEUE_DEPTH.set(&[self.name], state.waiting.len() as f64);
+        }
+    }
+
     /// Hands out no more keys.
     pub fn close(&self) {
         self.state.lock().closed = true;
@@ -178,29 +210,31 @@ impl<K: Key> WorkQueue<K> {
 }
 
 impl<K: Key> State<K> {
-    fn add(&mut self, key: K) {
+    /// True if the key did not wait already.
+    fn add(&mut self, key: K, now: Duration) -> bool {
         if self.closed || !self.dirty.insert(key.clone()) {
-            return;
+            return false;
         }
         if !self.working.contains(&key) {
-            self.waiting.push_back(key);
+            self.waiting.push_back((key, now));
         }
+        true
     }
 
     fn promote(&mut self, now: Duration) {
         while self.delayed.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, key)) = self.delayed.pop_first() {
                 self.due.remove(&key);
-                self.add(key);
+                self.add(key, now);
             }
         }
     }
 
-    fn take(&mut self) -> Option<K> {
-        let key = self.waiting.pop_front()?;
+    fn take(&mut self) -> Option<(K, Duration)> {
+        let (key, since) = self.waiting.pop_front()?;
         self.dirty.remove(&key);
         self.working.insert(key.clone());
-        Some(key)
+        Some((key, since))
     }
 }
 
@@ -215,7 +249,7 @@ impl<K: Key> Drop for Work<K> {
         let mut state = self.queue.state.lock();
         state.working.remove(&self.key);
         if state.dirty.contains(&self.key) {
-            state.waiting.push_back(self.key.clone());
+            state.waiting.push_back((self.key.clone(), self.queue.clock.elapsed()));
             drop(state);
             self.queue.ready.notify_one();
         }

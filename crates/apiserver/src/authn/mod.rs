@@ -3,6 +3,7 @@
 //! Components in this process do not pass here: their transport carries a [`User`] as a request extension, which
 //! no request from a socket can have.
 
+pub(crate) mod impersonation;
 pub mod serviceaccounts;
 pub mod tokens;
 pub mod x509;

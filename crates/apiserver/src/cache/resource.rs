@@ -161,6 +161,15 @@ impl ResourceCache {
         self.state.read().objects.get(key).cloned()
     }
 
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.read().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The objects that `filter` lets through, in key order.
     pub fn list(&self, filter: &Filter) -> Listing {
         let state = self.state.read();

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod chain;
 mod harness;
 mod proxies;
 mod reads;

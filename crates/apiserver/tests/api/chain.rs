@@ -1,0 +1,137 @@
+//! What is true of every request, whatever it asks for.
+
+use std::io::Read as _;
+
+use apiserver::authn::User;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster};
+
+const REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+
+async fn send(cluster: &Cluster, user: &User, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::builder().method(method).uri(target).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = if method == "POST" { Bytes::from_static(b"{}") } else { Bytes::new() };
+    cluster.call(user.clone(), request.body(Full::new(body)).unwrap()).await.read().await
+}
+
+fn admin() -> User {
+    User::component("admin", &["system:masters"])
+}
+
+#[tokio::test]
+async fn who_has_the_right_acts_as_somebody_else() {
+    let cluster = Cluster::start().await;
+    let headers = [("impersonate-user", "bob"), ("impersonate-group", "dev"), ("impersonate-extra-team", "a")];
+    let review = send(&cluster, &admin(), "POST", REVIEWS, &headers).await.expect(201);
+    let expected = json!({"username": "bob", "groups": ["dev", "system:authenticated"], "extra": {"team": ["a"]}});
+    assert_eq!(review["status"]["userInfo"], expected);
+
+    let denied = send(&cluster, &admin(), "GET", "/api/v1/secrets", &[("impersonate-user", "bob")]).await.expect(403);
+    let why =
+        "secrets is forbidden: User \"bob\" cannot list resource \"secrets\" in API group \"\" at the cluster scope";
+    assert_eq!(denied["message"], why);
+
+    let nobody = send(&cluster, &admin(), "GET", "/api/v1/secrets", &[("impersonate-group", "dev")]).await;
+    assert_eq!(nobody.code, 400);
+}
+
+#[tokio::test]
+async fn impersonation_is_a_right_of_its_own_for_each_part() {
+    let cluster = Cluster::start().await;
+    let rules =
+        json!([{"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"], "resourceNames": ["bob"]}]);
+    let role = json!({"metadata": {"name": "as-bob"}, "rules": rules});
+    cluster.send("POST", &format!("{RBAC}/clusterroles"), role).await.expect(201);
+    let binding = json!({
+        "metadata": {"name": "as-bob"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "as-bob"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}],
+    });
+    cluster.send("POST", &format!("{RBAC}/clusterrolebindings"), binding).await.expect(201);
+    cluster.server.registry.caches.reach_current().await;
+    let alice = User::component("alice", &[]);
+    let code = async |headers: &[(&str, &str)]| send(&cluster, &alice, "POST", REVIEWS, headers).await.code;
+    assert_eq!(code(&[("impersonate-user", "bob")]).await, 201);
+    assert_eq!(code(&[("impersonate-user", "carol")]).await, 403);
+    let headers = [("impersonate-user", "bob"), ("impersonate-group", "system:masters")];
+    let refused = send(&cluster, &alice, "POST", REVIEWS, &headers).await.expect(403);
+    let why = "groups \"system:masters\" is forbidden: User \"alice\" cannot impersonate resource \"groups\" in API \
+               group \"\" at the cluster scope";
+    assert_eq!(refused["message"], why);
+    assert_eq!(code(&[("impersonate-user", "bob"), ("impersonate-uid", "1")]).await, 403);
+    assert_eq!(code(&[("impersonate-user", "system:serviceaccount:a:bob")]).await, 403);
+}
+
+#[tokio::test]
+async fn answers_have_the_form_that_was_asked_for() {
+    let cluster = Cluster::start().await;
+    let text = |answer: &Answer| String::from_utf8(answer.bytes.to_vec()).unwrap();
+    let target = "/api/v1/namespaces/default";
+    let plain = send(&cluster, &admin(), "GET", target, &[]).await;
+    let pretty = send(&cluster, &admin(), "GET", &format!("{target}?pretty=true"), &[]).await;
+    assert!(text(&pretty).starts_with("{\n  \""), "{}", text(&pretty));
+    assert_eq!(pretty.json(), plain.json());
+    let refused = send(&cluster, &admin(), "GET", "/api/v1/namespaces/gone", &[("user-agent", "curl/8.0")]).await;
+    assert!(refused.code == 404 && text(&refused).starts_with("{\n  \""));
+
+    let map = json!({"metadata": {"name": "big"}, "data": {"a": "x".repeat(200_000)}});
+    let maps = "/api/v1/namespaces/default/configmaps";
+    cluster.send("POST", maps, map).await.expect(201);
+    let whole = cluster.send("GET", maps, Value::Null).await;
+    let packed = send(&cluster, &admin(), "GET", maps, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&packed.bytes[..]).read_to_end(&mut unpacked).unwrap();
+    assert_eq!(unpacked, whole.bytes);
+    assert!(packed.bytes.len() < 10_000);
+}
+
+#[tokio::test]
+async fn a_time_that_cannot_be_read_is_refused() {
+    let cluster = Cluster::start().await;
+    assert_eq!(send(&cluster, &admin(), "GET", "/api/v1/pods?timeout=soon", &[]).await.code, 400);
+    assert_eq!(send(&cluster, &admin(), "GET", "/api/v1/pods?timeout=30s", &[]).await.code, 200);
+}
+
+#[tokio::test]
+async fn what_was_asked_is_counted() {
+    let cluster = Cluster::start().await;
+    for _ in 0..3 {
+        send(&cluster, &admin(), "GET", "/api/v1/namespaces/counted/podtemplates", &[]).await.expect(200);
+    }
+    send(&cluster, &admin(), "GET", "/apis/invented/v9/nonsense", &[]).await.expect(404);
+    let watch = Request::builder().uri("/apis/apps/v1/daemonsets?watch=true").body(Full::default()).unwrap();
+    let watch = cluster.call(admin(), watch).await;
+    let told = async || {
+        let answer = send(&cluster, &admin(), "GET", "/metrics", &[]).await;
+        String::from_utf8(answer.bytes.to_vec()).unwrap()
+    };
+    let watching = "apiserver_longrunning_requests{component=\"apiserver\",group=\"apps\",resource=\"daemonsets\",\
+                    scope=\"cluster\",subresource=\"\",verb=\"WATCH\",version=\"v1\"}";
+    let text = told().await;
+    for line in [
+        "apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",\
+         resource=\"podtemplates\",scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 3\n",
+        "# TYPE apiserver_request_duration_seconds histogram\n",
+        "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n",
+        "apiserver_storage_objects{resource=\"namespaces\"} 4\n",
+        "apiserver_storage_objects{resource=\"deployments.apps\"} 0\n",
+        "kubernetes_build_info{",
+        "process_resident_memory_bytes ",
+        &format!("{watching} 1\n"),
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+    assert!(!text.contains("nonsense"), "what is not served has no series");
+    drop(watch);
+    assert!(told().await.contains(&format!("{watching} 0\n")));
+    assert_eq!(send(&cluster, &User::component("bob", &[]), "GET", "/metrics", &[]).await.code, 403);
+}

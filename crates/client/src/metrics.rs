@@ -1,0 +1,235 @@
+//! Counters, gauges and histograms, told in Prometheus' text format, and those that every component of a client has.
+//!
+//! A family is a static: a row of a table that names its labels once. Counting is a look-up and an addition; no lock is
+//! held while anything else happens.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+/// Upstream's buckets of work queues, in seconds.
+const WORK: &[f64] = &[1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0];
+
+pub static QUEUE_ADDS: Family =
+    Family::counter("workqueue_adds_total", "[STABLE] Keys that were queued, by queue", &["name"]);
+pub static QUEUE_DEPTH: Family = Family::gauge("workqueue_depth", "[STABLE] Keys that wait, by queue", &["name"]);
+pub static QUEUE_RETRIES: Family =
+    Family::counter("workqueue_retries_total", "[STABLE] Keys that were queued again after a failure", &["name"]);
+pub static QUEUE_WAIT: Family =
+    Family::histogram("workqueue_queue_duration_seconds", "[STABLE] How long keys waited", &["name"], WORK);
+pub static QUEUE_WORK: Family =
+    Family::histogram("workqueue_work_duration_seconds", "[STABLE] How long the work on keys took", &["name"], WORK);
+pub static REQUESTS: Family = Family::counter(
+    "rest_client_requests_total",
+    "[STABLE] Requests to the API server, by the code of their answer",
+    &["code", "host", "method"],
+);
+
+/// All families of this crate.
+pub static FAMILIES: [&Family; 6] = [&QUEUE_ADDS, &QUEUE_DEPTH, &QUEUE_RETRIES, &QUEUE_WAIT, &QUEUE_WORK, &REQUESTS];
+
+/// A metric and its series, one for each combination of labels.
+pub struct Family {
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    kind: Kind,
+    /// By labels as they are told: `a="x",b="y"`.
+    series: RwLock<BTreeMap<String, Arc<Series>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    /// The upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+/// Numbers are `f64` by their bits.
+struct Series {
+    /// A histogram's sum.
+    value: AtomicU64,
+    /// How many fell into each bucket, and last how many into none.
+    buckets: Box<[AtomicU64]>,
+}
+
+impl Family {
+    pub const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
+        Self::new(name, help, labels, Kind::Counter)
+    }
+
+    pub const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
+        Self::new(name, help, labels, Kind::Gauge)
+    }
+
+    /// `buckets` are upper bounds, ascending, without infinity.
+    pub const fn histogram(
+        name: &'static str,
+        help: &'static str,
+        labels: &'static [&'static str],
+        buckets: &'static [f64],
+    ) -> Self {
+        Self::new(name, help, labels, Kind::Histogram(buckets))
+    }
+
+    const fn new(name: &'static str, help: &'static str, labels: &'static [&'static str], kind: Kind) -> Self {
+        Self { name, help, labels, kind, series: RwLock::new(BTreeMap::new()) }
+    }
+
+    /// Adds to a counter or gauge. `values` are those of the family's labels, in their order.
+    pub fn add(&self, values: &[&str], by: f64) {
+        add(&self.series(values).value, by);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, values: &[&str], to: f64) {
+        self.series(values).value.store(to.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Puts a figure into a histogram.
+    pub fn observe(&self, values: &[&str], figure: f64) {
+        let Kind::Histogram(bounds) = self.kind else { return };
+        let series = self.series(values);
+        let bucket = bounds.partition_point(|bound| *bound < figure);
+        series.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        add(&series.value, figure);
+    }
+
+    fn series(&self, values: &[&str]) -> Arc<Series> {
+        let key = self.key(values);
+        if let Some(series) = self.series.read().get(&key) {
+            return series.clone();
+        }
+        self.series.write().entry(key).or_insert_with(|| Arc::new(Series::new(self.kind))).clone()
+    }
+
+    fn key(&self, values: &[&str]) -> String {
+        debug_assert_eq!(values.len(), self.labels.len(), "{}: a value for each label", self.name);
+        let mut key = String::with_capacity(128);
+        for (label, value) in self.labels.iter().zip(values) {
+            if !key.is_empty() {
+                key.push(',');
+            }
+            key.push_str(label);
+            key.push_str("=\"");
+            for letter in value.chars() {
+                match letter {
+                    '\\' => key.push_str("\\\\"),
+                    '"' => key.push_str("\\\""),
+                    '\n' => key.push_str("\\n"),
+                    other => key.push(other),
+                }
+            }
+            key.push('"');
+        }
+        key
+    }
+
+    /// Tells the family; nothing if it has no series yet.
+    fn tell(&self, out: &mut String) {
+        let series = self.series.read();
+        if series.is_empty() {
+            return;
+        }
+        let kind = match self.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(out, "# HELP {0} {1}\n# TYPE {0} {kind}\n", self.name, self.help);
+        for (labels, series) in series.iter() {
+            match self.kind {
+                Kind::Histogram(bounds) => series.tell_histogram(self.name, labels, bounds, out),
+                _ => sample(self.name, labels, series.number(), out),
+            }
+        }
+    }
+}
+
+impl Series {
+    fn new(kind: Kind) -> Self {
+        let buckets = match kind {
+            Kind::Histogram(bounds) => bounds.len() + 1,
+            _ => 0,
+        };
+        Self { value: AtomicU64::new(0f64.to_bits()), buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn number(&self) -> f64 {
+        f64::from_bits(self.value.load(Ordering::Relaxed))
+    }
+
+    /// Each bucket counts what is at most its bound, so the last counts all.
+    fn tell_histogram(&self, name: &str, labels: &str, bounds: &[f64], out: &mut String) {
+        let comma = if labels.is_empty() { "" } else { "," };
+        let mut count = 0;
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            let bound = bounds.get(at).map_or("+Inf".to_owned(), f64::to_string);
+            let _ = writeln!(out, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+        }
+        sample(&format!("{name}_sum"), labels, self.number(), out);
+        sample(&format!("{name}_count"), labels, count as f64, out);
+    }
+}
+
+fn add(to: &AtomicU64, by: f64) {
+    let added = |bits| Some((f64::from_bits(bits) + by).to_bits());
+    // The closure always gives a number.
+    let _ = to.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added);
+}
+
+fn sample(name: &str, labels: &str, value: f64, out: &mut String) {
+    let _ = match labels {
+        "" => writeln!(out, "{name} {value}"),
+        _ => writeln!(out, "{name}{{{labels}}} {value}"),
+    };
+}
+
+/// The families in the text format of Prometheus, version 0.0.4.
+pub fn text<'a>(families: impl IntoIterator<Item = &'a Family>) -> String {
+    let mut out = String::with_capacity(16 << 10);
+    families.into_iter().for_each(|family| family.tell(&mut out));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_told_as_prometheus_reads_them() {
+        static COUNTED: Family = Family::counter("counted_total", "What is counted", &["who", "what"]);
+        static LEVEL: Family = Family::gauge("level", "How high", &[]);
+        static TOOK: Family = Family::histogram("took_seconds", "How long", &["who"], &[0.1, 1.0]);
+        static SILENT: Family = Family::counter("silent_total", "Nothing", &[]);
+        COUNTED.add(&["a", "quote\" slash\\ line\n"], 1.0);
+        COUNTED.add(&["a", "quote\" slash\\ line\n"], 2.0);
+        LEVEL.set(&[], 2.5);
+        LEVEL.add(&[], -1.0);
+        for figure in [0.05, 0.1, 0.5, 7.0] {
+            TOOK.observe(&["a"], figure);
+        }
+        expect_test::expect![[r#"
+            # HELP counted_total What is counted
+            # TYPE counted_total counter
+            counted_total{who="a",what="quote\" slash\\ line\n"} 3
+            # HELP level How high
+            # TYPE level gauge
+            level 1.5
+            # HELP took_seconds How long
+            # TYPE took_seconds histogram
+            took_seconds_bucket{who="a",le="0.1"} 2
+            took_seconds_bucket{who="a",le="1"} 3
+            took_seconds_bucket{who="a",le="+Inf"} 4
+            took_seconds_sum{who="a"} 7.65
+            took_seconds_count{who="a"} 4
+        "#]]
+        .assert_eq(&text([&COUNTED, &LEVEL, &TOOK, &SILENT]));
+    }
+}
