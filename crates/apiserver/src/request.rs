@@ -27,6 +27,8 @@ pub struct ResourceRequest {
     pub subresource: String,
     /// What follows a subresource: the path behind a proxy.
     pub rest: Vec<String>,
+    /// The field selector of a list or watch, as it was sent.
+    pub fields: String,
 }
 
 /// Subresources of a namespace; any other word behind its name is a resource in it.
@@ -59,8 +61,9 @@ impl RequestInfo {
                 verb => verb,
             };
             // A list of the one object that a field selector names is authorized by that name.
-            if let ("list" | "watch", Some(name)) = (info.verb, selected_name(query)) {
-                resource.parts.name = name;
+            if matches!(info.verb, "list" | "watch") {
+                resource.parts.fields = query_value(query, "fieldSelector").unwrap_or_default();
+                resource.parts.name = selected_name(&resource.parts.fields).unwrap_or_default();
             }
         }
         info.resource = Some(resource.parts);
@@ -140,8 +143,7 @@ pub(crate) fn truthy(value: Option<String>) -> bool {
     value.is_some_and(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
 }
 
-fn selected_name(query: &str) -> Option<String> {
-    let selector = query_value(query, "fieldSelector")?;
+fn selected_name(selector: &str) -> Option<String> {
     let mut names = selector.split(',').filter_map(|term| {
         let (field, value) = term.split_once('=')?;
         (field == "metadata.name").then(|| value.trim_start_matches('=').to_owned())

@@ -100,6 +100,7 @@ fn access(server: &ApiServer, user: &User, spec: &Value, local: Option<&str>) ->
                 resource: text(resource, "resource"),
                 subresource: text(resource, "subresource"),
                 name: text(resource, "name"),
+                fields: text(&resource["fieldSelector"], "rawSelector"),
             };
             (text(resource, "verb"), target)
         }

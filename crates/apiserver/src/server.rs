@@ -13,7 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-use crate::admission::{Admission, DefaultTolerations, NamespaceLifecycle, Plugin, Priority, ServiceAccounts};
+use crate::admission::{
+    Admission, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Plugin, Priority, ServiceAccounts,
+};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
@@ -127,6 +129,7 @@ impl ApiServer {
             Arc::new(ServiceAccounts { caches: caches.clone(), accounts }),
             Arc::new(Priority { classes: cache("scheduling.k8s.io", "priorityclasses")? }),
             Arc::new(DefaultTolerations),
+            Arc::new(NodeRestriction { pods: cache("", "pods")? }),
             Arc::new(ServiceAddresses::new(
                 caches.clone(),
                 cache("", "services")?,

@@ -4,6 +4,7 @@
 //! for every write of every resource, so none can be forgotten.
 
 mod namespaces;
+mod nodes;
 mod priority;
 mod serviceaccounts;
 mod tolerations;
@@ -18,6 +19,7 @@ use crate::authn::User;
 use crate::registry::{Call, Served};
 
 pub use namespaces::NamespaceLifecycle;
+pub use nodes::NodeRestriction;
 pub use priority::Priority;
 pub use serviceaccounts::ServiceAccounts;
 pub use tolerations::DefaultTolerations;

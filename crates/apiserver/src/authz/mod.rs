@@ -20,7 +20,16 @@ pub struct Attributes {
 /// What is to be done something with.
 #[derive(Clone, Debug)]
 pub enum Target {
-    Resource { group: String, version: String, namespace: String, resource: String, subresource: String, name: String },
+    Resource {
+        group: String,
+        version: String,
+        namespace: String,
+        resource: String,
+        subresource: String,
+        name: String,
+        /// The field selector of a list or watch.
+        fields: String,
+    },
     Path(String),
 }
 
@@ -49,6 +58,7 @@ impl Attributes {
                 resource: parts.resource.clone(),
                 subresource: parts.subresource.clone(),
                 name: parts.name.clone(),
+                fields: parts.fields.clone(),
             },
         };
         Self { user: user.clone(), verb: info.verb.to_owned(), target }
@@ -63,6 +73,7 @@ impl Attributes {
             resource: resource.to_owned(),
             subresource: String::new(),
             name: name.to_owned(),
+            fields: String::new(),
         };
         Self { user: user.clone(), verb: verb.to_owned(), target }
     }

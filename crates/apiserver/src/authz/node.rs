@@ -42,7 +42,7 @@ impl NodeAuthorizer {
         if !permitted.iter().any(|rule| rule.allows(attributes)) {
             return false;
         }
-        let Target::Resource { group, namespace, resource, name, subresource, .. } = &attributes.target else {
+        let Target::Resource { group, namespace, resource, name, subresource, fields, .. } = &attributes.target else {
             return true;
         };
         let key = ObjectKey::new(namespace.as_str(), name.as_str());
@@ -56,6 +56,12 @@ impl NodeAuthorizer {
                 pod["metadata"]["namespace"] == key.namespace.as_str()
                     && pod["spec"]["serviceAccountName"] == key.name.as_str()
             }),
+            // Of Pods a node sees its own (KEP-4601); which it may write, admission decides.
+            ("", "pods", _) if attributes.verb == "get" => self.runs(node, &key),
+            ("", "pods", _) if matches!(attributes.verb.as_str(), "list" | "watch") => {
+                selects_node(fields, node) || (!name.is_empty() && self.runs(node, &key))
+            }
+            ("storage.k8s.io", "csinodes", _) => name == node || (attributes.verb == "create" && name.is_empty()),
             ("", "nodes", _) if !matches!(attributes.verb.as_str(), "get" | "list" | "watch" | "create") => {
                 name == node
             }
@@ -70,6 +76,10 @@ impl NodeAuthorizer {
         self.pods.list(&filter).entries.iter().map(|entry| entry.to_value()).collect()
     }
 
+    fn runs(&self, node: &str, key: &ObjectKey) -> bool {
+        self.pods.get(key).is_some_and(|pod| pod.to_value()["spec"]["nodeName"] == node)
+    }
+
     /// True when a Pod of the node names the object below one of `fields`.
     fn refers(&self, node: &str, key: &ObjectKey, fields: &[&str]) -> bool {
         !key.name.is_empty()
@@ -77,6 +87,14 @@ impl NodeAuthorizer {
                 pod["metadata"]["namespace"] == key.namespace.as_str() && names(&pod["spec"], key.name.as_str(), fields)
             })
     }
+}
+
+/// True when a field selector asks for the Pods of `node` and no other's.
+fn selects_node(fields: &str, node: &str) -> bool {
+    fields.split(',').any(|term| {
+        let wanted = term.trim().strip_prefix("spec.nodeName").and_then(|rest| rest.strip_prefix('='));
+        wanted.is_some_and(|value| value.strip_prefix('=').unwrap_or(value) == node)
+    })
 }
 
 /// True when `name` stands in `value` as the text of one of `fields`, or as the name in it.
@@ -124,6 +142,16 @@ mod tests {
         }
         assert!(names(&spec, "ca", &["configMap"]) && names(&spec, "data", &["persistentVolumeClaim"]));
         assert!(!names(&spec, "ca", &secrets) && !names(&spec, "other", &secrets));
+    }
+
+    #[test]
+    fn pods_are_selected_by_their_node() {
+        for good in ["spec.nodeName=n1", "spec.nodeName==n1", "status.phase=Running,spec.nodeName=n1"] {
+            assert!(selects_node(good, "n1"), "{good}");
+        }
+        for bad in ["", "spec.nodeName=n2", "spec.nodeName!=n1", "spec.nodeName=n12", "metadata.name=n1"] {
+            assert!(!selects_node(bad, "n1"), "{bad}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::cache::Filter;
 use crate::document::Document;
 use crate::registry::{Call, Decision, DeleteOptions, Modify, Outcome, Served, document};
@@ -28,6 +29,10 @@ pub(super) async fn evict(server: &ApiServer, pods: &Arc<Served>, call: &mut Cal
     let cache = pods.cache.as_ref().ok_or_else(Status::path_not_found)?;
     server.registry.caches.reach_current().await;
     let pod = cache.get(&key).ok_or_else(|| Status::not_found(pods.subject(), &key.name))?;
+    let mut asked = admission::Request::new(Operation::Create, pods, call, options.dry_run);
+    (asked.object, asked.old) = (Some(eviction), Some(pod.to_value()));
+    server.registry.admission.admit(&mut asked).await?;
+    server.registry.admission.validate(&mut asked).await?;
     if counts(&pod.to_value()) {
         take_from_budget(server, &pod, options.dry_run).await?;
     }

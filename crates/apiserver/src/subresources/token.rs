@@ -6,6 +6,7 @@ use api::object::ObjectKey;
 use api::status::{Cause, Status, Subject};
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::{Binding, Bound};
 use crate::clock;
 use crate::registry::{Call, Outcome, Served, document};
@@ -25,6 +26,12 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
         .as_ref()
         .and_then(|cache| cache.get(&key))
         .ok_or_else(|| Status::not_found(accounts.subject(), &key.name))?;
+
+    let mut asked = admission::Request::new(Operation::Create, accounts, call, false);
+    asked.object = Some(request);
+    server.registry.admission.admit(&mut asked).await?;
+    server.registry.admission.validate(&mut asked).await?;
+    request = asked.object.unwrap_or_default();
 
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);

@@ -4,6 +4,7 @@
 
 mod chain;
 mod harness;
+mod nodes;
 mod proxies;
 mod reads;
 mod streams;

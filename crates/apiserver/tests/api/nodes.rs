@@ -1,0 +1,109 @@
+//! What a node's credentials are good for, and no more.
+
+use apiserver::authn::User;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const MERGE: &str = "application/merge-patch+json";
+
+/// Two nodes, each with a Pod, as the first.
+struct Nodes(Cluster);
+
+impl Nodes {
+    async fn start() -> Self {
+        let nodes = Self(Cluster::start().await);
+        let account = json!({"metadata": {"name": "default"}});
+        nodes.0.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await.expect(201);
+        for node in ["n1", "n2"] {
+            nodes.0.send("POST", "/api/v1/nodes", json!({"metadata": {"name": node}})).await.expect(201);
+            let volume = json!({"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+            let pod = json!({
+                "metadata": {"name": format!("on-{node}")},
+                "spec": {"nodeName": node, "volumes": [volume], "automountServiceAccountToken": false,
+                         "containers": [{"name": "c", "image": "c:1"}]},
+            });
+            nodes.0.send("POST", PODS, pod).await.expect(201);
+        }
+        nodes
+    }
+
+    async fn ask(&self, method: &str, target: &str, body: Value) -> Answer {
+        let media = if method == "PATCH" { MERGE } else { "application/json" };
+        self.0.send_as(User::component("system:node:n1", &["system:nodes"]), method, target, media, body).await
+    }
+
+    async fn refused(&self, method: &str, target: &str, body: Value, why: &str) {
+        let status = self.ask(method, target, body).await.expect(403);
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains(why), "{method} {target}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_writes_itself_and_no_other() {
+    let nodes = Nodes::start().await;
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    nodes.ask("PATCH", "/api/v1/nodes/n1/status", ready.clone()).await.expect(200);
+    nodes.ask("PATCH", "/api/v1/nodes/n1", json!({"metadata": {"labels": {"tier": "a"}}})).await.expect(200);
+    nodes.refused("PATCH", "/api/v1/nodes/n2/status", ready, "n2").await;
+    let labels = |key: &str| json!({"metadata": {"labels": {key: "a"}}});
+    let role = "node-role.kubernetes.io/control-plane";
+    nodes.refused("PATCH", "/api/v1/nodes/n1", labels(role), "is not allowed to modify labels").await;
+    let fenced = labels("node-restriction.kubernetes.io/a");
+    nodes.refused("PATCH", "/api/v1/nodes/n1", fenced, "is not allowed to modify labels").await;
+    let taints = json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]}});
+    nodes.refused("PATCH", "/api/v1/nodes/n1", taints, "is not allowed to modify taints").await;
+    let owners = json!({"metadata": {"ownerReferences": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "b"}]}});
+    nodes.refused("PATCH", "/api/v1/nodes/n1", owners, "is not allowed to modify ownerReferences").await;
+    let other = json!({"metadata": {"name": "n3"}});
+    nodes.refused("POST", "/api/v1/nodes", other, "is not allowed to modify node \"n3\"").await;
+    let lease = |name: &str| json!({"metadata": {"name": name}, "spec": {"holderIdentity": "n1"}});
+    let leases = |namespace: &str| format!("/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases");
+    nodes.ask("POST", &leases("kube-node-lease"), lease("n1")).await.expect(201);
+    nodes.refused("POST", &leases("kube-node-lease"), lease("n2"), "same name").await;
+    nodes.ask("POST", &leases("kube-system"), lease("n1")).await.expect(403);
+}
+
+#[tokio::test]
+async fn a_node_sees_and_changes_its_own_pods() {
+    let nodes = Nodes::start().await;
+    let own = nodes.ask("GET", &format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"), Value::Null).await.expect(200);
+    assert_eq!(own["items"].as_array().unwrap().len(), 1);
+    nodes.ask("GET", &format!("{PODS}/on-n1"), Value::Null).await.expect(200);
+    for path in ["", "?fieldSelector=spec.nodeName%3Dn2", "/on-n2", "?watch=1"] {
+        nodes.ask("GET", &format!("{PODS}{path}"), Value::Null).await.expect(403);
+    }
+
+    let running = json!({"status": {"phase": "Running"}});
+    nodes.ask("PATCH", &format!("{PODS}/on-n1/status"), running.clone()).await.expect(200);
+    nodes.refused("PATCH", &format!("{PODS}/on-n2/status"), running, "with spec.nodeName set to itself").await;
+    let eviction = |name: &str| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+    nodes.refused("POST", &format!("{PODS}/on-n2/eviction"), eviction("on-n2"), "can only evict pods").await;
+    nodes.refused("DELETE", &format!("{PODS}/on-n2"), Value::Null, "can only delete pods").await;
+    nodes.ask("DELETE", &format!("{PODS}/on-n1?gracePeriodSeconds=0"), Value::Null).await.expect(200);
+    let pod = json!({"metadata": {"name": "mine"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "c:1"}]}});
+    nodes.refused("POST", PODS, pod, "can only create mirror pods").await;
+}
+
+#[tokio::test]
+async fn a_node_gets_tokens_for_its_own_pods() {
+    let nodes = Nodes::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let uid = async |pod: &str| {
+        let pod = nodes.0.send("GET", &format!("{PODS}/{pod}"), Value::Null).await.expect(200);
+        pod["metadata"]["uid"].clone()
+    };
+    let (own, other) = (uid("on-n1").await, uid("on-n2").await);
+    let bound = |pod: &str, uid: &Value, audiences: Value| {
+        let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid});
+        json!({"spec": {"audiences": audiences, "boundObjectRef": reference}})
+    };
+    nodes.ask("POST", path, bound("on-n1", &own, json!([]))).await.expect(201);
+    nodes.refused("POST", path, bound("on-n2", &other, json!([])), "different node").await;
+    nodes.refused("POST", path, bound("on-n1", &own, json!(["elsewhere"])), "not found in pod spec volume").await;
+    nodes.refused("POST", path, json!({"spec": {}}), "not bound to a pod").await;
+    nodes.refused("POST", path, bound("on-n1", &Value::Null, json!([])), "without a uid").await;
+}
