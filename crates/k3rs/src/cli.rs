@@ -143,6 +143,11 @@ fn cluster_dns(flags: &ServerFlags) -> Vec<IpAddr> {
 
 /// What the flags mean.
 fn options(flags: &ServerFlags) -> Result<Options, String> {
+    if flags.node.server.as_deref().is_some_and(|url| !url.is_empty()) {
+        return Err("a cluster has one server in this version of k3rs: join others with `k3rs agent`, or leave out \
+                    --server (K3S_URL) to make a cluster of its own"
+            .to_owned());
+    }
     let node = node_options(&flags.node);
     let node_ip = node.ips[0];
     Ok(Options {

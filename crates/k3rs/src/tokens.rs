@@ -5,6 +5,7 @@ use std::io;
 use crate::layout::Layout;
 
 const PREFIX: &str = "K10";
+const HASH_DIGITS: usize = 64;
 
 /// A token taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,8 @@ impl Token {
         let malformed = || "the token is malformed: it should be K10<64 hex digits>::<user>:<secret>".to_owned();
         let (hash, credentials) = rest.split_once("::").ok_or_else(malformed)?;
         let (_, secret) = credentials.split_once(':').ok_or_else(malformed)?;
-        if secret.is_empty() || hash.is_empty() || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let is_hash = hash.len() == HASH_DIGITS && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if secret.is_empty() || !is_hash {
             return Err(malformed());
         }
         Ok(Self { ca_hash: Some(hash.to_owned()), secret: secret.to_owned() })
@@ -80,11 +82,17 @@ mod tests {
 
     #[test]
     fn both_forms_are_read() {
-        let full = Token::parse("K10abc123::server:s3cret").unwrap();
-        assert_eq!((full.ca_hash.as_deref(), full.secret.as_str()), (Some("abc123"), "s3cret"));
+        let hash = ca_hash("pem");
+        let full = Token::parse(&format!("K10{hash}::server:s3cret")).unwrap();
+        assert_eq!((full.ca_hash.as_deref(), full.secret.as_str()), (Some(hash.as_str()), "s3cret"));
         assert_eq!(Token::parse("s3cret").unwrap(), Token { ca_hash: None, secret: "s3cret".to_owned() });
-        for bad in ["", "K10xyz::server:s", "K10abc::server", "K10::server:s", "K10abc::server:"] {
-            assert!(Token::parse(bad).is_err(), "{bad}");
+        let cases = ["", "K10abc::server:s", "K10::server:s"].map(str::to_owned);
+        for bad in cases.into_iter().chain([
+            format!("K10{}::server:s", hash.replace(|digit: char| digit.is_ascii_digit(), "x")),
+            format!("K10{hash}::server"),
+            format!("K10{hash}::server:"),
+        ]) {
+            assert!(Token::parse(&bad).is_err(), "{bad}");
         }
     }
 
@@ -97,7 +105,10 @@ mod tests {
         assert_eq!(ensure(&layout, None, "pem").unwrap(), made);
         assert_eq!(ensure(&layout, Some("own"), "pem").unwrap().secret, "own");
         assert!(
-            ensure(&layout, Some("K10abc::server:own"), "pem").unwrap_err().to_string().contains("another cluster")
+            ensure(&layout, Some(&format!("K10{}::server:own", ca_hash("other"))), "pem")
+                .unwrap_err()
+                .to_string()
+                .contains("another cluster")
         );
     }
 }

@@ -31,7 +31,8 @@ pub(crate) fn acting(authorizer: &Authorizer, user: User, headers: &HeaderMap) -
     for [group, resource, subresource, namespace, name] in wanted.rights {
         let full = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
         let version = if group.is_empty() { String::new() } else { "v1".to_owned() };
-        let target = Target::Resource { group: group.clone(), version, namespace, resource, subresource, name };
+        let fields = String::new();
+        let target = Target::Resource { group: group.clone(), version, namespace, resource, subresource, name, fields };
         let Target::Resource { name, .. } = &target else { continue };
         let name = name.clone();
         let attributes = Attributes { user: user.clone(), verb: "impersonate".to_owned(), target };
