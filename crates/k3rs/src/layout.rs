@@ -12,6 +12,9 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// What k3s has in a data directory and k3rs has not.
+const THEIRS: [(&str, &str); 2] = [("server/db/etcd", "etcd"), ("agent/containerd", "containerd")];
+
 /// The data directory of one server or agent.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -48,14 +51,27 @@ impl Layout {
 
     /// Makes the directories of a server, which nobody else may enter.
     pub fn create_server(&self) -> io::Result<()> {
+        self.refuse_foreign()?;
         for name in ["server/tls", "server/cred", "server/db", "server/manifests"] {
             create_private(&self.root.join(name))?;
         }
         Ok(())
     }
 
+    /// k3s keeps other things under the same names. (Its SQLite database the datastore knows by its table.)
+    fn refuse_foreign(&self) -> io::Result<()> {
+        match THEIRS.iter().find(|(name, _)| self.root.join(name).exists()) {
+            None => Ok(()),
+            Some((name, what)) => Err(io::Error::other(format!(
+                "it belongs to k3s, whose {what} is in {name}: k3rs cannot take it over; name another with --data-dir, or \
+                 move it away"
+            ))),
+        }
+    }
+
     /// Makes the directories of an agent.
     pub fn create_agent(&self) -> io::Result<()> {
+        self.refuse_foreign()?;
         for name in ["agent/images", "agent/pod-manifests", "agent/etc"] {
             create_private(&self.root.join(name))?;
         }

@@ -135,8 +135,11 @@ fn store_fault(fault: StoreError) -> Status {
     match fault {
         StoreError::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         StoreError::Future { asked, current } => Status::too_large_resource_version(asked.get(), current.get()),
-        StoreError::Unavailable(_) | StoreError::Closed => Status::unavailable(fault.to_string()),
-        StoreError::Precondition { .. } | StoreError::Corrupt(_) => Status::internal(fault),
+        StoreError::Closed => Status::unavailable(fault.to_string()),
+        // As upstream with a full etcd: a full disk is not for clients to wait for.
+        StoreError::Unavailable(_) | StoreError::Precondition { .. } | StoreError::Corrupt(_) => {
+            Status::internal(fault)
+        }
     }
 }
 

@@ -63,6 +63,10 @@ pub enum CertificateError {
     File { path: String, source: io::Error },
     #[error("{path} is not a certificate and key that belong together: {why}")]
     Unusable { path: String, why: String },
+    #[error(
+        "the clock says {now}, but the authority of this cluster, {path}, is valid from {from} to {until}: set the clock"
+    )]
+    Clock { path: String, now: Timestamp, from: Timestamp, until: Timestamp },
     #[error("making a certificate for {subject}: {source}")]
     Make { subject: String, source: rcgen::Error },
 }
@@ -107,12 +111,14 @@ impl Subject {
 }
 
 impl Authority {
-    /// The authority at `certificate` and `key`, made if neither is there.
+    /// The authority at `certificate` and `key`, made if there is no certificate.
     pub fn load_or_create(certificate: &Path, key: &Path, name: &str) -> Result<Self> {
-        if certificate.exists() || key.exists() {
-            return Self::load(certificate, key);
-        }
         let now = Timestamp::now();
+        if certificate.exists() {
+            let authority = Self::load(certificate, key)?;
+            authority.check_clock(certificate, now)?;
+            return Ok(authority);
+        }
         let common_name = format!("{name}@{}", now.as_second());
         let made = (|| {
             let key_pair = KeyPair::generate()?;
@@ -143,6 +149,21 @@ impl Authority {
         let key_pair = KeyPair::from_pem(&read(key)?).map_err(unusable)?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key_pair).map_err(unusable)?;
         Ok(Self { pem, issuer })
+    }
+
+    /// Nobody would believe what it signs at a time at which it is not valid.
+    fn check_clock(&self, path: &Path, now: Timestamp) -> Result<()> {
+        let unusable = |why: &str| CertificateError::Unusable { path: path.display().to_string(), why: why.to_owned() };
+        let chain = self.der();
+        let first = chain.first().ok_or_else(|| unusable("there is none"))?;
+        let (_, parsed) = X509Certificate::from_der(first).map_err(|why| unusable(&why.to_string()))?;
+        let time = |it: &x509_parser::time::ASN1Time| Timestamp::from_second(it.timestamp());
+        let (from, until) = (time(&parsed.validity().not_before), time(&parsed.validity().not_after));
+        let (Ok(from), Ok(until)) = (from, until) else { return Err(unusable("its validity has no end")) };
+        if (from..=until).contains(&now) {
+            return Ok(());
+        }
+        Err(CertificateError::Clock { path: path.display().to_string(), now, from, until })
     }
 
     /// The certificate, as others trust it.

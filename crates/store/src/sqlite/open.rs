@@ -42,9 +42,9 @@ pub enum OpenError {
         path.display()
     )]
     Corrupt { path: PathBuf, detail: String },
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    #[error("cannot open datastore {}", path.display())]
+    #[error("cannot open datastore {}: {source}", path.display())]
     Sqlite { path: PathBuf, source: rusqlite::Error },
 }
 

@@ -4,6 +4,7 @@
 //! same code serves the server's own node and an agent's.
 
 pub mod images;
+mod requirements;
 mod sandbox_network;
 
 use std::ffi::OsString;
@@ -57,6 +58,8 @@ pub struct Access {
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     #[error(transparent)]
+    Requirement(#[from] requirements::RequirementError),
+    #[error(transparent)]
     Runtime(#[from] containers::OpenError),
     #[error(transparent)]
     Kubelet(#[from] kubelet::KubeletError),
@@ -79,6 +82,7 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), NodeError> {
+    requirements::check()?;
     let overlay = overlay::Config {
         backend: overlay::Backend::Vxlan,
         node: options.name.clone(),
