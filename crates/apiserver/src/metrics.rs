@@ -142,7 +142,7 @@ impl What {
             group: target.group.clone(),
             resource: target.resource.clone(),
             scope: match () {
-                () if !info.is_collection() && !target.name.is_empty() => "resource",
+                () if info.verb == "create" || !target.name.is_empty() => "resource",
                 () if !target.namespace.is_empty() => "namespace",
                 () => "cluster",
             },

@@ -2,6 +2,7 @@
 //! life, over a restart of the server, and what is left when all pods are gone. Then the same node as an agent.
 //!
 //! ```text
+//! streams   through the API server to a pod and back
 //! joining   an agent, and whom the server lets in
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
@@ -18,6 +19,7 @@
 mod exchange;
 mod joining;
 mod payload;
+mod streams;
 mod world;
 
 use std::ffi::OsString;
@@ -82,6 +84,7 @@ async fn pods_live_and_leave_nothing(directory: std::path::PathBuf) {
     let web = a_pod_answers(&world, &pods).await;
     let service = a_service_answers(&world).await;
     a_pod_sees_its_configuration_and_the_service(&world, &pods).await;
+    streams::reach_the_pod(&world, &pods).await;
 
     let process = world.process_of("serve");
     world.server.stop().await.unwrap();

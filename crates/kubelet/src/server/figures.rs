@@ -13,6 +13,7 @@ use crate::pods::plan::timestamp;
 /// A container's figures, as far as the runtime has them.
 struct Use {
     name: String,
+    id: String,
     /// Nanoseconds since 1970.
     at: i64,
     cpu_nanoseconds: u64,
@@ -22,6 +23,8 @@ struct Use {
     rss: u64,
     page_faults: u64,
     major_page_faults: u64,
+    /// What it wrote to its root file system.
+    written: u64,
 }
 
 fn used(stats: &ContainerStats) -> Use {
@@ -31,6 +34,7 @@ fn used(stats: &ContainerStats) -> Use {
     let attributes = stats.attributes.clone().unwrap_or_default();
     Use {
         name: attributes.metadata.unwrap_or_default().name,
+        id: attributes.id,
         at: cpu.timestamp,
         cpu_nanoseconds: number(&cpu.usage_core_nano_seconds),
         cpu_nanocores: number(&cpu.usage_nano_cores),
@@ -39,16 +43,21 @@ fn used(stats: &ContainerStats) -> Use {
         rss: number(&memory.rss_bytes),
         page_faults: number(&memory.page_faults),
         major_page_faults: number(&memory.major_page_faults),
+        written: stats.writable_layer.as_ref().map_or(0, |layer| number(&layer.used_bytes)),
     }
 }
 
 impl Use {
     fn cpu(&self) -> Value {
-        json!({
+        let mut cpu = json!({
             "time": timestamp(self.at).to_string(),
-            "usageNanoCores": self.cpu_nanocores,
             "usageCoreNanoSeconds": self.cpu_nanoseconds,
-        })
+        });
+        // A rate needs two looks; of what was seen once there is none.
+        if self.cpu_nanocores > 0 {
+            cpu["usageNanoCores"] = json!(self.cpu_nanocores);
+        }
+        cpu
     }
 
     fn memory(&self) -> Value {
@@ -67,6 +76,7 @@ fn total(name: &str, all: &[Use]) -> Use {
     let sum = |figure: fn(&Use) -> u64| all.iter().map(figure).sum();
     Use {
         name: name.to_owned(),
+        id: String::new(),
         at: all.iter().map(|it| it.at).max().unwrap_or_default(),
         cpu_nanoseconds: sum(|it| it.cpu_nanoseconds),
         cpu_nanocores: sum(|it| it.cpu_nanocores),
@@ -75,6 +85,7 @@ fn total(name: &str, all: &[Use]) -> Use {
         rss: sum(|it| it.rss),
         page_faults: sum(|it| it.page_faults),
         major_page_faults: sum(|it| it.major_page_faults),
+        written: sum(|it| it.written),
     }
 }
 
@@ -138,6 +149,7 @@ fn node_use() -> Use {
     let at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     Use {
         name: String::new(),
+        id: String::new(),
         at,
         cpu_nanoseconds: cpu_nanoseconds(&read("/proc/stat")),
         cpu_nanocores: 0,
@@ -146,6 +158,7 @@ fn node_use() -> Use {
         rss: 0,
         page_faults: 0,
         major_page_faults: 0,
+        written: 0,
     }
 }
 
@@ -192,6 +205,45 @@ pub(super) async fn resource(handle: &Handle) -> Result<String, HandleError> {
     Ok(families.text())
 }
 
+/// `/metrics/cadvisor`: the figures of containers under the names that cAdvisor gave them.
+pub(super) async fn cadvisor(handle: &Handle) -> Result<String, HandleError> {
+    let pods = handle.stats().await?;
+    let mut families = Families::default();
+    for (pod, stats) in &pods {
+        let [name, namespace, uid] = identity(pod);
+        let containers: Vec<Use> = stats.iter().map(used).collect();
+        let all = Use { id: format!("pod{uid}"), ..total("", &containers) };
+        for it in containers.iter().chain([&all]) {
+            let image = image(pod, &it.name);
+            let labels = format!(
+                "{{container=\"{}\",id=\"/{}\",image=\"{image}\",name=\"{}\",namespace=\"{namespace}\",pod=\"{name}\"}}",
+                it.name, it.id, it.id
+            );
+            let mut add = |family: &str, value: f64| families.add(family, &labels, value, it.at);
+            add("container_cpu_usage_seconds_total", seconds(it.cpu_nanoseconds));
+            add("container_memory_working_set_bytes", it.working_set as f64);
+            add("container_memory_usage_bytes", it.usage as f64);
+            add("container_memory_rss", it.rss as f64);
+            add("container_fs_usage_bytes", it.written as f64);
+            add("container_last_seen", (it.at / 1_000_000_000) as f64);
+        }
+    }
+    let (memory, _) = memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    families.add("machine_cpu_cores", "", cores as f64, 0);
+    families.add("machine_memory_bytes", "", memory as f64, 0);
+    Ok(families.text())
+}
+
+/// The image that a container of the pod was asked to run.
+fn image(pod: &Pod, container: &str) -> String {
+    let spec = pod.spec.as_ref();
+    let containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let named = containers.into_iter().find(|it| it.name == container);
+    named.and_then(|it| it.image.clone()).unwrap_or_default()
+}
+
 /// `/metrics`: the agent's own.
 pub(super) fn own(handle: &Handle) -> String {
     let mut families = Families::default();
@@ -216,13 +268,19 @@ struct Families {
 }
 
 /// Name, type, help (with upstream's stability level).
-const FAMILIES: [(&str, &str, &str); 10] = [
+const FAMILIES: [(&str, &str, &str); 16] = [
     (
         "container_cpu_usage_seconds_total",
         "counter",
         "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
     ),
     ("container_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the container in bytes"),
+    ("container_memory_usage_bytes", "gauge", "Current memory of the container with its caches in bytes"),
+    ("container_memory_rss", "gauge", "Anonymous memory of the container in bytes"),
+    ("container_fs_usage_bytes", "gauge", "What the container wrote to its root file system in bytes"),
+    ("container_last_seen", "gauge", "When the container was last measured, in seconds since 1970"),
+    ("machine_cpu_cores", "gauge", "Cores of the node"),
+    ("machine_memory_bytes", "gauge", "Memory of the node in bytes"),
     ("pod_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the pod in core-seconds"),
     ("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes"),
     ("node_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the node in core-seconds"),
@@ -262,7 +320,7 @@ impl Families {
 pub(super) fn configz(config: &Config) -> Value {
     json!({"kubeletconfig": {
         "port": config.port,
-        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": false}},
+        "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
         "authorization": {"mode": "Webhook"},
         "clusterDomain": config.cluster_domain,
         "clusterDNS": config.cluster_dns,

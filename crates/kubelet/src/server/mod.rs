@@ -6,12 +6,12 @@
 //! | `/exec`, `/attach`, `/portForward` | streams, as websockets or SPDY | `proxy` |
 //! | `/pods` | the pods of the node | `pods`, `proxy` |
 //! | `/stats/summary` | use of CPU and memory | `stats`, `proxy` |
-//! | `/metrics`, `/metrics/resource` | the same for Prometheus | `metrics`, `proxy` |
+//! | `/metrics`, `/metrics/resource`, `/metrics/cadvisor` | the same for Prometheus | `metrics`, `proxy` |
 //! | `/configz` | settings | `configz`, `proxy` |
 //! | `/healthz` | that it lives | `healthz`, `proxy` |
 //!
-//! Nobody is anonymous: a client shows a certificate of the cluster's CA, which the caller's TLS configuration checks, and
-//! the [`Authorizer`] says what its user may do (KEP-2862 for the finer rights).
+//! Nobody is anonymous: a client shows a certificate of the cluster's CA, which the caller's TLS configuration checks, or
+//! a token; the [`Authorizer`] says whose it is and what its user may do (KEP-2862 for the finer rights).
 
 mod auth;
 mod channels;
@@ -40,7 +40,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use auth::{Attributes, Authorizer, Delegated};
+pub use auth::{Attributes, Authorizer, Delegated, User};
 
 use crate::handle::Handle;
 
@@ -64,7 +64,7 @@ struct Shared {
     token: CancellationToken,
 }
 
-/// Serves until the token is cancelled. `tls` must ask clients for certificates of the cluster's CA.
+/// Serves until the token is cancelled. `tls` must ask clients for certificates of the cluster's CA and let those in that have none.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,

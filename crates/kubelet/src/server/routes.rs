@@ -21,8 +21,13 @@ use crate::logs::LogOptions;
 
 /// Answers one request.
 pub(super) async fn answer(shared: &Shared, user: Option<&User>, request: Request<Incoming>) -> Response<Body> {
+    let user = match (user, auth::bearer(request.headers())) {
+        (Some(user), _) => Some(user.clone()),
+        (None, Some(token)) => shared.authorizer.user_of(token).await,
+        (None, None) => None,
+    };
     let Some(user) = user else { return text(StatusCode::UNAUTHORIZED, "Unauthorized") };
-    if let Err(refused) = authorize(shared, user, request.method(), request.uri().path()).await {
+    if let Err(refused) = authorize(shared, &user, request.method(), request.uri().path()).await {
         return *refused;
     }
     let path: Vec<String> = request.uri().path().split('/').filter(|part| !part.is_empty()).map(unescape).collect();
@@ -39,6 +44,10 @@ pub(super) async fn answer(shared: &Shared, user: Option<&User>, request: Reques
         },
         ["metrics"] if get => text(StatusCode::OK, figures::own(&shared.handle)),
         ["metrics", "resource"] if get => match figures::resource(&shared.handle).await {
+            Ok(metrics) => text(StatusCode::OK, metrics),
+            Err(error) => failed(&error),
+        },
+        ["metrics", "cadvisor"] if get => match figures::cadvisor(&shared.handle).await {
             Ok(metrics) => text(StatusCode::OK, metrics),
             Err(error) => failed(&error),
         },
@@ -83,8 +92,7 @@ async fn authorize(shared: &Shared, user: &User, method: &Method, path: &str) ->
     let verb = auth::verb(method);
     let rights = auth::subresources(path);
     for subresource in rights {
-        let attributes =
-            Attributes { user: user.name.clone(), groups: user.groups.clone(), verb, subresource, node: node.clone() };
+        let attributes = Attributes { user: user.clone(), verb, subresource, node: node.clone() };
         if shared.authorizer.allows(&attributes).await {
             return Ok(());
         }

@@ -16,8 +16,13 @@ use crate::testing::TestNode;
 struct ByName;
 
 impl Authorizer for ByName {
+    fn user_of<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Option<User>> {
+        let user = token.strip_prefix("token-of-").map(|name| User { name: name.to_owned(), groups: Vec::new() });
+        futures::future::ready(user).boxed()
+    }
+
     fn allows<'a>(&'a self, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
-        let allowed = attributes.user == "admin" && attributes.node == "n1";
+        let allowed = attributes.user.name == "admin" && attributes.node == "n1";
         futures::future::ready(allowed).boxed()
     }
 }
@@ -60,8 +65,13 @@ impl Served {
 
     /// The status code and body of a GET.
     async fn get(&self, user: &str, path: &str) -> (u16, String) {
+        self.get_with(user, path, "").await
+    }
+
+    /// The same with further header lines.
+    async fn get_with(&self, user: &str, path: &str, fields: &str) -> (u16, String) {
         let mut stream = self.connect(user);
-        let request = format!("GET {path} HTTP/1.0\r\nhost: n1\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nhost: n1\r\n{fields}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -83,6 +93,10 @@ async fn nobody_is_anonymous_and_not_everybody_may() {
         (403, "Forbidden (user=guest, verb=get, resource=nodes, subresource(s)=[metrics or proxy])")
     );
     assert_eq!(served.get("admin", "/healthz").await, (200, "ok".to_owned()));
+    for (token, code) in [("token-of-admin", 200), ("token-of-guest", 403), ("nonsense", 401)] {
+        let field = format!("authorization: Bearer {token}\r\n");
+        assert_eq!(served.get_with("", "/healthz", &field).await.0, code, "{token}");
+    }
     assert_eq!(served.get("admin", "/nonsense").await.0, 404);
     assert_eq!(served.get("admin", "/logs/../../etc/shadow").await.0, 404);
 }
