@@ -170,7 +170,8 @@ pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, po
         match handle.port_forward(&pod, *port).await {
             Ok(Connection { input, output }) => {
                 inputs.push(Some(input));
-                outputs.push(copy_out(Some(output), data, &sender));
+                let sender = sender.clone();
+                outputs.push(async move { copy_out(Some(output), data, &sender).await });
             }
             Err(error) => {
                 inputs.push(None);
@@ -179,7 +180,8 @@ pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, po
             }
         }
     }
-    let reading = async {
+    drop(sender);
+    let hearing = async {
         while let Some(Ok(message)) = reading.next().await {
             let mut message = match message {
                 Message::Binary(message) if !message.is_empty() => message,
@@ -197,11 +199,11 @@ pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, po
             }
         }
     };
-    let copying = futures::future::join_all(outputs);
-    let writing = write_all(sink, receiver);
+    // The queue ends when all connections have ended, with everything written.
+    let saying = futures::future::join(futures::future::join_all(outputs), write_all(sink, receiver));
     tokio::select! {
-        _ = copying => {}
-        () = writing => {}
-        () = reading => {}
+        _ = saying => {}
+        () = hearing => return,
     }
+    hang_up(reading).await;
 }
