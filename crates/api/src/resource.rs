@@ -28,6 +28,10 @@ pub struct Resource {
     /// The group in which objects are stored. It differs from `group` for `events.k8s.io` only, whose objects
     /// are the core group's.
     pub storage_group: String,
+    /// A deletion answers with the object rather than with a Status.
+    pub returns_deleted: bool,
+    /// The garbage collector looks after its dependents: deletions have a propagation policy.
+    pub collected: bool,
     /// What is particular to the kind. Hooks see objects in the storage version.
     pub hooks: &'static Hooks,
 }
@@ -131,6 +135,8 @@ impl Resource {
             verbs: Verbs::ALL,
             selectable: fields.iter().copied().map(Selectable::new).collect(),
             storage_group: group.to_owned(),
+            returns_deleted: false,
+            collected: true,
             hooks: &hooks::PLAIN_KIND,
         }
     }

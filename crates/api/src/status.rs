@@ -106,7 +106,14 @@ impl Status {
     /// The object breaks rules of its kind. `kind` and `group` name the kind, not the resource.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let subject = Subject { group, resource: kind };
-        let list: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        let mut list: Vec<String> = Vec::with_capacity(causes.len());
+        for cause in &causes {
+            let said = format!("{}: {}", cause.field, cause.message);
+            // What is found twice is said once.
+            if !list.contains(&said) {
+                list.push(said);
+            }
+        }
         let said = match list.as_slice() {
             [] => String::new(),
             [one] => one.clone(),
@@ -148,6 +155,33 @@ impl Status {
     pub fn method_not_allowed() -> Self {
         let why = "the server does not allow this method on the requested resource";
         let mut status = Self::new(405, "MethodNotAllowed", why);
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// The patch does not fit the object, or its dialect's own rules.
+    pub fn unprocessable() -> Self {
+        let mut status = Self::new(422, "Invalid", "the server rejected our request due to an error in our request");
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// A fault that upstream gives no reason, for which clients have no branch.
+    pub fn unreasoned(why: impl Into<String>) -> Self {
+        Self::new(500, "", why)
+    }
+
+    /// The path answers in none of the media types that the client takes.
+    pub fn no_representation(available: &str) -> Self {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {available}");
+        let mut status = Self::new(406, "NotAcceptable", message);
+        status.details = Some(Box::default());
+        status
+    }
+
+    /// The path takes no body of this media type.
+    pub fn unsupported_body() -> Self {
+        let mut status = Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type");
         status.details = Some(Box::default());
         status
     }

@@ -123,10 +123,14 @@ impl Group {
         if resources.is_empty() {
             return None;
         }
-        let group_version = api_version(&self.name, version);
-        Some(json!({
-            "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
-        }))
+        let mut document = json!({
+            "kind": "APIResourceList", "groupVersion": api_version(&self.name, version), "resources": resources,
+        });
+        // Only the core group's list goes without, since before there were groups.
+        if !self.name.is_empty() {
+            document["apiVersion"] = json!("v1");
+        }
+        Some(document)
     }
 
     fn discovery(&self) -> Value {
@@ -187,7 +191,11 @@ fn storage_version_hash(row: &Resource) -> String {
 
 fn resource_discovery(served: &Served) -> Value {
     let row: &Resource = &served.row;
-    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    // A kind of the same group and version is named alone.
+    let kind = |group: &str, version: &str, kind: &str| match group == row.group && version == served.version.name {
+        true => json!({"group": "", "version": "", "kind": kind}),
+        false => json!({"group": group, "version": version, "kind": kind}),
+    };
     let mut entry = json!({
         "resource": row.plural,
         "responseKind": kind(&row.group, &served.version.name, &row.kind),

@@ -34,6 +34,8 @@ pub enum View {
 pub struct Negotiated {
     pub encoding: Encoding,
     pub view: View,
+    /// The view was asked for in `meta.k8s.io/v1beta1`, whose Tables are the same but in name.
+    pub beta: bool,
 }
 
 impl Encoding {
@@ -74,7 +76,7 @@ fn accepted(protobuf: bool) -> String {
 /// The best answer to an `Accept` header: the first clause, by weight, that can be served.
 ///
 /// `protobuf` and `views` say what the resource has. A view is refused only when no clause asks for less.
-pub(crate) fn negotiate(headers: &HeaderMap, protobuf: bool, views: bool) -> Result<Negotiated, Status> {
+pub(crate) fn negotiate(headers: &HeaderMap, verb: &str, protobuf: bool, views: bool) -> Result<Negotiated, Status> {
     let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     if accept.trim().is_empty() {
         return Ok(Negotiated::default());
@@ -83,7 +85,7 @@ pub(crate) fn negotiate(headers: &HeaderMap, protobuf: bool, views: bool) -> Res
     clauses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     clauses
         .iter()
-        .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view? }))
+        .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view?, beta: clause.beta }))
         .find(|found| match (found.encoding, found.view) {
             // Tables have no protobuf form.
             (Encoding::Protobuf, View::Table) => false,
@@ -91,7 +93,22 @@ pub(crate) fn negotiate(headers: &HeaderMap, protobuf: bool, views: bool) -> Res
             (_, View::Whole) => true,
             _ => views,
         })
-        .ok_or_else(|| Status::not_acceptable(&accepted(protobuf)))
+        .ok_or_else(|| match clauses.iter().any(|clause| clause.encoding.is_some()) {
+            true => Status::not_acceptable(&accepted(protobuf)),
+            false => Status::no_representation(&represented(protobuf, verb)),
+        })
+}
+
+/// The encodings that a path has, as its refusal lists them: a path that can be watched has streams, too.
+fn represented(protobuf: bool, verb: &str) -> String {
+    let mut all = accepted(protobuf);
+    if matches!(verb, "list" | "watch") {
+        all += ", application/json;stream=watch";
+        if protobuf {
+            all += ", application/vnd.kubernetes.protobuf;stream=watch";
+        }
+    }
+    all
 }
 
 /// The encoding of a request's body. `protobuf` says whether the resource has one.
@@ -111,6 +128,7 @@ struct Clause {
     /// `None` for media types that are never served.
     encoding: Option<Encoding>,
     view: Option<View>,
+    beta: bool,
     weight: f32,
 }
 
@@ -135,7 +153,7 @@ impl Clause {
             "PartialObjectMetadata" | "PartialObjectMetadataList" if known => Some(View::Metadata),
             _ => None,
         };
-        Some(Self { encoding: Encoding::of(media_type), view, weight })
+        Some(Self { encoding: Encoding::of(media_type), view, beta: version == "v1beta1", weight })
     }
 }
 
@@ -145,7 +163,7 @@ mod tests {
 
     fn check(accept: &str, expected: Option<(Encoding, View)>) {
         let headers = HeaderMap::from_iter([(ACCEPT, accept.parse().unwrap())]);
-        let found = negotiate(&headers, true, true).ok().map(|found| (found.encoding, found.view));
+        let found = negotiate(&headers, "list", true, true).ok().map(|found| (found.encoding, found.view));
         assert_eq!(found, expected, "{accept}");
     }
 

@@ -16,10 +16,13 @@ pub(crate) fn answer(
     query: &str,
     headers: &HeaderMap,
 ) -> Result<Response, Status> {
-    if !matches!(info.verb, "get" | "head") {
-        return Err(Status::path_not_found());
-    }
     let path = info.path.trim_end_matches('/');
+    if !matches!(info.verb, "get" | "head") {
+        return Err(match path {
+            "/version" | "/api" | "/apis" | "/api/v1" => Status::method_not_allowed(),
+            _ => Status::path_not_found(),
+        });
+    }
     if health::is_path(path) {
         return Ok(health::answer(path, query, &server.checks()));
     }
@@ -37,8 +40,22 @@ pub(crate) fn answer(
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
             openapi::answer(&server.registry.catalogue, path, build, headers).ok_or_else(Status::path_not_found)
         }
-        _ => discovery::answer(&server.registry.catalogue, path, headers).ok_or_else(Status::path_not_found),
+        _ => match discovery::answer(&server.registry.catalogue, path, headers) {
+            Some(answer) => Ok(answer),
+            None if is_group_version(path) => Err(Status::path_not_found()),
+            None => Ok(nothing()),
+        },
     }
+}
+
+/// `/api/VERSION` or `/apis/GROUP/VERSION`, which speak of resources whether there are any or not.
+fn is_group_version(path: &str) -> bool {
+    matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["api", _] | ["apis", _, _])
+}
+
+/// What Go's own router says of a path that it does not know.
+fn nothing() -> Response {
+    response::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
 /// What `/` lists.

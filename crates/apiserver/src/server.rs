@@ -14,7 +14,8 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::admission::{
-    Admission, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Plugin, Priority, ServiceAccounts,
+    Admission, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Plugin, Priority, RuntimeClasses,
+    ServiceAccounts,
 };
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
@@ -130,6 +131,7 @@ impl ApiServer {
             Arc::new(Priority { classes: cache("scheduling.k8s.io", "priorityclasses")? }),
             Arc::new(DefaultTolerations),
             Arc::new(NodeRestriction { pods: cache("", "pods")? }),
+            Arc::new(RuntimeClasses { classes: cache("node.k8s.io", "runtimeclasses")? }),
             Arc::new(ServiceAddresses::new(
                 caches.clone(),
                 cache("", "services")?,

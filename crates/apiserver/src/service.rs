@@ -163,7 +163,7 @@ impl ApiService {
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
-        let asked = negotiate::negotiate(&call.headers, !served.custom, served.cache.is_some())?;
+        let asked = negotiate::negotiate(&call.headers, call.verb, !served.custom, served.cache.is_some())?;
 
         let outcome = if !call.target.subresource.is_empty() {
             subresources::handle(server, &served, &mut call).await
@@ -174,7 +174,7 @@ impl ApiService {
         };
         let mut response = match outcome {
             Ok(outcome) => encode::answer(&served, outcome, asked, &call.query)?,
-            Err(status) => response::refusal(&status),
+            Err(status) => encode::refusal(&status, asked),
         };
         warn(&mut response, &served, &call.warnings);
         Ok(response)
@@ -194,12 +194,18 @@ fn find(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Served>, Status> {
     };
     // Where a namespaced object is named there must be a namespace, and the other way round.
     let named = !target.name.is_empty() && !info.is_collection();
-    let misplaced = served.row.namespaced && target.namespace.is_empty() && (named || info.verb == "create");
+    let misplaced = served.row.namespaced && target.namespace.is_empty() && named;
     let scoped = !served.row.namespaced && !target.namespace.is_empty() && target.resource != "namespaces";
     if misplaced || scoped {
         return Err(Status::path_not_found());
     }
-    if !verbs.contains(info.verb) {
+    // A new object goes to the collection, every other write to an object.
+    let writes_elsewhere = match info.verb {
+        "create" => target.subresource.is_empty() && (named || (served.row.namespaced && target.namespace.is_empty())),
+        "update" | "patch" | "delete" => !named,
+        _ => false,
+    };
+    if writes_elsewhere || !verbs.contains(info.verb) {
         return Err(Status::method_not_allowed());
     }
     Ok(served)
@@ -237,7 +243,13 @@ fn refusal(info: &RequestInfo, why: &str) -> Status {
 
 /// Adds the texts that a client shows its user beside the answer (RFC 7234 section 5.5).
 fn warn(response: &mut Response, served: &Served, warnings: &[String]) {
+    let mut said: Vec<&String> = Vec::new();
     for text in served.version.deprecated.iter().chain(warnings) {
+        // A write that was tried twice has found the same twice.
+        if said.contains(&text) {
+            continue;
+        }
+        said.push(text);
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             response.headers_mut().append(header::WARNING, value);

@@ -1,13 +1,15 @@
 //! Addresses and node ports of Services, given out as Services are written.
 //!
-//! What is taken is what the stored Services hold; a lock spans the choice and the write, so no table of its own
-//! can drift from them.
+//! What is taken is what the stored Services hold, and what was given to writes that are still on their way: no table
+//! of its own can drift from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use api::object::ObjectKey;
 use api::status::{Cause, Status};
 use ipnet::IpNet;
 use parking_lot::Mutex;
@@ -20,8 +22,9 @@ use crate::document::Document;
 
 /// How often a random choice is made before the whole range is walked.
 const DRAWS: usize = 16;
-/// Choices of writes that are still on their way are remembered this many writes long.
+/// Choices of writes that are still on their way: the latest of them, for as long as a write may take.
 const IN_FLIGHT: usize = 1024;
+const FLIGHT: Duration = Duration::from_secs(10);
 
 /// Gives Services their ClusterIPs and node ports.
 pub(crate) struct ServiceAddresses {
@@ -29,15 +32,15 @@ pub(crate) struct ServiceAddresses {
     services: Arc<ResourceCache>,
     cidrs: Vec<IpNet>,
     ports: RangeInclusive<u16>,
-    in_flight: Mutex<InFlight>,
+    in_flight: Mutex<VecDeque<Claim>>,
 }
 
-/// Given out, perhaps not yet to be seen in the cache. Entries leave in the order in which they came; one that is
-/// still here after its Service has gone is only a candidate fewer.
-#[derive(Default)]
-struct InFlight {
-    ips: std::collections::VecDeque<IpAddr>,
-    ports: std::collections::VecDeque<u16>,
+/// What was given to a Service whose write the cache does not show yet. A write that fails leaves its claim, which is
+/// one candidate fewer for a moment.
+struct Claim {
+    service: ObjectKey,
+    given: Taken,
+    since: Instant,
 }
 
 #[derive(Default)]
@@ -64,10 +67,9 @@ impl Plugin for ServiceAddresses {
                 return Ok(());
             }
             self.caches.reach_current().await;
-            let name = request.name.clone();
-            let old = request.old.clone();
+            let (name, old, dry_run) = (request.name.clone(), request.old.clone(), request.dry_run);
             match &mut request.object {
-                Some(service) => self.fill(service, old.as_ref(), &name),
+                Some(service) => self.fill(service, old.as_ref(), &name, dry_run),
                 None => Ok(()),
             }
         })
@@ -75,36 +77,44 @@ impl Plugin for ServiceAddresses {
 }
 
 impl ServiceAddresses {
-    fn fill(&self, service: &mut Value, old: Option<&Value>, name: &str) -> Result<(), Status> {
+    fn fill(&self, service: &mut Value, old: Option<&Value>, name: &str, dry_run: bool) -> Result<(), Status> {
+        let key = ObjectKey::new(service.namespace(), service.name());
+        // Held until the claim is made: two writes at once must not choose the same.
         let mut in_flight = self.in_flight.lock();
-        let taken = self.taken(service, &in_flight);
-        self.cluster_ips(service, old, &taken, &mut in_flight).map_err(|cause| invalid(name, service, cause))?;
-        self.node_ports(service, old, &taken, &mut in_flight).map_err(|cause| invalid(name, service, cause))
+        let taken = self.taken(&key, &mut in_flight);
+        self.cluster_ips(service, old, &taken).map_err(|cause| invalid(name, service, cause))?;
+        self.node_ports(service, old, &taken).map_err(|cause| invalid(name, service, cause))?;
+        if !dry_run {
+            let ips = cluster_ips(&service["spec"]).into_iter().collect();
+            let ports = node_ports(&service["spec"]).into_iter().collect();
+            in_flight.push_back(Claim { service: key, given: Taken { ips, ports }, since: Instant::now() });
+        }
+        Ok(())
     }
 
-    /// What other Services hold or are about to hold.
-    fn taken(&self, service: &Value, in_flight: &InFlight) -> Taken {
+    /// What other Services hold or are about to hold. Claims that are settled or too old are forgotten.
+    fn taken(&self, key: &ObjectKey, in_flight: &mut VecDeque<Claim>) -> Taken {
+        in_flight.retain(|claim| claim.since.elapsed() < FLIGHT && self.services.get(&claim.service).is_none());
+        while in_flight.len() >= IN_FLIGHT {
+            in_flight.pop_front();
+        }
         let mut taken = Taken::default();
         for entry in self.services.list(&Filter::default()).entries {
-            if entry.key.name == service.name() && entry.key.namespace == service.namespace() {
+            if entry.key == *key {
                 continue;
             }
             let other = entry.to_value();
             taken.ips.extend(cluster_ips(&other["spec"]));
             taken.ports.extend(node_ports(&other["spec"]));
         }
-        taken.ips.extend(&in_flight.ips);
-        taken.ports.extend(&in_flight.ports);
+        for claim in in_flight.iter().filter(|claim| claim.service != *key) {
+            taken.ips.extend(&claim.given.ips);
+            taken.ports.extend(&claim.given.ports);
+        }
         taken
     }
 
-    fn cluster_ips(
-        &self,
-        service: &mut Value,
-        old: Option<&Value>,
-        taken: &Taken,
-        in_flight: &mut InFlight,
-    ) -> Result<(), Cause> {
+    fn cluster_ips(&self, service: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), Cause> {
         let spec = &mut service["spec"];
         if spec["type"] == "ExternalName" {
             return Ok(());
@@ -128,12 +138,6 @@ impl ServiceAddresses {
                 .ok_or_else(|| exhausted("spec.clusterIPs", "failed to allocate IP: range is full"))?,
             text => self.claim_ip(text, taken)?,
         };
-        if old.is_none() || asked.is_empty() {
-            in_flight.ips.push_back(ip);
-            while in_flight.ips.len() > IN_FLIGHT {
-                in_flight.ips.pop_front();
-            }
-        }
         spec["clusterIP"] = json!(ip.to_string());
         spec["clusterIPs"] = json!([ip.to_string()]);
         families(spec, ip.is_ipv6());
@@ -161,10 +165,9 @@ impl ServiceAddresses {
             return Err(refuse("failed to allocate IP: the provided IP family is not configured"));
         };
         if !cidr.contains(&ip) {
-            let why = format!(
-                "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {cidr}"
-            );
-            return Err(refuse(&why));
+            return Err(refuse(&format!(
+                "failed to allocate IP {ip}: the provided network does not match the current range"
+            )));
         }
         if taken.ips.contains(&ip) {
             return Err(refuse(&format!("failed to allocate IP {ip}: provided IP is already allocated")));
@@ -172,13 +175,7 @@ impl ServiceAddresses {
         Ok(ip)
     }
 
-    fn node_ports(
-        &self,
-        service: &mut Value,
-        old: Option<&Value>,
-        taken: &Taken,
-        in_flight: &mut InFlight,
-    ) -> Result<(), Cause> {
+    fn node_ports(&self, service: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), Cause> {
         let spec = &mut service["spec"];
         let allocates = match spec["type"].as_str() {
             Some("NodePort") => true,
@@ -200,11 +197,15 @@ impl ServiceAddresses {
             mine.insert(chosen);
             port["nodePort"] = json!(chosen);
         }
-        if old.is_none() {
-            in_flight.ports.extend(mine);
-            while in_flight.ports.len() > IN_FLIGHT {
-                in_flight.ports.pop_front();
-            }
+        let checked = spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
+        if checked && spec["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
+            let had = old.and_then(|old| old["spec"]["healthCheckNodePort"].as_u64()).filter(|port| *port > 0);
+            let full = || exhausted("spec.healthCheckNodePort", "failed to allocate a nodePort: range is full");
+            let chosen = match had {
+                Some(had) => had,
+                None => u64::from(self.draw_port(taken, &mine).ok_or_else(full)?),
+            };
+            spec["healthCheckNodePort"] = json!(chosen);
         }
         Ok(())
     }

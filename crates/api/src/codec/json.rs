@@ -1,11 +1,12 @@
 //! Reads JSON and notices fields that stand twice in an object, which `serde_json` alone would lose silently.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+use super::json_syntax;
 
 /// A document, and what a strict reader objects to in it.
 #[derive(Debug, PartialEq)]
@@ -18,12 +19,18 @@ pub struct Document {
 /// How many complaints of one kind are kept: a hostile document has no more to say than an honest one.
 pub(super) const MOST_REPORTS: usize = 100;
 
+/// Why a text is no document, in the words of Go's decoder where it would refuse the text, too.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(String);
+
 /// Reads a document nested at most 127 levels deep.
-pub fn parse(json: &[u8]) -> Result<Document, serde_json::Error> {
+pub fn parse(json: &[u8]) -> Result<Document, JsonError> {
+    let refuse = |why: serde_json::Error| JsonError(json_syntax::offence(json).unwrap_or_else(|| why.to_string()));
     let mut reader = Reader::default();
     let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = Node(&mut reader).deserialize(&mut deserializer)?;
-    deserializer.end()?;
+    let value = Node(&mut reader).deserialize(&mut deserializer).map_err(refuse)?;
+    deserializer.end().map_err(refuse)?;
     let duplicates = reader.duplicates.into_iter().map(|path| format!("duplicate field {path:?}")).collect();
     Ok(Document { value, duplicates })
 }
@@ -32,7 +39,8 @@ pub fn parse(json: &[u8]) -> Result<Document, serde_json::Error> {
 struct Reader {
     /// The path of the value that is being read: `spec.containers[0]`.
     path: String,
-    duplicates: BTreeSet<String>,
+    /// In the order in which they were met.
+    duplicates: Vec<String>,
 }
 
 /// A value to be read at the reader's path.
@@ -105,8 +113,11 @@ impl<'de> Visitor<'de> for Node<'_> {
                 reader.path.push('.');
             }
             reader.path.push_str(&name);
-            if object.contains_key(&name) && reader.duplicates.len() < MOST_REPORTS {
-                reader.duplicates.insert(reader.path.clone());
+            if object.contains_key(&name)
+                && reader.duplicates.len() < MOST_REPORTS
+                && !reader.duplicates.contains(&reader.path)
+            {
+                reader.duplicates.push(reader.path.clone());
             }
             let value = fields.next_value_seed(Node(reader))?;
             reader.path.truncate(parent);
@@ -142,6 +153,6 @@ mod tests {
         assert!(parse(b"").is_err());
         assert!(parse(b"{} {}").is_err());
         assert!(parse(b"{\"a\":}").is_err());
-        assert!(parse("[".repeat(100_000).as_bytes()).unwrap_err().to_string().contains("recursion limit"));
+        assert!(parse("[".repeat(100_000).as_bytes()).unwrap_err().to_string().contains("exceeded max depth"));
     }
 }

@@ -5,6 +5,7 @@
 //! from the wire; the latter two know nothing of kinds but what their [`Model`](crate::schema::Model) says.
 
 pub mod json;
+pub mod json_syntax;
 pub mod normalise;
 pub mod protobuf;
 pub mod yaml;

@@ -17,7 +17,7 @@ pub const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum JsonPatchError {
     /// The body is no list of objects; in the words of Go's decoder, which clients see.
-    #[error("json: cannot unmarshal {found} into Go value of type jsonpatch.{wanted}")]
+    #[error("json: cannot unmarshal {found} into Go value of type {wanted}")]
     NotAPatch { found: &'static str, wanted: &'static str },
     #[error("The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {0}")]
     TooManyOperations(usize),
@@ -70,9 +70,9 @@ impl From<JsonPatchError> for Status {
 /// Applies the operations of `patch` one after the other to `document`.
 pub fn apply(mut document: Value, patch: &Value) -> Result<Value, JsonPatchError> {
     let not_a_patch = |found, wanted| JsonPatchError::NotAPatch { found: json_type(found), wanted };
-    let operations = patch.as_array().ok_or_else(|| not_a_patch(patch, "Patch"))?;
+    let operations = patch.as_array().ok_or_else(|| not_a_patch(patch, "[]handlers.jsonPatchOp"))?;
     if let Some(found) = operations.iter().find(|operation| !operation.is_object()) {
-        return Err(not_a_patch(found, "Operation"));
+        return Err(not_a_patch(found, "handlers.jsonPatchOp"));
     }
     if operations.len() > MAX_OPERATIONS {
         return Err(JsonPatchError::TooManyOperations(operations.len()));

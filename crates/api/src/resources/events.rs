@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::hooks::{Hooks, PLAIN};
 use super::row::{Row, namespaced};
-use super::strategy::remove;
 use crate::resource::Resource;
 
 /// The fields that the two groups name differently: here, and in the core group.
@@ -22,8 +21,11 @@ static EVENTS: Hooks = Hooks { create_on_update: true, convert, ..PLAIN };
 
 /// The rows of the group.
 pub(super) fn rows() -> Vec<Resource> {
-    let mut row =
-        namespaced("events.k8s.io", "events", "Event").short(&["ev"]).hooks(&EVENTS).select(&["reason", "type"]);
+    let mut row = namespaced("events.k8s.io", "events", "Event")
+        .uncollected()
+        .short(&["ev"])
+        .hooks(&EVENTS)
+        .select(&["reason", "type"]);
     for field in ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] {
         row = row.select_as(&format!("regarding.{field}"), &format!("/involvedObject/{field}"), "");
     }
@@ -35,9 +37,8 @@ pub(super) fn rows() -> Vec<Resource> {
 fn convert(event: &mut Value, _from: &str, to: &str) {
     for (here, core) in RENAMED {
         let (from, to) = if to == "v1" { (here, core) } else { (core, here) };
-        let value = event[*from].take();
-        remove(event, from);
-        if !value.is_null() {
+        // What Go always writes is null where there is nothing.
+        if let Some(value) = event.as_object_mut().and_then(|fields| fields.remove(*from)) {
             event[*to] = value;
         }
     }

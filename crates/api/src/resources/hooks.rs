@@ -22,6 +22,8 @@ pub struct Hooks {
     pub unconditional_update: bool,
     /// A deletion that names no policy leaves dependents alone, as these kinds have always done.
     pub orphans: bool,
+    /// What a client is told whose deletion names no policy.
+    pub orphan_warning: &'static str,
     /// A create takes the status that the client sends: Nodes report theirs so.
     pub status_on_create: bool,
     /// Fills in what a client may leave out. Runs on everything that is decoded, so it must be idempotent.
@@ -39,6 +41,10 @@ pub struct Hooks {
     pub subresources: &'static [(&'static str, SubresourceHooks)],
     /// Rewrites an object of apiVersion `from` as one of `to`, except for `apiVersion` itself.
     pub convert: fn(&mut Value, from: &str, to: &str),
+    /// What keeps a dying object beyond its `metadata.finalizers`.
+    pub held: fn(&Value) -> bool,
+    /// Marks an object whose deletion begins and has to wait.
+    pub begin_deletion: fn(&mut Value),
     /// The grace period, in seconds, of a deletion that asks for this many; `None`: the object goes at once.
     pub grace: Option<fn(&Value, asked: Option<i64>) -> i64>,
 }
@@ -88,6 +94,7 @@ pub const PLAIN: Hooks = Hooks {
     create_on_update: false,
     unconditional_update: true,
     orphans: false,
+    orphan_warning: "",
     status_on_create: false,
     default: |_| {},
     prepare_create: |_| {},
@@ -97,6 +104,8 @@ pub const PLAIN: Hooks = Hooks {
     warnings: |_, _| Vec::new(),
     subresources: &[],
     convert: |_, _, _| {},
+    held: |_| false,
+    begin_deletion: |_| {},
     grace: None,
 };
 

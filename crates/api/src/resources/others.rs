@@ -1,20 +1,33 @@
 //! The rows of the groups whose kinds need few hooks or none, group by group.
 
+use serde_json::Value;
+
 use super::fields::{default, default_zero, each, object, same, within};
 use super::hooks::{Generation, Hooks, PLAIN};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
-use super::strategy::{bump_generation, changed};
+use super::strategy::{bump_generation, changed, remove};
 use crate::resource::{Resource, Verbs};
 
 static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
 static LEASES: Hooks = Hooks {
     create_on_update: true,
     unconditional_update: false,
+    prepare_create: |lease| drop_coordination(lease, &Value::Null),
+    prepare_update: drop_coordination,
     validate_create: policies::lease,
     validate_update: |new, _| policies::lease(new),
     ..PLAIN
 };
+
+/// Fields of coordinated leader election, which is off: they stay where they are, but are not set anew.
+fn drop_coordination(new: &mut Value, old: &Value) {
+    for field in ["strategy", "preferredHolder"] {
+        if old["spec"][field].is_null() {
+            remove(&mut new["spec"], field);
+        }
+    }
+}
 
 static RUNTIME_CLASSES: Hooks = Hooks {
     create_on_update: true,
@@ -140,10 +153,13 @@ pub(super) fn discovery() -> Vec<Resource> {
 pub(super) fn resource() -> Vec<Resource> {
     const GROUP: &str = "resource.k8s.io";
     vec![
-        cluster(GROUP, "deviceclasses", "DeviceClass").hooks(&COUNTED),
-        namespaced(GROUP, "resourceclaims", "ResourceClaim").status(),
-        namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate"),
-        cluster(GROUP, "resourceslices", "ResourceSlice").hooks(&COUNTED).select(&["spec.nodeName", "spec.driver"]),
+        cluster(GROUP, "deviceclasses", "DeviceClass").returns_deleted().hooks(&COUNTED),
+        namespaced(GROUP, "resourceclaims", "ResourceClaim").returns_deleted().status(),
+        namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted(),
+        cluster(GROUP, "resourceslices", "ResourceSlice")
+            .returns_deleted()
+            .hooks(&COUNTED)
+            .select(&["spec.nodeName", "spec.driver"]),
     ]
 }
 

@@ -34,6 +34,12 @@ pub(super) trait Row: Sized {
     /// A subresource that reads and writes the object itself.
     fn own(self, name: &str, verbs: Verbs) -> Self;
     fn hooks(self, hooks: &'static Hooks) -> Self;
+    /// The garbage collector does not look after its dependents.
+    fn uncollected(self) -> Self;
+    /// A deletion answers with the object.
+    fn returns_deleted(self) -> Self;
+    /// Clients are warned of it in these words.
+    fn deprecated(self, warning: &str) -> Self;
 
     fn status(self) -> Self {
         self.own("status", Verbs::STATUS)
@@ -114,6 +120,23 @@ impl Row for Resource {
     fn own(self, name: &str, verbs: Verbs) -> Self {
         let (group, kind, version) = (self.group.clone(), self.kind.clone(), self.storage_version.clone());
         self.sub(name, &group, &version, &kind, verbs)
+    }
+
+    fn uncollected(mut self) -> Self {
+        self.collected = false;
+        self
+    }
+
+    fn returns_deleted(mut self) -> Self {
+        self.returns_deleted = true;
+        self
+    }
+
+    fn deprecated(mut self, warning: &str) -> Self {
+        for version in &mut self.versions {
+            version.deprecated = Some(warning.to_owned());
+        }
+        self
     }
 
     fn hooks(mut self, hooks: &'static Hooks) -> Self {

@@ -50,11 +50,11 @@ static DRIVERS: Hooks = Hooks {
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
-        cluster(GROUP, "csidrivers", "CSIDriver").hooks(&DRIVERS),
-        cluster(GROUP, "csinodes", "CSINode").hooks(&STRICT),
+        cluster(GROUP, "csidrivers", "CSIDriver").returns_deleted().hooks(&DRIVERS),
+        cluster(GROUP, "csinodes", "CSINode").returns_deleted().hooks(&STRICT),
         namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&STRICT),
-        cluster(GROUP, "storageclasses", "StorageClass").short(&["sc"]).hooks(&CLASSES),
-        cluster(GROUP, "volumeattachments", "VolumeAttachment").status().hooks(&STRICT),
-        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass").short(&["vac"]),
+        cluster(GROUP, "storageclasses", "StorageClass").returns_deleted().short(&["sc"]).hooks(&CLASSES),
+        cluster(GROUP, "volumeattachments", "VolumeAttachment").returns_deleted().status().hooks(&STRICT),
+        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass").returns_deleted().short(&["vac"]),
     ]
 }

@@ -6,6 +6,7 @@
 mod namespaces;
 mod nodes;
 mod priority;
+mod runtimeclasses;
 mod serviceaccounts;
 mod tolerations;
 
@@ -21,6 +22,7 @@ use crate::registry::{Call, Served};
 pub use namespaces::NamespaceLifecycle;
 pub use nodes::NodeRestriction;
 pub use priority::Priority;
+pub use runtimeclasses::RuntimeClasses;
 pub use serviceaccounts::ServiceAccounts;
 pub use tolerations::DefaultTolerations;
 

@@ -39,8 +39,11 @@ impl Priority {
         let policy =
             class.as_ref().and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
         let stated = request.object.as_ref().and_then(|pod| pod["spec"]["priority"].as_i64());
-        if stated.is_some_and(|stated| stated != value) {
-            return Err(request.forbid("the integer value of priority must not be provided in pod spec; priority admission controller computed "));
+        if let Some(stated) = stated.filter(|stated| *stated != value) {
+            return Err(request.forbid(&format!(
+                "the integer value of priority ({stated}) must not be provided in pod spec; priority admission \
+                 controller computed {value} from the given PriorityClass name"
+            )));
         }
         if let Some(pod) = &mut request.object {
             if let (Some(class), "") = (&class, pod["spec"]["priorityClassName"].as_str().unwrap_or_default()) {

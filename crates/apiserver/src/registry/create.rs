@@ -5,7 +5,7 @@ use api::status::{Cause, Status};
 use serde_json::{Value, json};
 use store::Expect;
 
-use super::{Call, Outcome, Registry, Served, decode, ownership};
+use super::{Call, Outcome, Registry, Served, decode, options, ownership};
 use crate::admission::{self, Operation};
 use crate::clock;
 use crate::document::Document;
@@ -19,6 +19,7 @@ const NAME_DRAWS: usize = 8;
 
 impl Registry {
     pub(super) async fn create(&self, served: &std::sync::Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        options::check_write(call, "CreateOptions")?;
         let object = decode::object(served, call)?;
         self.create_object(served, call, object).await
     }
@@ -58,7 +59,12 @@ impl Registry {
     ) -> Result<Value, Status> {
         let row = &served.row;
         own_metadata(served, call, &mut object)?;
+        let stated = !object.resource_version().is_empty();
+        object.remove_meta("resourceVersion");
+        ownership::record(served, call, None, &mut object);
         let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
+        // A new object's name is its own: the path has none, but for an apply's.
+        object.name().clone_into(&mut request.name);
         request.object = Some(object);
         self.admission.admit(&mut request).await?;
         let mut object = request.object.take().unwrap_or_default();
@@ -66,7 +72,7 @@ impl Registry {
         object.set_meta("creationTimestamp", json!(clock::now()));
         object.set_meta("uid", json!(uuid::Uuid::new_v4().to_string()));
         // A client's word on these would be a lie about the past.
-        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
             object.remove_meta(field);
         }
         if object.name().is_empty() && !object.meta("generateName").is_empty() {
@@ -76,14 +82,16 @@ impl Registry {
         // Knows the name and the uid: a Job's selector is made of them.
         strategy::prepare_create(row, &mut object);
 
-        ownership::record(served, call, None, &mut object);
-
         refuse_invalid(served, &object, strategy::validate_create(row, &object))?;
         call.warnings.extend((row.hooks.warnings)(&object, None));
 
         let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
+        object.name().clone_into(&mut request.name);
         request.object = Some(object);
         self.admission.validate(&mut request).await?;
+        if stated {
+            return Err(Status::unreasoned("resourceVersion should not be set on objects to be created"));
+        }
         Ok(request.object.take().unwrap_or_default())
     }
 }
@@ -102,14 +110,6 @@ fn own_metadata(served: &Served, call: &Call, object: &mut Value) -> Result<(), 
     } else {
         object.remove_meta("namespace");
     }
-    if !object.resource_version().is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-    }
-    if object.name().is_empty() && object.meta("generateName").is_empty() {
-        let message = "Required value: name or generateName is required".to_owned();
-        let cause = Cause { reason: "FieldValueRequired", message, field: "metadata.name".to_owned() };
-        return Err(Status::invalid(&served.row.group, &served.row.kind, "", vec![cause]));
-    }
     Ok(())
 }
 
@@ -126,5 +126,5 @@ pub(super) fn refuse_invalid(served: &Served, object: &Value, causes: Vec<Cause>
     if causes.is_empty() {
         return Ok(());
     }
-    Err(Status::invalid(&served.row.group, &served.row.kind, object.name(), causes))
+    Err(Status::invalid(&served.row.storage_group, &served.row.kind, object.name(), causes))
 }

@@ -19,9 +19,25 @@ pub(super) struct Body {
 
 /// The object in a request's body, in the storage version, with its defaults.
 pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> {
-    let body = document(&call.headers, &call.body)?;
-    if !body.value.is_object() {
-        return Err(Status::bad_request(cannot_be_handled(served, "it is not an object")));
+    let unrecognised = |why: &dyn std::fmt::Display| {
+        let (kind, summary) = (&served.row.kind, summary(&call.body));
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})"))
+    };
+    let mut body = document(&call.headers, &call.body).map_err(|status| match status.code {
+        400 => unrecognised(&status),
+        _ => status,
+    })?;
+    match &body.value {
+        Value::Object(_) => {}
+        // Go decodes null into an empty struct.
+        Value::Null => body.value = json!({}),
+        other => {
+            let why = format!(
+                "{CANNOT_TELL_KIND}json: cannot unmarshal {} into Go value of type {TYPE_META}",
+                go_kind(other)
+            );
+            return Err(unrecognised(&why));
+        }
     }
     typed(served, call, body.value, body.duplicates)
 }
@@ -31,26 +47,64 @@ pub(super) fn delete_options(call: &Call) -> Result<Option<Value>, Status> {
     if call.body.is_empty() {
         return Ok(None);
     }
-    document(&call.headers, &call.body).map(|body| Some(body.value))
+    let body = document(&call.headers, &call.body)?;
+    match body.value["kind"].as_str() {
+        None | Some("" | "DeleteOptions") => Ok(Some(body.value)),
+        Some(kind) => {
+            let version = body.value["apiVersion"].as_str().unwrap_or_default();
+            Err(Status::bad_request(unregistered(kind, version)))
+        }
+    }
+}
+
+/// What Go says where JSON does not tell what it is an object of.
+const CANNOT_TELL_KIND: &str = "couldn't get version/kind; json parse error: ";
+const TYPE_META: &str =
+    r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+fn unregistered(kind: &str, api_version: &str) -> String {
+    format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\"")
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Object(_) => "object",
+        Value::Null => "null",
+    }
+}
+
+/// The beginning of a body, for the refusal of one that cannot be read.
+fn summary(body: &[u8]) -> String {
+    const MOST: usize = 30;
+    let head = &body[..body.len().min(MOST)];
+    let shown = match head {
+        [] => return "<empty>".to_owned(),
+        [b'{', ..] => String::from_utf8_lossy(head).into_owned(),
+        bytes => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if body.len() > MOST { format!("{shown} ...") } else { shown }
 }
 
 /// A body in the encoding that its headers name.
 pub(crate) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
     match negotiate::body_encoding(headers, true)? {
         Encoding::Yaml => yaml_document(body),
-        Encoding::Json => json_document(body),
+        Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}"))),
         Encoding::Protobuf => Ok(Body { value: protobuf::decode(body)?, duplicates: Vec::new() }),
     }
 }
 
 pub(super) fn json_document(body: &[u8]) -> Result<Body, Status> {
-    let read = api::codec::json::parse(body)
-        .map_err(|why| Status::bad_request(format!("the body of the request is not valid JSON: {why}")))?;
+    let read = api::codec::json::parse(body).map_err(|why| Status::bad_request(why.to_string()))?;
     Ok(Body { value: read.value, duplicates: read.duplicates })
 }
 
 pub(super) fn yaml_document(body: &[u8]) -> Result<Body, Status> {
-    let refuse = |why: &dyn std::fmt::Display| Status::bad_request(format!("error converting YAML to JSON: {why}"));
+    let refuse = |why: &dyn std::fmt::Display| Status::bad_request(format!("yaml: {why}"));
     let text = std::str::from_utf8(body).map_err(|why| refuse(&why))?;
     let value = api::codec::yaml::parse(text).map_err(|why| refuse(&why))?;
     Ok(Body { value, duplicates: Vec::new() })
@@ -58,13 +112,28 @@ pub(super) fn yaml_document(body: &[u8]) -> Result<Body, Status> {
 
 /// What an object must become before a verb looks at it: of the kind that the path names, in the storage version,
 /// canonical and defaulted. Also for what a patch made.
-pub(super) fn typed(
+pub(super) fn typed(served: &Served, call: &mut Call, object: Value, duplicates: Vec<String>) -> Result<Value, Status> {
+    check_type(served, &object)?;
+    conform(served, call, object, duplicates).map_err(|why| match why {
+        Nonconforming::Refused(status) => status,
+        Nonconforming::Unfit(why) => Status::bad_request(cannot_be_handled(served, &why)),
+    })
+}
+
+/// Why a document is no object of its kind.
+pub(super) enum Nonconforming {
+    Refused(Status),
+    /// It does not fit the kind's schema.
+    Unfit(String),
+}
+
+/// [`typed`] without a look at the document's own type, for those who word the refusal themselves.
+pub(super) fn conform(
     served: &Served,
     call: &mut Call,
     mut object: Value,
     duplicates: Vec<String>,
-) -> Result<Value, Status> {
-    check_type(served, &object)?;
+) -> Result<Value, Nonconforming> {
     let (group, version) = (&served.row.group, &served.version.name);
     object["apiVersion"] = json!(api_version(group, version));
     object["kind"] = json!(served.row.kind);
@@ -76,27 +145,30 @@ pub(super) fn typed(
 }
 
 /// Canonical values, no unknown fields; what was unknown or doubled is reported as `?fieldValidation=` asks.
-fn normalise(served: &Served, call: &mut Call, object: &mut Value, duplicates: Vec<String>) -> Result<(), Status> {
+fn normalise(
+    served: &Served,
+    call: &mut Call,
+    object: &mut Value,
+    duplicates: Vec<String>,
+) -> Result<(), Nonconforming> {
     let Some(model) = &served.model else { return Ok(()) };
     let mut reports = codec::normalise::normalise(object, model, Unknown::Report)
-        .map_err(|why| Status::bad_request(cannot_be_handled(served, &why.to_string())))?;
-    reports.extend(duplicates);
+        .map_err(|why| Nonconforming::Unfit(why.to_string()))?;
+    // Go's strict decoder looks for fields that stand twice before it looks at types.
+    reports.splice(0..0, duplicates);
     if reports.is_empty() {
         return Ok(());
     }
     match call.param("fieldValidation").as_deref() {
         Some("Ignore") => Ok(()),
-        Some("Strict") => {
-            let said = format!("strict decoding error: {}", reports.join(", "));
-            Err(Status::bad_request(cannot_be_handled(served, &said)))
-        }
+        Some("Strict") => Err(Nonconforming::Unfit(format!("strict decoding error: {}", reports.join(", ")))),
         None | Some("" | "Warn") => {
             call.warnings.extend(reports);
             Ok(())
         }
-        Some(other) => Err(Status::bad_request(format!(
-            "invalid fieldValidation value \"{other}\": supported values: \"Ignore\", \"Warn\", \"Strict\""
-        ))),
+        Some(other) => {
+            Err(Nonconforming::Refused(Status::bad_request(format!("invalid fieldValidation value \"{other}\""))))
+        }
     }
 }
 
@@ -106,23 +178,55 @@ fn cannot_be_handled(served: &Served, why: &str) -> String {
 }
 
 /// The body must be of the kind and version that the path names, or leave them out.
-fn check_type(served: &Served, object: &Value) -> Result<(), Status> {
+pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> {
     let sent = object["apiVersion"].as_str().unwrap_or_default();
     let expected = served.api_version();
     let kind = object["kind"].as_str().unwrap_or_default();
     if !kind.is_empty() && kind != served.row.kind {
         let (_, version) = split_api_version(sent);
+        let (group, _) = split_api_version(sent);
+        let why = match is_registered(group, version, kind) {
+            true => format!(
+                "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+                internal_package(&served.row.storage_group),
+                served.row.kind
+            ),
+            false => unregistered(kind, sent),
+        };
+        let wanted = &served.row.kind;
         return Err(Status::bad_request(format!(
-            "{kind} in version \"{version}\" cannot be handled as a {}: converting ({kind}) to ({}): unknown conversion",
-            served.row.kind, served.row.kind,
+            "{kind} in version \"{version}\" cannot be handled as a {wanted}: {why}"
         )));
     }
     if !sent.is_empty() && sent != expected {
+        let (group, version) = split_api_version(sent);
+        if !served.custom && !kind.is_empty() && !is_registered(group, version, kind) {
+            let why = unregistered(kind, sent);
+            return Err(Status::bad_request(format!(
+                "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
+            )));
+        }
         return Err(Status::bad_request(format!(
             "the API version in the data ({sent}) does not match the expected API version ({expected})"
         )));
     }
     Ok(())
+}
+
+/// Whether upstream's scheme has a kind: it has every type of the API packages, served or not.
+fn is_registered(group: &str, version: &str, kind: &str) -> bool {
+    let name = api::resources::definition_name(group, version, kind);
+    api::schema::table::builtin_model(&name).is_some()
+}
+
+/// The Go package of a group's internal types: its first label, but for the groups that were renamed.
+fn internal_package(group: &str) -> &str {
+    match group {
+        "" => "core",
+        "rbac.authorization.k8s.io" => "rbac",
+        "flowcontrol.apiserver.k8s.io" => "flowcontrol",
+        group => group.split('.').next().unwrap_or(group),
+    }
 }
 
 /// Rewrites an object of the served version in the storage version.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use api::object::Entry;
-use api::status::Status;
+use api::status::{Status, Subject};
 use serde_json::{Value, json};
 
 use super::modify::{Decision, Modified, Modify};
@@ -41,15 +41,21 @@ impl Registry {
         let Some(cache) = &served.cache else {
             return Err(Status::method_not_supported(served.subject(), "delete"));
         };
+        if options.propagation.is_none() && options.orphan_dependents.is_none() {
+            call.warnings.extend(
+                (!served.row.hooks.orphan_warning.is_empty()).then(|| served.row.hooks.orphan_warning.to_owned()),
+            );
+        }
         let key = call.key(served.row.namespaced);
-        let (orphans, policy, dry_run) = (options.orphan_dependents, options.propagation, options.dry_run);
+        let (orphans, dry_run) = (options.orphan_dependents, options.dry_run);
         let mut delete = Delete { registry: self, served, call, options };
         match self.modify(served, cache, &key, dry_run, &mut delete).await? {
+            Modified::Deleted(entry) if served.row.returns_deleted => Ok(Outcome::Entry { code: 200, entry }),
             Modified::Deleted(entry) => Ok(success(served, &entry)),
             Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Created(entry) => {
-                // Only those who asked to wait for the dependents are told that the deletion is still to come.
-                let accepted = orphans == Some(false) || policy == Some(Propagation::Foreground);
-                Ok(Outcome::Entry { code: if accepted { 202 } else { 200 }, entry })
+                // Only those who asked so in the old way are told that the deletion is still to come.
+                let code = if orphans == Some(false) { 202 } else { 200 };
+                Ok(Outcome::Entry { code, entry })
             }
         }
     }
@@ -97,14 +103,18 @@ impl Modify for Delete<'_> {
 
 impl Delete<'_> {
     fn check_preconditions(&self, live: &Entry) -> Result<(), Status> {
-        let conflict = |what: &str, asked: &str, is: &str| {
-            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
-            Err(Status::conflict(self.served.subject(), &live.key.name, &why))
+        let conflict = |what: &str, asked: &str, is: &str, since: &str| {
+            let row = &self.served.row;
+            let why = format!(
+                "the {what} in the precondition ({asked}) does not match the {what} in record ({is}). The object \
+                 might have been {since}"
+            );
+            Err(Status::conflict(Subject { group: &row.storage_group, resource: &row.kind }, &live.key.name, &why))
         };
         match (&self.options.uid, &self.options.resource_version) {
-            (Some(uid), _) if *uid != live.uid => conflict("UID", uid, &live.uid),
+            (Some(uid), _) if *uid != live.uid => conflict("UID", uid, &live.uid, "deleted and then recreated"),
             (_, Some(revision)) if *revision != live.revision.to_string() => {
-                conflict("ResourceVersion", revision, &live.revision.to_string())
+                conflict("ResourceVersion", revision, &live.revision.to_string(), "modified")
             }
             _ => Ok(()),
         }
@@ -121,11 +131,15 @@ impl Delete<'_> {
             some => new.set_meta("finalizers", json!(some)),
         }
         let grace = self.served.row.hooks.grace.map(|grace| grace(&old, self.options.grace_period_seconds));
-        let waits = grace.is_some_and(|seconds| seconds > 0) || !finalizers.is_empty();
+        let hooks = self.served.row.hooks;
+        let waits = grace.is_some_and(|seconds| seconds > 0) || !finalizers.is_empty() || (hooks.held)(&old);
         if !waits {
             return Decision::Delete;
         }
         set_deletion(&mut new, &old, grace.unwrap_or(0));
+        if !old.is_terminating() {
+            (hooks.begin_deletion)(&mut new);
+        }
         new.remove_meta("resourceVersion");
         let mut before = old;
         before.remove_meta("resourceVersion");
@@ -135,6 +149,9 @@ impl Delete<'_> {
     /// The finalizers that the propagation policy leaves an object with (upstream's `deletionFinalizersForGarbageCollection`).
     fn finalizers(&self, old: &Value) -> Vec<String> {
         let had: Vec<&str> = old.finalizers();
+        if !self.served.row.collected {
+            return had.into_iter().map(str::to_owned).collect();
+        }
         let policy = match (self.options.orphan_dependents, self.options.propagation) {
             (Some(true), _) => Some(Propagation::Orphan),
             (Some(false), _) => Some(Propagation::Background),
@@ -144,8 +161,11 @@ impl Delete<'_> {
             Some(Propagation::Orphan) => (true, false),
             Some(Propagation::Foreground) => (false, true),
             Some(Propagation::Background) => (false, false),
-            // Unstated: what an earlier request asked for stays.
-            None => (had.contains(&ORPHAN), had.contains(&FOREGROUND)),
+            // Unstated: what an earlier request asked for stays, then the kind's own habit.
+            None if had.contains(&ORPHAN) || had.contains(&FOREGROUND) => {
+                (had.contains(&ORPHAN), had.contains(&FOREGROUND))
+            }
+            None => (self.served.row.hooks.orphans, false),
         };
         let mut kept: Vec<String> =
             had.iter().filter(|name| !matches!(**name, ORPHAN | FOREGROUND)).map(|&name| name.to_owned()).collect();

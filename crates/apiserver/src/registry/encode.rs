@@ -10,7 +10,8 @@ use api::object::Entry;
 use api::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::watch::{Item, Stream};
@@ -33,6 +34,18 @@ pub fn answer(served: &Arc<Served>, outcome: Outcome, asked: Negotiated, query: 
         Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
         Outcome::Document { code, document } => document_answer(code, &document, asked),
     }
+}
+
+/// A refusal, as text where the client asked for that.
+pub fn refusal(status: &Status, asked: Negotiated) -> Response {
+    let mut answer = response::refusal(status);
+    if asked.encoding == Encoding::Yaml
+        && let Ok(text) = yaml(&status.to_json())
+    {
+        *answer.body_mut() = response::full(text);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Encoding::Yaml.media_type()));
+    }
+    answer
 }
 
 enum One<'a> {
@@ -59,7 +72,7 @@ fn one(served: &Served, code: u16, object: One<'_>, asked: Negotiated, query: &s
         View::Metadata => metadata_only(document),
         View::Table => {
             let revision = document.resource_version().to_owned();
-            table::of(served, vec![document], json!({"resourceVersion": revision}), query, true)
+            table::of(served, vec![document], json!({"resourceVersion": revision}), query, asked, true)?
         }
     };
     let (media_type, bytes) = encode(&shown, asked)?;
@@ -85,7 +98,7 @@ fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &st
     }
     let documents = list.entries.iter().map(|entry| entry.to_value());
     let shown = match asked.view {
-        View::Table => table::of(served, documents.collect(), metadata, query, true),
+        View::Table => table::of(served, documents.collect(), metadata, query, asked, true)?,
         View::Metadata => {
             let items: Vec<Value> = documents.map(metadata_only).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
@@ -214,7 +227,8 @@ impl WatchEncoder {
             View::Table => {
                 let metadata = json!({"resourceVersion": document.resource_version()});
                 let first = !std::mem::replace(&mut self.columns_sent, true);
-                table::of(&self.served, vec![document], metadata, &self.query, first)
+                table::of(&self.served, vec![document], metadata, &self.query, self.asked, first)
+                    .unwrap_or_else(|status| status.to_json())
             }
         };
         self.line(kind, &shown)

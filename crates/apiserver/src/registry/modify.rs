@@ -17,6 +17,8 @@ const ROUNDS: usize = 64;
 pub enum Decision {
     Put(Value),
     Delete,
+    /// The write took the last thing that held a dying object: it goes, and this is its last state.
+    Finish(Value),
     /// Nothing changes.
     Keep,
 }
@@ -69,13 +71,15 @@ impl Registry {
         let mut fresh = false;
         for _ in 0..ROUNDS {
             let decision = match modify.decide(live.as_ref()).await {
-                Ok(Decision::Put(object)) if dry_run => return Self::pretend(cache, live, object),
+                Ok(Decision::Put(object) | Decision::Finish(object)) if dry_run => {
+                    return Self::pretend(cache, live, object);
+                }
                 Ok(Decision::Put(object)) => Decision::Put(object),
                 Ok(Decision::Delete) if dry_run => match live {
                     Some(live) => return Ok(Modified::Deleted(live)),
                     None => Decision::Keep,
                 },
-                Ok(decision) if fresh || matches!(decision, Decision::Delete) => decision,
+                Ok(decision) if fresh || matches!(decision, Decision::Delete | Decision::Finish(_)) => decision,
                 Err(status) if fresh => return Err(status),
                 Ok(_) | Err(_) => {
                     live = self.fresh(cache, key).await?;
@@ -98,8 +102,15 @@ impl Registry {
                     Ok(entry) => return Ok(Modified::Deleted(entry)),
                     Err(current) => current,
                 },
+                (Decision::Finish(object), Some(entry)) => match self.remove(cache, entry).await? {
+                    Ok(gone) => {
+                        let last = Entry::from_value(object, gone.revision, cache.selectable());
+                        return Ok(Modified::Deleted(Arc::new(last.map_err(Status::internal)?)));
+                    }
+                    Err(current) => current,
+                },
                 (Decision::Keep, Some(entry)) => return Ok(Modified::Unchanged(entry.clone())),
-                (Decision::Delete | Decision::Keep, None) => {
+                (Decision::Delete | Decision::Finish(_) | Decision::Keep, None) => {
                     return Err(Status::not_found(served.subject(), &key.name));
                 }
             };

@@ -1,17 +1,22 @@
 //! The options of reads and deletions, from the query or a `DeleteOptions` body.
 
+use api::field_path::Path;
 use api::object::ObjectKey;
 use api::selector::field::FieldSelector;
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
+use api::validation::Errors;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Call, Served};
 use crate::cache::Filter;
 use crate::request::truthy;
+
+/// The longest name of a field manager, in bytes.
+const MOST_MANAGER: usize = 128;
 
 /// What a list or watch asks for.
 #[derive(Debug)]
@@ -70,22 +75,28 @@ impl ReadOptions {
     pub(super) fn parse(served: &Served, call: &Call) -> Result<Self, Status> {
         let text = |key: &str| call.param(key).filter(|value| !value.is_empty());
         let labels = LabelSelector::parse(&text("labelSelector").unwrap_or_default())
-            .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
-        let fields = FieldSelector::parse(&text("fieldSelector").unwrap_or_default())
             .map_err(|why| Status::bad_request(why.to_string()))?;
+        let mut named = text("fieldSelector").unwrap_or_default();
+        if !call.target.name.is_empty() {
+            // The old path of a watch names its object.
+            named = format!("{named},metadata.name={}", call.target.name);
+        }
+        let fields = FieldSelector::parse(&named).map_err(|why| Status::bad_request(why.to_string()))?;
         let namespace =
             (served.row.namespaced && !call.target.namespace.is_empty()).then(|| call.target.namespace.clone());
         let filter = Filter::new(namespace, labels, &fields, &served.row.selectable)
-            .map_err(|field| Status::bad_request(format!("field label not supported: {field}")))?;
+            .map_err(|field| Status::bad_request(unknown_field(served, field)))?;
+        let number = |key: &str| text(key).map(|value| parse_number(&value)).transpose();
         let options = Self {
             filter,
-            revision: text("resourceVersion").map(|value| parse_revision(&value)).transpose()?,
+            revision: text("resourceVersion").map(|value| parse_revision(call, &value)).transpose()?,
             revision_match: parse_match(text("resourceVersionMatch").as_deref())?,
-            limit: text("limit").and_then(|value| value.parse().ok()).unwrap_or(0),
+            // Less than nothing is no limit.
+            limit: number("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
             resume: text("continue").map(|token| Resume::parse(&token)).transpose()?,
             bookmarks: truthy(call.param("allowWatchBookmarks")),
             initial_events: call.param("sendInitialEvents").map(|value| truthy(Some(value))),
-            timeout_seconds: text("timeoutSeconds").and_then(|value| value.parse().ok()),
+            timeout_seconds: number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()),
         };
         options.check(call)?;
         Ok(options)
@@ -126,19 +137,63 @@ impl ReadOptions {
                 forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
             }
         }
-        if causes.is_empty() {
-            return Ok(());
+        if !causes.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes));
         }
-        Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes))
+        if !watching && self.resume.is_some() && self.revision.is_some_and(|revision| revision > 0) {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        Ok(())
     }
 }
 
-fn parse_revision(text: &str) -> Result<u64, Status> {
+/// Kinds that select by more than their names speak of labels, the others list what they know.
+fn unknown_field(served: &Served, field: impl std::fmt::Display) -> String {
+    if let ("batch", "jobs") = (served.row.group.as_str(), served.row.plural.as_str()) {
+        return format!("field label \"{field}\" not supported for Job");
+    }
+    match served.row.selectable.len() > 1 + usize::from(served.row.namespaced) {
+        true => format!("field label not supported: {field}"),
+        false => format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+    }
+}
+
+fn parse_number(text: &str) -> Result<i64, Status> {
+    text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax")))
+}
+
+fn parse_revision(call: &Call, text: &str) -> Result<u64, Status> {
     text.parse().map_err(|_| {
-        let message = format!("Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax");
-        let cause = Cause { reason: "FieldValueInvalid", message, field: "resourceVersion".to_owned() };
-        Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+        let why = format!(
+            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+        );
+        match call.verb {
+            "watch" => Status::unreasoned(why),
+            _ => Status::bad_request(format!("invalid resource version: {why}")),
+        }
     })
+}
+
+/// What may be said beside any write (upstream's `ValidateCreateOptions` and its siblings); `kind` names the options.
+pub(super) fn check_write(call: &Call, kind: &str) -> Result<(), Status> {
+    let mut errors = Errors::new();
+    let manager = call.param("fieldManager").unwrap_or_default();
+    let path = Path::root("fieldManager");
+    if manager.len() > MOST_MANAGER {
+        errors.too_long(&path, MOST_MANAGER);
+    }
+    if let Some((at, letter)) = manager.char_indices().find(|(_, letter)| letter.is_control()) {
+        let why = format!("should not contain unprintable characters: {:?} at {at}", letter.to_string());
+        errors.invalid(&path, manager.as_str(), &why);
+    }
+    if let Some(other) = call.param("dryRun").filter(|value| !matches!(value.as_str(), "" | "All")) {
+        errors.not_supported(&Path::root("dryRun"), json!([other]), &["All"]);
+    }
+    let words = ["", "Ignore", "Strict", "Warn"];
+    if let Some(other) = call.param("fieldValidation").filter(|value| !words.contains(&value.as_str())) {
+        errors.not_supported(&Path::root("fieldValidation"), other, &words);
+    }
+    errors.into_result("meta.k8s.io", kind, "")
 }
 
 fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
@@ -147,7 +202,8 @@ fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
         Some("Exact") => Ok(RevisionMatch::Exact),
         Some("NotOlderThan") => Ok(RevisionMatch::NotOlderThan),
         Some(other) => {
-            let message = format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\"");
+            let message =
+                format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\"");
             let cause = Cause { reason: "FieldValueNotSupported", message, field: "resourceVersionMatch".to_owned() };
             Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
         }
@@ -156,7 +212,11 @@ fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
 
 impl Resume {
     fn parse(token: &str) -> Result<Self, Status> {
-        let bad = || Status::bad_request("continue key is not valid: the token is not one that this server made");
+        let bad = || {
+            Status::bad_request(
+                "invalid continue token: continue key is not valid: the token is not one that this server made",
+            )
+        };
         serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?).map_err(|_| bad())
     }
 
@@ -187,20 +247,40 @@ impl DeleteOptions {
             Some("Foreground") => Some(Propagation::Foreground),
             Some(other) => return Err(unsupported_policy(other)),
         };
+        let orphan_dependents = match body {
+            Some(body) => body["orphanDependents"].as_bool(),
+            None => call.param("orphanDependents").map(|value| truthy(Some(value))),
+        };
+        if let (Some(policy), Some(_)) = (text("propagationPolicy"), orphan_dependents) {
+            let mut errors = Errors::new();
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.invalid(&Path::root("propagationPolicy"), policy, why);
+            errors.into_result("meta.k8s.io", "DeleteOptions", "")?;
+        }
+        check_dry_run(call, body)?;
         let precondition = |key: &str| body.and_then(|body| body["preconditions"][key].as_str()).map(str::to_owned);
         let dry_run_body = body.is_some_and(|body| body["dryRun"].as_array().is_some_and(|list| !list.is_empty()));
         Ok(Self {
             grace_period_seconds: number("gracePeriodSeconds"),
             propagation,
-            orphan_dependents: match body {
-                Some(body) => body["orphanDependents"].as_bool(),
-                None => call.param("orphanDependents").map(|value| truthy(Some(value))),
-            },
+            orphan_dependents,
             uid: precondition("uid"),
             resource_version: precondition("resourceVersion"),
             dry_run: dry_run_body || call.dry_run()?,
         })
     }
+}
+
+fn check_dry_run(call: &Call, body: Option<&Value>) -> Result<(), Status> {
+    let stated = match body.map(|body| &body["dryRun"]) {
+        Some(Value::Array(words)) => words.clone(),
+        _ => call.param("dryRun").filter(|word| !word.is_empty()).map(Value::from).into_iter().collect(),
+    };
+    let mut errors = Errors::new();
+    if stated.iter().any(|word| word != "All") {
+        errors.not_supported(&Path::root("dryRun"), Value::from(stated), &["All"]);
+    }
+    errors.into_result("meta.k8s.io", "DeleteOptions", "")
 }
 
 fn unsupported_policy(policy: &str) -> Status {

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use api::field_path::Path;
 use api::object::Entry;
 use api::patch::{json, merge, strategic};
 use api::status::{Cause, Status};
+use api::validation::Errors;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::modify::{Decision, Modify};
 use super::read::stored;
 use super::update::outcome;
-use super::{Call, Outcome, Registry, Served, decode, ownership};
+use super::{Call, Outcome, Registry, Served, decode, options, ownership};
 use crate::document::Document;
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -44,8 +46,10 @@ impl Registry {
         let body = if dialect == Dialect::Apply {
             decode::yaml_document(&call.body)?
         } else {
-            decode::json_document(&call.body)?
+            let undecodable = |why| Status::bad_request(format!("error decoding patch: {why}"));
+            decode::json_document(&call.body).map_err(undecodable)?
         };
+        options::check_write(call, "PatchOptions")?;
         check_options(call, dialect)?;
         let key = call.key(served.row.namespaced);
         let dry_run = call.dry_run()?;
@@ -67,10 +71,7 @@ fn dialect(served: &Served, call: &Call) -> Result<Dialect, Status> {
         MERGE_PATCH => Ok(Dialect::Merge),
         STRATEGIC_PATCH if !served.custom => Ok(Dialect::Strategic),
         APPLY_PATCH => Ok(Dialect::Apply),
-        _ => {
-            let strategic = if served.custom { "" } else { ", application/strategic-merge-patch+json" };
-            Err(Status::unsupported_media_type(&format!("{JSON_PATCH}, {MERGE_PATCH}{strategic}, {APPLY_PATCH}")))
-        }
+        _ => Err(Status::unsupported_body()),
     }
 }
 
@@ -101,13 +102,12 @@ impl Modify for Patch<'_> {
         decode::from_storage(self.served, &mut old);
         let patched = match self.dialect {
             Dialect::Apply => self.apply(Some(&old))?,
-            Dialect::Json => {
-                json::apply(old, &self.patch).map_err(|why| refused(self.served, &self.call.target.name, &why))?
-            }
+            Dialect::Json => json::apply(old, &self.patch).map_err(|why| refused(&why))?,
             Dialect::Merge => merge::apply(old, self.patch.clone()).map_err(bad_patch)?,
             Dialect::Strategic => self.strategic(old)?,
         };
-        let new = decode::typed(self.served, self.call, patched, self.duplicates.clone())?;
+        let mut new = self.typed(patched)?;
+        super::update::take_place(self.served, &self.call.key(self.served.row.namespaced), &mut new)?;
         self.registry.prepare_update(self.served, self.call, new, live, self.dry_run).await
     }
 
@@ -136,6 +136,26 @@ impl Patch<'_> {
         Ok(Decision::Put(object))
     }
 
+    /// What a patch made must be an object of its kind: what is wrong with it is the patch's fault.
+    fn typed(&mut self, patched: Value) -> Result<Value, Status> {
+        if self.dialect == Dialect::Apply {
+            return decode::typed(self.served, self.call, patched, self.duplicates.clone());
+        }
+        let shown = match self.dialect {
+            Dialect::Strategic => self.patch.to_string(),
+            _ => patched.to_string(),
+        };
+        decode::check_type(self.served, &patched)?;
+        decode::conform(self.served, self.call, patched, self.duplicates.clone()).map_err(|why| match why {
+            decode::Nonconforming::Refused(status) => status,
+            decode::Nonconforming::Unfit(why) => {
+                let mut errors = Errors::new();
+                errors.invalid(&Path::root("patch"), shown, &why);
+                Status::invalid("", "", "", errors.into_causes())
+            }
+        })
+    }
+
     fn strategic(&self, old: Value) -> Result<Value, Status> {
         let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         strategic::apply(old, self.patch.clone(), model).map_err(bad_patch)
@@ -154,14 +174,12 @@ fn bad_patch(why: impl std::fmt::Display) -> Status {
     Status::bad_request(why.to_string())
 }
 
-/// A JSON patch that does not fit the object is the object's problem, not the request's.
-fn refused(served: &Served, name: &str, why: &json::JsonPatchError) -> Status {
+/// A JSON patch that does not fit the object is the object's problem, not the request's; upstream keeps to itself why.
+fn refused(why: &json::JsonPatchError) -> Status {
     match why {
-        json::JsonPatchError::NotAPatch { .. } | json::JsonPatchError::TooManyOperations(_) => bad_patch(why),
-        _ => {
-            let mut status = Status::invalid(&served.row.group, &served.row.kind, name, Vec::new());
-            status.message = why.to_string();
-            status
+        json::JsonPatchError::NotAPatch { .. } | json::JsonPatchError::TooManyOperations(_) => {
+            bad_patch(format!("error decoding patch: {why}"))
         }
+        _ => Status::unprocessable(),
     }
 }

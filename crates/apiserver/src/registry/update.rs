@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use api::object::Entry;
+use api::object::{Entry, ObjectKey};
+use api::resources::hooks::Hooks;
 use api::resources::strategy;
 use api::status::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::create::refuse_invalid;
 use super::modify::{Decision, Modified, Modify};
-use super::{Call, Outcome, Registry, Served, decode, modified, ownership};
+use super::{Call, Outcome, Registry, Served, decode, modified, options, ownership};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 
@@ -23,6 +24,7 @@ struct Update<'a> {
 
 impl Registry {
     pub(super) async fn update(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        options::check_write(call, "UpdateOptions")?;
         let object = decode::object(served, call)?;
         self.update_object(served, call, object).await
     }
@@ -33,27 +35,7 @@ impl Registry {
             return Err(Status::method_not_supported(served.subject(), "update"));
         };
         let key = call.key(served.row.namespaced);
-        match object.name() {
-            "" => object.set_meta("name", json!(key.name)),
-            name if name != key.name => {
-                return Err(Status::bad_request(format!(
-                    "the name of the object ({name}) does not match the name on the URL ({})",
-                    key.name
-                )));
-            }
-            _ => {}
-        }
-        if served.row.namespaced {
-            match object.namespace() {
-                "" => object.set_meta("namespace", json!(key.namespace)),
-                namespace if namespace != key.namespace => {
-                    return Err(Status::bad_request(
-                        "the namespace of the provided object does not match the namespace sent on the request",
-                    ));
-                }
-                _ => {}
-            }
-        }
+        take_place(served, &key, &mut object)?;
         let dry_run = call.dry_run()?;
         let mut update = Update { registry: self, served, call, object, dry_run };
         let modified = self.modify(served, cache, &key, dry_run, &mut update).await?;
@@ -76,6 +58,8 @@ impl Registry {
         keep_identity(&mut new, &old);
         // An update that states no revision is one of whichever is there.
         new.set_meta("resourceVersion", json!(live.revision.to_string()));
+        // Before admission: what the server adds is nobody's.
+        ownership::record(served, call, Some(&old), &mut new);
 
         let mut request = admission::Request::new(Operation::Update, served, call, dry_run);
         request.object = Some(new);
@@ -92,7 +76,8 @@ impl Registry {
             strategy::validate_subresource(row, &subresource, &new, &old)
         };
         refuse_invalid(served, &new, causes)?;
-        ownership::record(served, call, Some(&old), &mut new);
+        // Admission or the kind may have undone what was changed.
+        api::apply::restore_times(&old, &mut new);
         let warnings = match subresource.as_str() {
             "" => (row.hooks.warnings)(&new, Some(&old)),
             name => (row.hooks.subresource(name).warnings)(&new, &old),
@@ -107,8 +92,8 @@ impl Registry {
 
         new.remove_meta("resourceVersion");
         old.remove_meta("resourceVersion");
-        if is_finished(row.hooks.grace.is_some(), &new) {
-            return Ok(Decision::Delete);
+        if is_finished(row.hooks, &new) {
+            return Ok(Decision::Finish(new));
         }
         Ok(if new == old { Decision::Keep } else { Decision::Put(new) })
     }
@@ -134,8 +119,43 @@ impl Modify for Update<'_> {
     }
 }
 
+/// An object is what its path says it is: a name or namespace that it lacks is the path's, another is refused.
+pub(super) fn take_place(served: &Served, key: &ObjectKey, object: &mut Value) -> Result<(), Status> {
+    match object.name() {
+        "" => object.set_meta("name", json!(key.name)),
+        name if name != key.name => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                key.name
+            )));
+        }
+        _ => {}
+    }
+    match object.namespace() {
+        _ if !served.row.namespaced => {}
+        "" => object.set_meta("namespace", json!(key.namespace)),
+        namespace if namespace != key.namespace => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// What the client stated about the object that it changes must hold.
 fn check_base(served: &Served, new: &Value, live: &Entry) -> Result<(), Status> {
+    let uid = new.uid();
+    if !uid.is_empty() && uid != live.uid {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+             failed: UID in precondition: {uid}, UID in object meta: {}",
+            live_key(served, live),
+            live.uid
+        );
+        return Err(Status::conflict(served.subject(), new.name(), &why));
+    }
     let stated = new.resource_version();
     if stated.is_empty() && !served.row.hooks.unconditional_update {
         let cause = Cause {
@@ -143,17 +163,17 @@ fn check_base(served: &Served, new: &Value, live: &Entry) -> Result<(), Status> 
             message: "Invalid value: 0: must be specified for an update".to_owned(),
             field: "metadata.resourceVersion".to_owned(),
         };
-        return Err(Status::invalid(&served.row.group, &served.row.kind, new.name(), vec![cause]));
+        return Err(Status::invalid(&served.row.group, &served.row.plural, new.name(), vec![cause]));
     }
     if !stated.is_empty() && stated != "0" && stated != live.revision.to_string() {
         return Err(modified(served.subject(), new.name()));
     }
-    let uid = new.uid();
-    if !uid.is_empty() && uid != live.uid {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid);
-        return Err(Status::conflict(served.subject(), new.name(), &why));
-    }
     Ok(())
+}
+
+/// The object's place in the datastore, as the refusal of a stale precondition names it.
+fn live_key(served: &Served, live: &Entry) -> String {
+    served.cache.as_ref().map(|cache| cache.store_key(&live.key)).unwrap_or_default()
 }
 
 /// What no update changes: it is kept, whatever the client sent.
@@ -170,14 +190,21 @@ fn keep_identity(new: &mut Value, old: &Value) {
     }
 }
 
-/// True for an object whose deletion waited for its finalizers, of which it has none left.
-fn is_finished(graceful: bool, object: &Value) -> bool {
+/// True for an object whose deletion waited for what held it, of which nothing is left.
+fn is_finished(hooks: &Hooks, object: &Value) -> bool {
     let grace = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-    object.is_terminating() && object.finalizers().is_empty() && (!graceful || grace == 0)
+    let held = !object.finalizers().is_empty() || (hooks.held)(object);
+    object.is_terminating() && !held && (hooks.grace.is_none() || grace == 0)
 }
 
 pub(super) fn outcome(modified: Modified) -> Outcome {
     match modified {
+        // What a dry run made has no revision.
+        Modified::Created(entry) if entry.revision == 0 => {
+            let mut object = entry.to_value();
+            object.remove_meta("resourceVersion");
+            Outcome::Object { code: 201, object }
+        }
         Modified::Created(entry) => Outcome::Entry { code: 201, entry },
         Modified::Updated(entry) | Modified::Unchanged(entry) | Modified::Deleted(entry) => {
             Outcome::Entry { code: 200, entry }

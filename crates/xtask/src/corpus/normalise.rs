@@ -14,10 +14,18 @@ static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d+[smhd])+$|^\d+[smh
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b10\.43\.\d{1,3}\.\d{1,3}\b"));
 /// Revisions in messages.
 static REVISION: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(r"(?i)(resource version: |current: |in object meta: |too old resource version: )\d+( \(\d+\))?")
+    pattern(
+        r"(?i)(resource version: |current: |in object meta: |in record \(|too old resource version: )\d+( \(\d+\))?",
+    )
 });
 /// What names are generated with.
 static SUFFIX: LazyLock<Regex> = LazyLock::new(|| pattern("^[bcdfghjklmnpqrstvwxz2456789]{5}$"));
+
+/// The volume that admission gives each Pod.
+static VOLUME: LazyLock<Regex> = LazyLock::new(|| pattern("kube-api-access-[bcdfghjklmnpqrstvwxz2456789]{5}"));
+static DOCUMENT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"Invalid value: "(map\[[ -!#-~]*|\{(\\[ -~]|[ -!#-\[\]-~])*)": "#));
+const QUOTABLE: usize = 60;
 
 fn pattern(text: &str) -> Regex {
     RegexBuilder::new(text).unicode(false).build().expect("a constant")
@@ -27,8 +35,29 @@ fn pattern(text: &str) -> Regex {
 pub(super) fn normalise(answer: &Value, request: &Value) -> Value {
     let mut answer = answer.clone();
     let stated = request.to_string();
+    let generated = generated_name(&answer);
     walk("", &mut answer, &stated);
+    if let Some((name, placeholder)) = generated {
+        rename(&mut answer, &name, &placeholder);
+    }
     answer
+}
+
+/// The name that was made up for the answer's object, and what stands for it.
+fn generated_name(answer: &Value) -> Option<(String, String)> {
+    let (prefix, name) = (answer["metadata"]["generateName"].as_str()?, answer["metadata"]["name"].as_str()?);
+    let suffix = name.strip_prefix(prefix)?;
+    SUFFIX.is_match(suffix).then(|| (name.to_owned(), format!("{prefix}<random>")))
+}
+
+/// Labels and owners repeat an object's name.
+fn rename(value: &mut Value, name: &str, placeholder: &str) {
+    match value {
+        Value::String(text) if text == name => placeholder.clone_into(text),
+        Value::Object(fields) => fields.values_mut().for_each(|value| rename(value, name, placeholder)),
+        Value::Array(items) => items.iter_mut().for_each(|value| rename(value, name, placeholder)),
+        _ => {}
+    }
 }
 
 fn walk(key: &str, value: &mut Value, stated: &str) {
@@ -76,6 +105,12 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
         _ => {}
     }
     let replaced = UID.replace_all(text, "<uid>");
+    let replaced = VOLUME.replace_all(&replaced, "kube-api-access-<random>");
+    let replaced = match text.len() {
+        // Refusals of patches quote whole documents, whose fields Go writes in an order of its own.
+        QUOTABLE.. => DOCUMENT.replace_all(&replaced, "Invalid value: <document>: "),
+        _ => replaced,
+    };
     let replaced = REVISION.replace_all(&replaced, "${1}<revision>");
     let replaced = match stated.contains(text) {
         true => replaced,

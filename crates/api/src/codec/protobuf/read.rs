@@ -219,7 +219,7 @@ impl Decoder<'_> {
             Some(raw) => {
                 let document = json::parse(raw);
                 let not_json =
-                    |why: serde_json::Error| ProtobufError::NotJson { field: name.to_owned(), why: why.to_string() };
+                    |why: json::JsonError| ProtobufError::NotJson { field: name.to_owned(), why: why.to_string() };
                 Ok(document.map_err(not_json)?.value)
             }
         }

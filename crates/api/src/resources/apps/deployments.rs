@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, object, same, within};
-use crate::resources::hooks::{Generation, Hooks, PLAIN};
-use crate::resources::strategy::{bump_generation, changed};
+use crate::resources::hooks::{Generation, Hooks, PLAIN, STATUS, SubresourceHooks};
+use crate::resources::strategy::{bump_generation, changed, keep, keep_all_but_status};
 
 pub(super) static DEPLOYMENTS: Hooks = Hooks {
     generation: Generation::Counted,
@@ -15,8 +15,15 @@ pub(super) static DEPLOYMENTS: Hooks = Hooks {
     prepare_update: update,
     validate_create: validation::deployment,
     validate_update: |new, old| validation::update(new, old, validation::deployment),
+    subresources: &[("status", SubresourceHooks { prepare: keep_labels_too, ..STATUS })],
     ..PLAIN
 };
+
+/// A status write leaves a Deployment's labels alone.
+fn keep_labels_too(new: &mut Value, old: &Value) {
+    keep_all_but_status(new, old);
+    keep(&mut new["metadata"], &old["metadata"], "labels");
+}
 
 fn defaults(deployment: &mut Value) {
     let spec = object(deployment, "spec");

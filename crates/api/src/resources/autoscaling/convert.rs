@@ -108,8 +108,7 @@ fn to_v2(autoscaler: &mut Value) {
 }
 
 fn drop_saved(autoscaler: &mut Value) {
-    let annotations = &mut autoscaler["metadata"]["annotations"];
-    if annotations.is_object() {
+    if let Some(annotations) = autoscaler.pointer_mut("/metadata/annotations").filter(|known| known.is_object()) {
         for key in [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR] {
             remove(annotations, key);
         }

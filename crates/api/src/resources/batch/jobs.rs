@@ -10,6 +10,7 @@ use crate::resources::hooks::{Generation, Hooks, PLAIN};
 pub(super) static JOBS: Hooks = Hooks {
     generation: Generation::Counted,
     orphans: true,
+    orphan_warning: "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
     default: defaults,
     prepare_create: create,
     validate_create: validation::job,
@@ -58,8 +59,8 @@ fn create(job: &mut Value) {
         return;
     }
     // Labels that the Job took over from its template follow the template here too.
-    let shared = !is_empty(&job["metadata"]["labels"])
-        && same(&job["metadata"]["labels"], &job["spec"]["template"]["metadata"]["labels"]);
+    let shared = is_empty(&job["metadata"]["labels"])
+        || same(&job["metadata"]["labels"], &job["spec"]["template"]["metadata"]["labels"]);
     let (name, uid) = (text(&job["metadata"], "name").to_owned(), text(&job["metadata"], "uid").to_owned());
     let labels = object(object(object(object(job, "spec"), "template"), "metadata"), "labels");
     for (key, value) in [

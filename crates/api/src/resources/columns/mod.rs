@@ -68,7 +68,7 @@ pub fn table_row(row: &Resource, stored: &Value, served: &Value, embed: Embed, n
         }
     }
     match embed {
-        Embed::None => {}
+        Embed::None => out["object"] = Value::Null,
         Embed::Metadata => {
             out["object"] = json!({
                 "kind": "PartialObjectMetadata",

@@ -37,14 +37,21 @@ fn pod_template(object: &Value) -> Vec<Cause> {
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         namespaced("", "bindings", "Binding").verbs(&["create"]),
-        cluster("", "componentstatuses", "ComponentStatus").short(&["cs"]).verbs(&["get", "list"]),
+        cluster("", "componentstatuses", "ComponentStatus")
+            .short(&["cs"])
+            .verbs(&["get", "list"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+"),
         namespaced("", "configmaps", "ConfigMap").hooks(&config::CONFIG_MAPS).short(&["cm"]),
-        namespaced("", "endpoints", "Endpoints").hooks(&endpoints::ENDPOINTS).short(&["ep"]),
-        namespaced("", "events", "Event").hooks(&endpoints::EVENTS).short(&["ev"]).select(EVENT_FIELDS).select_as(
-            "source",
-            "/source/component",
-            "",
-        ),
+        namespaced("", "endpoints", "Endpoints")
+            .hooks(&endpoints::ENDPOINTS)
+            .short(&["ep"])
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        namespaced("", "events", "Event")
+            .uncollected()
+            .hooks(&endpoints::EVENTS)
+            .short(&["ev"])
+            .select(EVENT_FIELDS)
+            .select_as("source", "/source/component", ""),
         namespaced("", "limitranges", "LimitRange").hooks(&config::LIMIT_RANGES).short(&["limits"]),
         cluster("", "namespaces", "Namespace")
             .hooks(&namespaces::NAMESPACES)
@@ -59,12 +66,17 @@ pub(super) fn rows() -> Vec<Resource> {
             "false",
         ),
         namespaced("", "persistentvolumeclaims", "PersistentVolumeClaim")
+            .returns_deleted()
             .hooks(&volumes::CLAIMS)
             .short(&["pvc"])
             .status(),
-        cluster("", "persistentvolumes", "PersistentVolume").hooks(&volumes::VOLUMES).short(&["pv"]).status(),
+        cluster("", "persistentvolumes", "PersistentVolume")
+            .returns_deleted()
+            .hooks(&volumes::VOLUMES)
+            .short(&["pv"])
+            .status(),
         pods(),
-        namespaced("", "podtemplates", "PodTemplate").hooks(&POD_TEMPLATES),
+        namespaced("", "podtemplates", "PodTemplate").returns_deleted().hooks(&POD_TEMPLATES),
         namespaced("", "replicationcontrollers", "ReplicationController")
             .hooks(&replication_controllers::REPLICATION_CONTROLLERS)
             .short(&["rc"])
@@ -72,16 +84,15 @@ pub(super) fn rows() -> Vec<Resource> {
             .status()
             .scale()
             .select_as("status.replicas", "/status/replicas", "0"),
-        namespaced("", "resourcequotas", "ResourceQuota").short(&["quota"]).status(),
+        namespaced("", "resourcequotas", "ResourceQuota").returns_deleted().short(&["quota"]).status(),
         namespaced("", "secrets", "Secret").hooks(&config::SECRETS).select(&["type"]),
-        namespaced("", "serviceaccounts", "ServiceAccount").hooks(&config::SERVICE_ACCOUNTS).short(&["sa"]).sub(
-            "token",
-            "authentication.k8s.io",
-            "v1",
-            "TokenRequest",
-            Verbs::CREATE,
-        ),
+        namespaced("", "serviceaccounts", "ServiceAccount")
+            .returns_deleted()
+            .hooks(&config::SERVICE_ACCOUNTS)
+            .short(&["sa"])
+            .sub("token", "authentication.k8s.io", "v1", "TokenRequest", Verbs::CREATE),
         namespaced("", "services", "Service")
+            .returns_deleted()
             .hooks(&services::SERVICES)
             .short(&["svc"])
             .category("all")
@@ -107,6 +118,7 @@ const EVENT_FIELDS: &[&str] = &[
 
 fn pods() -> Resource {
     namespaced("", "pods", "Pod")
+        .returns_deleted()
         .short(&["po"])
         .category("all")
         .hooks(&pods::PODS)

@@ -18,6 +18,12 @@ pub(super) static NAMESPACES: Hooks = Hooks {
         ("status", SubresourceHooks { validate: status, ..STATUS }),
         ("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), ..STATUS }),
     ],
+    held: |namespace| !items(&namespace["spec"], "finalizers").is_empty(),
+    begin_deletion: |namespace| {
+        object(namespace, "status")["phase"] = json!("Terminating");
+        // Namespaces die without a grace period, and say so by having none.
+        remove(&mut namespace["metadata"], "deletionGracePeriodSeconds");
+    },
     ..PLAIN
 };
 
