@@ -4,6 +4,7 @@
 //! serve        the listener: TLS, HTTP, limits
 //! service      the chain of every request: identity, permission, dispatch
 //! limits shape metrics     places and time, the form of an answer, figures: of every request
+//! websocket    logs and watches for browsers
 //! authn authz  who asks; whether they may
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
@@ -44,3 +45,4 @@ mod shape;
 pub mod streaming;
 mod subresources;
 mod table;
+mod websocket;

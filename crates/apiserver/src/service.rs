@@ -26,7 +26,8 @@ use crate::request::RequestInfo;
 use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
 use crate::shape::Shape;
-use crate::{health, limits, nonresource, reviews, streaming, subresources};
+use crate::websocket::Carrier;
+use crate::{health, limits, nonresource, reviews, streaming, subresources, websocket};
 
 /// Larger bodies are refused, as upstream does.
 const MAX_BODY: usize = 3 << 20;
@@ -72,7 +73,7 @@ where
 
 impl ApiService {
     /// Answers a request, whatever happens: a panic in one must not end the others.
-    async fn respond<B>(self, request: Request<B>) -> Response
+    async fn respond<B>(self, mut request: Request<B>) -> Response
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -85,6 +86,8 @@ impl ApiService {
         let target = format!("{} {}", request.method(), request.uri().path());
         let record = Record::begin(&self.server, &info, &query, request.headers());
         let shape = Shape::asked(request.headers(), &info, &query);
+        let carrier = Carrier::take(&mut request, &info);
+        let server = self.server.clone();
         let response = match AssertUnwindSafe(self.in_time(info, query, request)).catch_unwind().await {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => response::refusal(&status),
@@ -93,7 +96,11 @@ impl ApiService {
                 response::refusal(&Status::internal("the request handler panicked: see the server's log"))
             }
         };
-        record.end(shape.apply(response).await)
+        let response = record.end(shape.apply(response).await);
+        match carrier {
+            Some(carrier) => carrier.carry(&server, response),
+            None => response,
+        }
     }
 
     async fn in_time<B>(self, info: RequestInfo, query: String, request: Request<B>) -> Result<Response, Status>
@@ -156,7 +163,8 @@ impl ApiService {
     {
         let server = &self.server;
         let served = find(server, &info)?;
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        websocket::without_bearer(&mut parts.headers);
         if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
             let body = body.map_err(Into::into).boxed_unsync();
             return streaming::handle(server, &user, &info, target, &query, parts, body).await;

@@ -106,8 +106,9 @@ impl Authenticator {
         if let Some(user) = peer.and_then(|peer| peer.user(&self.client_cas)) {
             return Ok(Some(user));
         }
-        match bearer(headers) {
-            Some(token) => self.token(token, &[]).map(Some).ok_or_else(Status::unauthorized),
+        let token = bearer(headers).map(str::to_owned).or_else(|| crate::websocket::bearer(headers));
+        match token {
+            Some(token) => self.token(&token, &[]).map(Some).ok_or_else(Status::unauthorized),
             None if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
             None => Ok(None),
         }

@@ -167,7 +167,7 @@ async fn send(
     let unreachable = |why: &dyn std::fmt::Display| Status::internal(format!("error dialing node {name}: {why}"));
     let stream = server.dialer.dial(&forward.node).await.map_err(|why| unreachable(&why))?;
     let mut request = Request::builder().uri(&forward.target).header(HOST, name);
-    if let Some(kept) = request.headers_mut() {
+    if let Some(kept) = request.headers_mut().filter(|_| super::is_upgrade(headers)) {
         super::copy_upgrade(headers, kept);
     }
     let request = request.body(response::full(Bytes::new())).map_err(|why| unreachable(&why))?;

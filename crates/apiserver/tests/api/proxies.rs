@@ -8,6 +8,7 @@ use apiserver::authn::User;
 use apiserver::service::ApiService;
 use apiserver::streaming::{NodeDialer, Stream};
 use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -17,6 +18,9 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::task::TaskTracker;
 
 use crate::harness::Cluster;
@@ -162,14 +166,19 @@ async fn redirects_lead_through_the_proxy() {
 
 /// Asks over a connection on which a request can become a stream.
 async fn upgrade(cluster: &Cluster, user: User, request: &str) -> (String, DuplexStream) {
+    ask(cluster, user, request, "upgrade: SPDY/3.1\r\nx-stream-protocol-version: v4.channel.k8s.io").await
+}
+
+async fn ask(cluster: &Cluster, user: User, request: &str, fields: &str) -> (String, DuplexStream) {
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
     let service = TowerToHyperService::new(ApiService::of_component(cluster.server.clone(), user));
     TaskTracker::new().spawn(async move {
         let http = hyper::server::conn::http1::Builder::new();
         let _ended = http.serve_connection(TokioIo::new(theirs), service).with_upgrades().await;
     });
-    let fields = "host: h\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\nx-stream-protocol-version: v4.channel.k8s.io";
-    ours.write_all(format!("{request} HTTP/1.1\r\n{fields}\r\n\r\n").as_bytes()).await.unwrap();
+    ours.write_all(format!("{request} HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\n{fields}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(ours.read_u8().await.unwrap());
@@ -197,6 +206,34 @@ async fn streams_are_joined_end_to_end() {
     }
     let plain = cluster.send("POST", "/api/v1/namespaces/default/pods/web/exec?command=ls", Value::Null).await;
     assert_eq!(plain.expect(400)["message"], "Upgrade request required");
+}
+
+/// Opens a websocket that carries an answer's body.
+async fn websocket(cluster: &Cluster, target: &str, protocol: &str) -> WebSocketStream<DuplexStream> {
+    let fields = format!(
+        "upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         sec-websocket-protocol: {protocol}"
+    );
+    let admin = User::component("admin", &["system:masters"]);
+    let (head, stream) = ask(cluster, admin, &format!("GET {target}"), &fields).await;
+    assert!(head.starts_with("HTTP/1.1 101") && head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+    WebSocketStream::from_raw_socket(stream, Role::Client, None).await
+}
+
+#[tokio::test]
+async fn logs_and_watches_come_as_messages_where_a_websocket_is_asked_for() {
+    let cluster = cluster().await;
+    let log = "/api/v1/namespaces/default/pods/web/log";
+    let said = "kubelet of n1 GET /containerLogs/default/web/c? secret=false";
+    let mut socket = websocket(&cluster, log, "binary.k8s.io").await;
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::Binary(said.into()));
+    assert!(matches!(socket.next().await.unwrap().unwrap(), Message::Close(Some(_))));
+    let mut socket = websocket(&cluster, log, "base64.binary.k8s.io").await;
+    assert!(socket.next().await.unwrap().unwrap().into_text().unwrap().starts_with("a3ViZWxldCBvZiBuMS"));
+
+    let mut socket = websocket(&cluster, "/api/v1/pods?watch=true", "binary.k8s.io").await;
+    let event: Value = serde_json::from_str(&socket.next().await.unwrap().unwrap().into_text().unwrap()).unwrap();
+    assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("web")));
 }
 
 #[tokio::test]
