@@ -229,7 +229,7 @@ _k3rs__dev() {
             return 0
             ;;
         k3rs__subcmd__dev__subcmd__cluster__subcmd__delete)
-            opts="-a -q -h --all --kubeconfig --data --quiet --plain --no-color --help"
+            opts="-a -y -q -h --all --yes --kubeconfig --data --quiet --plain --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -533,12 +533,20 @@ _k3rs__dev() {
             return 0
             ;;
         k3rs__subcmd__dev__subcmd__kubeconfig__subcmd__get)
-            opts="-q -h --kubeconfig --data --quiet --plain --no-color --help"
+            opts="-o -q -h --output --kubeconfig --data --quiet --plain --no-color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "yaml json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "yaml json" -- "${cur}"))
+                    return 0
+                    ;;
                 --kubeconfig)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -115,6 +115,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_se
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l no-color -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s a -l all -d 'All clusters'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Don\'t ask before all are deleted (without a terminal nobody is asked)'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s q -l quiet -d 'Only errors'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
@@ -122,6 +123,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_se
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l no-color -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s a -l all -d 'All clusters'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s y -l yes -d 'Don\'t ask before all are deleted (without a terminal nobody is asked)'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s q -l quiet -d 'Only errors'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'
@@ -169,6 +171,8 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and not __
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and not __fish_seen_subcommand_from get merge write" -f -a "get" -d 'Print a cluster\'s kubeconfig'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and not __fish_seen_subcommand_from get merge write" -f -a "merge" -d 'Add a cluster to the user\'s kubeconfig'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and not __fish_seen_subcommand_from get merge write" -f -a "write" -d 'Write a cluster\'s kubeconfig to a file of its own'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and __fish_seen_subcommand_from get" -s o -l output -d 'How to print it' -r -f -a "yaml\t''
+json\t''"
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and __fish_seen_subcommand_from get" -l kubeconfig -d 'Kubeconfig to change (a list as kubectl takes it; default ~/.kube/config)' -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and __fish_seen_subcommand_from get" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand kubeconfig; and __fish_seen_subcommand_from get" -l no-color -r

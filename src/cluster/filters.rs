@@ -1,6 +1,6 @@
 //! Which nodes something is for, as k3d writes it: `GROUP[:SUBSET]`, several joined by `;`.
 //!
-//! `server:0`, `agent:0,2`, `agents:1-3`, `server:*;agent:0`, `all`, `loadbalancer`.
+//! `server:0`, `server:0:direct`, `agent:0,2`, `agents:1-3`, `server:*;agent:0`, `all`, `loadbalancer`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -82,8 +82,10 @@ fn part(text: &str) -> Result<Part, String> {
         "all" => Group::All,
         other => return Err(format!("{other:?} is none of server, agent, loadbalancer, all")),
     };
-    let subset = match subset {
-        "*" => Vec::new(),
+    // k3d's word for how a port reaches its node: here every node is reached in the same way.
+    let subset = ["proxy", "direct"].iter().find_map(|word| subset.strip_suffix(word)).unwrap_or(subset);
+    let subset = match subset.trim_end_matches(':') {
+        "" | "*" => Vec::new(),
         list => list.split(',').map(range).collect::<Result<_, _>>()?,
     };
     Ok(Part { group, subset })

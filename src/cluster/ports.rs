@@ -1,7 +1,9 @@
-//! Published ports, as k3d and Docker write them: `[HOST:][HOSTPORT:]PORT[/PROTO][@FILTER]`.
+//! Published ports, as k3d and Docker write them: `[HOST:][HOSTPORT:]PORT[/PROTO][@FILTER]`. Each port may be a range,
+//! `8000-8010:30000-30010`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +49,8 @@ pub(crate) enum PortError {
 }
 
 impl PortMapping {
-    pub(crate) fn parse(text: &str) -> Result<Self, PortError> {
+    /// One mapping, or as many as the range has ports.
+    pub(crate) fn parse(text: &str) -> Result<Vec<Self>, PortError> {
         let malformed = |why: String| PortError::Malformed { text: text.to_owned(), why };
         let (value, filter) =
             filters::split(text).map_err(|source| PortError::Filter { text: text.to_owned(), source })?;
@@ -58,16 +61,29 @@ impl PortMapping {
             Some((_, other)) => return Err(malformed(format!("{other:?} is neither tcp nor udp"))),
         };
         let (host, rest) = split_host(value).map_err(malformed)?;
-        let (host_port, node_port) = match rest.split_once(':') {
-            Some((host_port, node_port)) => (Some(number(host_port).map_err(malformed)?), node_port),
+        let (host_ports, node_ports) = match rest.split_once(':') {
+            Some((host_ports, node_ports)) => (Some(range(host_ports).map_err(malformed)?), node_ports),
             None => (None, rest),
         };
-        let node_port = number(node_port).map_err(malformed)?;
-        if node_port == 0 {
+        let node_ports = range(node_ports).map_err(malformed)?;
+        if *node_ports.start() == 0 {
             return Err(malformed("a node has no port 0".to_owned()));
         }
-        let host_port = host_port.filter(|port| *port != 0);
-        Ok(Self { host: host.unwrap_or(LOOPBACK), host_port, node_port, transport, filter })
+        // 0 is any free one, also for each of a range.
+        let host_ports = host_ports.filter(|it| *it != (0..=0));
+        if let Some(found) = host_ports.as_ref().filter(|it| it.len() != node_ports.len()) {
+            let why = format!("{} ports of the host cannot lead to {} of a node", found.len(), node_ports.len());
+            return Err(malformed(why));
+        }
+        let host = host.unwrap_or(LOOPBACK);
+        let mapping = |(at, node_port): (usize, u16)| Self {
+            host,
+            host_port: host_ports.clone().and_then(|mut it| it.nth(at)),
+            node_port,
+            transport,
+            filter: filter.clone(),
+        };
+        Ok(node_ports.enumerate().map(mapping).collect())
     }
 }
 
@@ -102,6 +118,12 @@ fn address(text: &str) -> Result<IpAddr, String> {
         "localhost" => Ok(LOOPBACK),
         other => other.trim_matches(['[', ']']).parse().map_err(|_| format!("{other:?} is no address of this host")),
     }
+}
+
+fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let (from, to) = (number(from)?, number(to)?);
+    if from <= to { Ok(from..=to) } else { Err(format!("{text:?} is no range: {to} comes before {from}")) }
 }
 
 fn number(text: &str) -> Result<u16, String> {

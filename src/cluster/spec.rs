@@ -101,7 +101,7 @@ impl ClusterSpec {
             name: typed.name.clone(),
             agents: typed.agents,
             api,
-            ports: typed.ports.iter().map(|text| PortMapping::parse(text)).collect::<Result<_, _>>()?,
+            ports: typed.ports.iter().map(|text| PortMapping::parse(text)).collect::<Result<Vec<_>, _>>()?.concat(),
             arguments: typed.arguments.iter().map(|text| argument(text)).collect::<Result<_, _>>()?,
             token: typed.token.clone(),
         };
@@ -119,8 +119,8 @@ impl ClusterSpec {
         let hits = |filter: &Option<NodeFilter>| {
             filter.as_ref().is_none_or(|it| self.nodes().any(|(role, index)| it.selects(role, index)))
         };
-        for (mapping, text) in self.ports.iter().zip(&typed.ports) {
-            if !hits(&mapping.filter) {
+        for text in &typed.ports {
+            if PortMapping::parse(text)?.iter().any(|mapping| !hits(&mapping.filter)) {
                 return Err(SpecError::NobodysPort { text: text.clone() });
             }
         }

@@ -99,17 +99,24 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 
 #[test]
 fn ports_are_read_as_k3d_writes_them() {
-    let check = |text: &str, wanted: &str| {
-        let port = PortMapping::parse(text).unwrap();
-        let host_port = port.host_port.map_or("any".to_owned(), |it| it.to_string());
-        assert_eq!(format!("{} {host_port} {} {}", port.host, port.node_port, port.transport), wanted, "{text}");
+    let check = |text: &str, wanted: &[&str]| {
+        let show = |port: &PortMapping| {
+            let host_port = port.host_port.map_or("any".to_owned(), |it| it.to_string());
+            format!("{} {host_port} {} {}", port.host, port.node_port, port.transport)
+        };
+        assert_eq!(PortMapping::parse(text).unwrap().iter().map(show).collect::<Vec<_>>(), wanted, "{text}");
     };
-    check("80", "127.0.0.1 any 80 tcp");
-    check("8080:80", "127.0.0.1 8080 80 tcp");
-    check("0:80/udp", "127.0.0.1 any 80 udp");
-    check("0.0.0.0:8080:80/tcp@agent:0", "0.0.0.0 8080 80 tcp");
-    check("[::1]:8080:80", "::1 8080 80 tcp");
-    for wrong in ["", ":", "80/sctp", "::1:8080:80", "65536", "8080:0", "[::1:80", "host:1:2"] {
+    check("80", &["127.0.0.1 any 80 tcp"]);
+    check("8080:80", &["127.0.0.1 8080 80 tcp"]);
+    check("0:80/udp", &["127.0.0.1 any 80 udp"]);
+    check("0.0.0.0:8080:80/tcp@agent:0", &["0.0.0.0 8080 80 tcp"]);
+    check("8080:80@server:0:direct", &["127.0.0.1 8080 80 tcp"]);
+    check("[::1]:8080:80", &["::1 8080 80 tcp"]);
+    check("8000-8001:30000-30001/udp", &["127.0.0.1 8000 30000 udp", "127.0.0.1 8001 30001 udp"]);
+    check("30000-30001@loadbalancer", &["127.0.0.1 any 30000 tcp", "127.0.0.1 any 30001 tcp"]);
+    for wrong in
+        ["", ":", "80/sctp", "::1:8080:80", "65536", "8080:0", "[::1:80", "host:1:2", "9-8", "1-2:3", "8080:0-3"]
+    {
         assert!(PortMapping::parse(wrong).is_err(), "{wrong}");
     }
 }

@@ -1,5 +1,6 @@
 //! `cluster create|list|start|stop|delete`.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -24,15 +25,15 @@ pub(super) enum Verb {
     /// Make a cluster: a server and any number of agents
     Create(Box<Create>),
     /// List clusters
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", alias = "get")]
     List(List),
     /// Start stopped clusters
     Start(Start),
     /// Stop clusters; their data stay
     Stop(Named),
     /// Delete clusters with their data
-    #[command(visible_alias = "rm")]
-    Delete(Named),
+    #[command(visible_alias = "rm", alias = "del")]
+    Delete(Delete),
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub(super) struct Create {
     #[arg(long)]
     token: Option<String>,
     /// Return when nodes are Ready and names resolve
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     wait: bool,
     /// How long to wait, such as 90s or 5m; 0 is for ever
     #[arg(long, default_value = "5m", value_parser = super::duration)]
@@ -71,10 +72,10 @@ pub(super) struct Create {
     #[arg(long)]
     no_rollback: bool,
     /// Add the cluster to the kubeconfig
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     kubeconfig_update_default: bool,
     /// Make the cluster the kubeconfig's current context
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     kubeconfig_switch_context: bool,
     /// Only print what would be done, as JSON
     #[arg(long)]
@@ -110,11 +111,20 @@ pub(super) struct Named {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    named: Named,
+    /// Don't ask before all are deleted (without a terminal nobody is asked)
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Start {
     #[command(flatten)]
     named: Named,
     /// Return when nodes are Ready and names resolve
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     wait: bool,
     /// How long to wait, such as 90s or 5m; 0 is for ever
     #[arg(long, default_value = "5m", value_parser = super::duration)]
@@ -141,7 +151,12 @@ impl Verb {
                 each(global, &start.named, Change::Start { wait: start.wait }, limit).await
             }
             Self::Stop(named) => each(global, &named, Change::Stop, None).await,
-            Self::Delete(named) => each(global, &named, Change::Delete, None).await,
+            Self::Delete(delete) => {
+                if delete.named.all && !delete.yes && !confirmed(&session::store(global)?.list()?)? {
+                    return Ok(());
+                }
+                each(global, &delete.named, Change::Delete, None).await
+            }
         }
     }
 }
@@ -231,6 +246,18 @@ fn dry_run(state: &ClusterState, wishes: Wishes) -> Value {
         "nodes": nodes.collect::<Vec<_>>(),
         "stages": plan::create(state, wishes).stages,
     })
+}
+
+/// Asks whoever sits at a terminal.
+fn confirmed(clusters: &[ClusterState]) -> Result<bool> {
+    if clusters.is_empty() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(true);
+    }
+    let names: Vec<&str> = clusters.iter().map(|it| it.name.as_str()).collect();
+    let question = dialoguer::Confirm::new()
+        .with_prompt(format!("Delete {} with all their data?", names.join(", ")))
+        .default(false);
+    question.interact().map_err(|error| Failure::new(Code::Interrupted, error.to_string()))
 }
 
 enum Change {

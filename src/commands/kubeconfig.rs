@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::{Global, output, session};
 use crate::cluster::apply;
@@ -12,6 +13,7 @@ use crate::failure::{Failure, Result};
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Print a cluster's kubeconfig
+    #[command(alias = "print", alias = "show")]
     Get(Get),
     /// Add a cluster to the user's kubeconfig
     Merge(Merge),
@@ -24,6 +26,16 @@ pub(super) struct Get {
     /// Name of the cluster
     #[arg(default_value = session::DEFAULT_CLUSTER)]
     name: String,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Notation,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Notation {
+    #[default]
+    Yaml,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -32,7 +44,7 @@ pub(super) struct Merge {
     #[arg(default_value = session::DEFAULT_CLUSTER)]
     name: String,
     /// Make it the current context
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     switch_context: bool,
 }
 
@@ -49,7 +61,10 @@ pub(super) struct Write {
 impl Verb {
     pub(super) fn run(self, global: &Global) -> Result<()> {
         match self {
-            Self::Get(get) => output::print(&text(global, &get.name)?),
+            Self::Get(get) => match get.output {
+                Notation::Yaml => output::print(&text(global, &get.name)?),
+                Notation::Json => output::print_json(&document(global, &get.name)?),
+            },
             Self::Merge(merge) => merge.run(global),
             Self::Write(write) => {
                 let text = text(global, &write.name)?;
@@ -60,10 +75,13 @@ impl Verb {
     }
 }
 
-fn text(global: &Global, name: &str) -> Result<String> {
+fn document(global: &Global, name: &str) -> Result<Value> {
     let store = session::store(global)?;
-    let document = apply::kubeconfig_of(&store, &session::existing(&store, name)?)?;
-    serde_saphyr::to_string(&document)
+    Ok(apply::kubeconfig_of(&store, &session::existing(&store, name)?)?)
+}
+
+fn text(global: &Global, name: &str) -> Result<String> {
+    serde_saphyr::to_string(&document(global, name)?)
         .map_err(|error| Failure::io("writing YAML", &std::io::Error::other(error.to_string())))
 }
 

@@ -52,16 +52,16 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Noun {
     /// Create, list, start, stop and delete clusters
-    #[command(subcommand)]
+    #[command(subcommand, alias = "clusters")]
     Cluster(cluster::Verb),
     /// List nodes, look around in them
-    #[command(subcommand)]
+    #[command(subcommand, alias = "nodes")]
     Node(node::Verb),
     /// Get at a cluster
     #[command(subcommand)]
     Kubeconfig(kubeconfig::Verb),
     /// Build node images, give images to clusters
-    #[command(subcommand)]
+    #[command(subcommand, alias = "images")]
     Image(image::Verb),
     /// Print a shell's completion script
     Completion(completion::Completion),

@@ -12,7 +12,7 @@ use crate::runtime::Exec;
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// List nodes
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", alias = "get")]
     List(List),
     /// Run a shell, or a program, in a node
     Shell(Shell),

@@ -6,7 +6,7 @@ use directories::BaseDirs;
 use tokio_util::sync::CancellationToken;
 
 use super::Global;
-use super::output::Talk;
+use super::output::{Talk, complain};
 use crate::cluster::kubeconfig::{Target, entry_name};
 use crate::cluster::spec;
 use crate::cluster::state::{ClusterState, Store};
@@ -81,7 +81,7 @@ pub(super) async fn choose(store: &Store, wish: Option<RuntimeKind>, talk: &Talk
     }
 }
 
-/// Cancelled by the first Ctrl-C or SIGTERM; the second ends the process at once.
+/// Cancelled by the first Ctrl-C, SIGTERM or the terminal's end; the second ends the process at once.
 pub(super) struct Interrupts {
     pub(super) token: CancellationToken,
     task: tokio::task::JoinHandle<()>,
@@ -93,13 +93,17 @@ impl Interrupts {
         let failed = |error| Failure::io("listening for Ctrl-C", &error);
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
         let token = CancellationToken::new();
         let cancel = token.clone();
         let tracker = tokio_util::task::TaskTracker::new();
         let task = tracker.spawn(async move {
             for round in 0.. {
-                tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
+                tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} _ = hangup.recv() => {} }
                 if round > 0 {
+                    let left =
+                        Failure::new(Code::Interrupted, "interrupted twice: what was under way was left as it is");
+                    complain(&left.remedy("see what there is with `k3rs-dev cluster list`, and delete it"));
                     std::process::exit(Code::Interrupted as i32);
                 }
                 cancel.cancel();
