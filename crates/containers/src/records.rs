@@ -32,6 +32,12 @@ pub(crate) struct SandboxRecord {
     pub stopped: bool,
 }
 
+impl SandboxRecord {
+    pub(crate) fn pod_uid(&self) -> &str {
+        self.config.metadata.as_ref().map_or("", |it| &it.uid)
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     pub version: u32,

@@ -2,6 +2,7 @@
 
 mod network;
 
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -159,12 +160,15 @@ impl Runtime {
         if own_network {
             let namespace =
                 namespaces::of_process(pid, Kind::Network).map_err(|error| failed("its network", &error))?;
+            let metadata = config.metadata.clone().unwrap_or_default();
             let link = SandboxLink {
                 id: &sandbox.id,
                 namespace: namespace.as_fd(),
-                metadata: &config.metadata.clone().unwrap_or_default(),
+                metadata: &metadata,
                 ports: &config.port_mappings,
                 annotations: &config.annotations,
+                former: &self.former_addresses(&metadata.uid),
+                awaited: &self.awaited_addresses(&metadata.uid),
             };
             let addresses = self.config.network.setup(link).await.map_err(|error| {
                 Error::internal(format!("failed to setup network for sandbox \"{}\": {error}", sandbox.id))
@@ -173,6 +177,23 @@ impl Runtime {
         }
         sandbox.record.lock().ready = true;
         sandbox.save()
+    }
+
+    /// What the pod's last sandbox had.
+    fn former_addresses(&self, uid: &str) -> Vec<IpAddr> {
+        let sandboxes = self.sandboxes.lock();
+        let records = sandboxes.values().map(|it| it.record.lock().clone());
+        let former = records.filter(|it| it.pod_uid() == uid && !it.addresses.is_empty());
+        former.max_by_key(|it| it.created_at).map(|it| it.addresses).unwrap_or_default()
+    }
+
+    /// What the pods had that a restart of the node ended and that are not started again yet.
+    fn awaited_addresses(&self, uid: &str) -> Vec<IpAddr> {
+        let sandboxes = self.sandboxes.lock();
+        let ended = sandboxes.values().filter(|it| !it.ready());
+        let records = ended.map(|it| it.record.lock().clone());
+        let awaited = records.filter(|it| !it.stopped && it.pod_uid() != uid);
+        awaited.flat_map(|it| it.addresses).collect()
     }
 
     pub(crate) async fn stop_sandbox(self: &Arc<Self>, id: &str) -> Result<()> {

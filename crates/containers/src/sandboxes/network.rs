@@ -32,6 +32,10 @@ pub struct SandboxLink<'a> {
     pub metadata: &'a PodSandboxMetadata,
     pub ports: &'a [PortMapping],
     pub annotations: &'a std::collections::BTreeMap<String, String>,
+    /// What the pod had in its last sandbox: whoever knew it by these still finds it.
+    pub former: &'a [IpAddr],
+    /// What other pods will ask for again, whose sandboxes ended with the node.
+    pub awaited: &'a [IpAddr],
 }
 
 /// Why a sandbox could not be connected, in words for the pod's events.

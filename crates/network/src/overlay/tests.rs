@@ -105,7 +105,9 @@ impl Bench {
             let mtu = node.run(|| mtu(&config(n, backend)).unwrap());
             let network = node.run(|| PodNetwork::open(pods::Config { pod_cidrs, mtu }).unwrap());
             let pod = Namespace::new();
-            let given = network.setup(pod.0.as_fd(), Pod { uid: "uid", namespace: "shop", name: "web" }).unwrap();
+            let given = network
+                .setup(pod.0.as_fd(), Pod { uid: "uid", namespace: "shop", name: "web", former: &[], awaited: &[] })
+                .unwrap();
             networks.push(network);
             (pod, given)
         });

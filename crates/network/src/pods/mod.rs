@@ -50,6 +50,10 @@ pub struct Pod<'a> {
     pub uid: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// What it had before its node was restarted: it gets these again where they are free.
+    pub former: &'a [IpAddr],
+    /// What others had before the node was restarted: left to them as long as others are free.
+    pub awaited: &'a [IpAddr],
 }
 
 /// Why a pod has no network.

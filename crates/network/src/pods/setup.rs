@@ -1,5 +1,6 @@
 //! Making and removing one pod's veth.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -25,7 +26,7 @@ impl State {
             // Of an older sandbox of this pod, or left half-made by a predecessor.
             self.delete(&host).map_err(fail("remove the old link"))?;
         }
-        let given = self.choose(config)?;
+        let given = self.choose(config, pod)?;
         let made = self.make(config, netns, pod, &given, &mut inside);
         if made.is_err() {
             // The first error tells more than one from cleaning up.
@@ -53,10 +54,15 @@ impl State {
     }
 
     /// One free address of each range.
-    fn choose(&mut self, config: &Config) -> Result<Vec<IpAddr>, Error> {
+    fn choose(&mut self, config: &Config, pod: Pod<'_>) -> Result<Vec<IpAddr>, Error> {
         let used = addresses::used(&mut self.links, &config.pod_cidrs).map_err(Error::Node)?;
+        let avoided: BTreeSet<IpAddr> = used.iter().chain(pod.awaited).copied().collect();
+        let choose = |range: IpNet, last| {
+            let former = pod.former.iter().copied().find(|it| range.contains(it) && !used.contains(it));
+            former.or_else(|| addresses::next(range, &avoided, last)).or_else(|| addresses::next(range, &used, last))
+        };
         let ranges = config.pod_cidrs.iter().zip(&self.last);
-        ranges.map(|(range, last)| addresses::next(*range, &used, *last).ok_or(Error::Exhausted(*range))).collect()
+        ranges.map(|(range, last)| choose(*range, *last).ok_or(Error::Exhausted(*range))).collect()
     }
 
     fn make(

@@ -13,7 +13,7 @@ fn config() -> Config {
 }
 
 fn pod(uid: &str) -> Pod<'_> {
-    Pod { uid, namespace: "shop", name: "web" }
+    Pod { uid, namespace: "shop", name: "web", former: &[], awaited: &[] }
 }
 
 fn open(node: &Namespace) -> PodNetwork {
@@ -60,6 +60,20 @@ fn setting_up_again_changes_nothing_and_a_new_sandbox_replaces_the_old() {
     assert_ne!(second, first);
     assert_eq!(network.addresses("a").unwrap(), second);
     assert!(Links::open_in(old.0.as_fd()).unwrap().get("eth0").unwrap().is_none());
+}
+
+#[test]
+fn a_pod_gets_again_what_it_had_before_its_node_was_restarted() {
+    let Some((node, a, b)) = root().then(|| (Namespace::new(), Namespace::new(), Namespace::new())) else { return };
+    let network = open(&node);
+    let former: Vec<IpAddr> = ["10.42.0.1", "fd00:42::1"].map(|it| it.parse().unwrap()).into();
+    // Another pod is quicker, and leaves them alone.
+    let quick = network.setup(b.0.as_fd(), Pod { awaited: &former, ..pod("b") }).unwrap();
+    assert!(quick.iter().all(|it| !former.contains(it)), "{quick:?}");
+    assert_eq!(network.setup(a.0.as_fd(), Pod { former: &former, ..pod("a") }).unwrap(), former);
+    let c = Namespace::new();
+    let late = network.setup(c.0.as_fd(), Pod { former: &former, ..pod("c") }).unwrap();
+    assert!(late.iter().all(|it| !former.contains(it)), "what is taken stays taken: {late:?}");
 }
 
 #[test]

@@ -68,7 +68,10 @@ impl Bench {
         for n in 0..pods {
             let pod = Namespace::new();
             let uid = format!("uid-{n}");
-            let given = bench.network.setup(pod.0.as_fd(), Pod { uid: &uid, namespace: "shop", name: "web" }).unwrap();
+            let given = bench
+                .network
+                .setup(pod.0.as_fd(), Pod { uid: &uid, namespace: "shop", name: "web", former: &[], awaited: &[] })
+                .unwrap();
             bench.pods.push((pod, given[0]));
         }
         bench.cluster.put(&resource_of::<Node>(), json!({"metadata": {"name": "n1"}}));

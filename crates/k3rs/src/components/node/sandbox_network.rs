@@ -73,7 +73,7 @@ impl SandboxNetwork for NodeNetwork {
             let network = self.opened()?;
             let (namespace, name) = (sandbox.metadata.namespace.as_str(), sandbox.metadata.name.as_str());
             // By the sandbox, of which a pod may have several one after the other.
-            let pod = Pod { uid: sandbox.id, namespace, name };
+            let pod = Pod { uid: sandbox.id, namespace, name, former: sandbox.former, awaited: sandbox.awaited };
             tokio::task::block_in_place(|| network.setup(sandbox.namespace, pod))
                 .map_err(|why| NetworkError(why.to_string()))
         })
