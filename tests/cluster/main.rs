@@ -7,12 +7,15 @@
 //! life        create, stop, start, delete
 //! interrupts  create, ended at every moment
 //! imports     images for nodes that run
+//! application what people run on it, over its nodes' bad days, of an image made here
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 #![expect(clippy::disallowed_methods, reason = "the program is tested as its users start it")]
 
 mod imports;
+mod application;
+mod image;
 mod interrupts;
 mod inventory;
 mod life;

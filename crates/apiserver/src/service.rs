@@ -37,7 +37,14 @@ const MAX_BODY: usize = 3 << 20;
 pub struct ApiService {
     server: Arc<ApiServer>,
     /// Set for components in this process, which are known without credentials.
-    identity: Option<User>,
+    identity: Option<Identity>,
+}
+
+/// A component in this process.
+#[derive(Clone)]
+struct Identity {
+    user: User,
+    program: &'static str,
 }
 
 impl ApiService {
@@ -46,9 +53,10 @@ impl ApiService {
         Self { server, identity: None }
     }
 
-    /// The transport of a component in this process: the full chain, as this user.
-    pub fn of_component(server: Arc<ApiServer>, user: User) -> Self {
-        Self { server, identity: Some(user) }
+    /// The transport of a component in this process: the full chain, as this user. What it writes is owned by
+    /// `program`, as if that were a process of its own.
+    pub fn of_component(server: Arc<ApiServer>, user: User, program: &'static str) -> Self {
+        Self { server, identity: Some(Identity { user, program }) }
     }
 }
 
@@ -65,8 +73,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let service = self.clone();
+        if let Some(identity) = &service.identity {
+            let program = HeaderValue::from_static(identity.program);
+            request.headers_mut().entry(header::USER_AGENT).or_insert(program);
+        }
         Box::pin(async move { Ok(service.respond(request).await) })
     }
 }
@@ -139,8 +151,8 @@ impl ApiService {
 
     /// Who asks. Health is told to anybody.
     fn user<B>(&self, request: &Request<B>, info: &RequestInfo) -> Result<User, Status> {
-        if let Some(user) = &self.identity {
-            return Ok(user.clone());
+        if let Some(identity) = &self.identity {
+            return Ok(identity.user.clone());
         }
         let peer = request.extensions().get::<PeerCertificates>();
         match self.server.authenticator.authenticate(request.headers(), peer)? {

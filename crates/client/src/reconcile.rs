@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::informer::{Change, Informer};
 use crate::metrics;
+use crate::request::RequestError;
 use crate::view::View;
 use crate::workqueue::{Key, WorkQueue};
 
@@ -55,6 +56,19 @@ pub struct Controller<K: Key> {
     sources: Vec<(Arc<View>, Mapper<K>)>,
     workers: usize,
     status: Arc<Mutex<RunStatus>>,
+}
+
+/// Why a reconciliation failed.
+pub trait Failure: Display {
+    /// It acted on a view that a newer write has overtaken. That is the ordinary course of things: the change that
+    /// overtook it is on its way to the view, and the next run sees it.
+    fn is_stale(&self) -> bool;
+}
+
+impl Failure for RequestError {
+    fn is_stale(&self) -> bool {
+        self.is_conflict()
+    }
 }
 
 impl<K: Key + Display> Controller<K> {
@@ -96,7 +110,7 @@ impl<K: Key + Display> Controller<K> {
     where
         F: Fn(K) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Result<Action, E>> + Send + 'static,
-        E: Display + Send + 'static,
+        E: Failure + Send + 'static,
     {
         let Self { name, clock, queue, sources, workers, status } = self;
         let mut tasks = JoinSet::new();
@@ -187,7 +201,7 @@ where
     K: Key + Display,
     F: Fn(K) -> R,
     R: Future<Output = Result<Action, E>>,
-    E: Display,
+    E: Failure,
 {
     async fn work(self, token: CancellationToken) {
         loop {
@@ -203,8 +217,18 @@ where
             let outcome = AssertUnwindSafe((self.reconcile)(key.clone())).catch_unwind().await;
             let outcome = match outcome {
                 Ok(Ok(action)) => Ok(action),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("the controller panicked".to_owned()),
+                Ok(Err(error)) => {
+                    if error.is_stale() {
+                        tracing::debug!(controller = self.name, %key, %error, "acted on an old view; trying again");
+                    } else {
+                        tracing::warn!(controller = self.name, %key, %error, "reconciliation failed; trying again");
+                    }
+                    Err(error.to_string())
+                }
+                Err(_) => {
+                    tracing::error!(controller = self.name, %key, "the controller panicked; trying again");
+                    Err("the controller panicked".to_owned())
+                }
             };
             let took = self.clock.elapsed().saturating_sub(begun);
             metrics::QUEUE_WORK.observe(&[self.name], took.as_secs_f64());
@@ -231,10 +255,7 @@ where
                     self.queue.add_after(key, delay);
                 }
             }
-            Err(error) => {
-                tracing::warn!(controller = self.name, %key, %error, "reconciliation failed; trying again");
-                self.queue.retry(key);
-            }
+            Err(_) => self.queue.retry(key),
         }
     }
 }
@@ -268,6 +289,12 @@ mod tests {
     use crate::testing::entry;
 
     struct One(Arc<SharedStore>);
+
+    impl Failure for &'static str {
+        fn is_stale(&self) -> bool {
+            false
+        }
+    }
 
     impl Informers for One {
         fn informer(&self, _: Scope) -> Arc<dyn Informer> {

@@ -34,6 +34,7 @@ use api::object::ObjectKey;
 use client::clock::Clock;
 use client::events::{Recorder, Writer, recorder};
 use client::informer::Informers;
+use client::reconcile::Failure;
 use client::request::{RequestError, Requests};
 use futures::future::BoxFuture;
 use ipnet::IpNet;
@@ -82,6 +83,16 @@ pub enum ReconcileError {
     /// Several parts failed on their own.
     #[error("{}", .0.join("; "))]
     Several(Vec<String>),
+}
+
+impl Failure for ReconcileError {
+    fn is_stale(&self) -> bool {
+        match self {
+            Self::Stale { .. } => true,
+            Self::Request(error) => error.is_stale(),
+            Self::Encode(_) | Self::Several(_) => false,
+        }
+    }
 }
 
 /// One controller: a row of [`CONTROLLERS`].

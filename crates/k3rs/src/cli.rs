@@ -1,6 +1,7 @@
 //! `k3rs server`, `k3rs agent`: from the command line to a running process and its exit code.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -130,7 +131,11 @@ fn run<T>(
 fn start_log(debug: bool) {
     let filter = EnvFilter::new(if debug { "debug,h2=info,hyper=info,rustls=info" } else { "info" });
     // Logging twice in one process would be a bug; the first subscriber stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// The tenth address of the first Service range, unless the flags say otherwise.

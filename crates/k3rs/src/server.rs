@@ -146,7 +146,7 @@ impl Server {
             passwords,
             tunnels,
             names,
-            components::client(&api, supervisor_user()),
+            components::client(&api, supervisor_user(), "k3rs"),
         );
         let service = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
         tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
@@ -232,7 +232,7 @@ fn supervisor_user() -> User {
 /// The passwords of nodes, with this server's own node among them, whose name nobody else may take.
 async fn node_passwords(api: &Arc<ApiServer>, options: &Options) -> Result<Arc<NodePasswords>, ServerError> {
     let own = options.node.as_ref().map(|node| node.name.clone());
-    let passwords = Arc::new(NodePasswords::new(components::client(api, supervisor_user()), own));
+    let passwords = Arc::new(NodePasswords::new(components::client(api, supervisor_user(), "k3rs"), own));
     if let Some(node) = &options.node {
         let password = node_password::ensure(&node.password)
             .map_err(|source| ServerError::Password { path: node.password.clone(), source })?;
@@ -279,7 +279,7 @@ fn node_access(
         authorities.server.ensure(&layout.tls("serving-kubelet.crt"), &layout.tls("serving-kubelet.key"), &subject)?;
     let user = User::component(&format!("system:node:{}", options.name), &["system:nodes"]);
     Ok(node::Access {
-        kubelet: components::client(api, user),
+        kubelet: components::client(api, user, "kubelet"),
         informers: api.informers(tasks.clone(), stop.clone()),
         tls: Arc::new(tls::server(tls::Certificate::new(&serving)?, &authorities.client.der(), tls::HTTP1)?),
     })

@@ -3,7 +3,7 @@
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use linux::cgroups::Cgroups;
 use linux::namespaces::{self, Kind, Namespaces};
@@ -30,6 +30,20 @@ pub(super) struct Order {
     pub(super) netns: PathBuf,
 }
 
+impl Order {
+    /// Leaves it in the node's folder, which only its owner may read: it holds the token, and anybody may read the
+    /// arguments of a process.
+    pub(super) fn write(&self) -> io::Result<PathBuf> {
+        let path = self.directory.join("order");
+        linux::files::replace(&path, &serde_json::to_vec(self)?, 0o600)?;
+        Ok(path)
+    }
+
+    fn read(path: &Path) -> io::Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+    }
+}
+
 /// The cgroup of all nodes.
 pub(super) const TOP_GROUP: &str = "/k3rs";
 
@@ -45,8 +59,7 @@ pub(super) fn group(node: &NodeSpec) -> String {
 /// Its whole life. Standard output is the pipe to whoever waits for the node to start, standard input the lock that says
 /// that it is starting: both are let go with the word.
 pub(crate) fn main(arguments: &[std::ffi::OsString]) -> i32 {
-    let order = arguments.first().and_then(|it| serde_json::from_slice::<Order>(it.as_encoded_bytes()).ok());
-    let Some(order) = order else {
+    let Some(Ok(order)) = arguments.first().map(|it| Order::read(Path::new(it))) else {
         tell("this process is started by k3rs-dev, not by hand");
         return 64;
     };

@@ -17,6 +17,7 @@
 //!                           /work   the overlay's, made anew at each start
 //!                           /log    what PID 1 and k3rs say
 //!                           /run    who they are, while the node runs
+//!                           /order  what its process on the host's side was told, the token among it
 //!                           /starting  locked while the node starts, also when nobody waits for it any more
 //! ```
 //!
@@ -238,7 +239,7 @@ fn launch(order: &host::Order, starting: Option<Lock>) -> io::Result<std::result
     let log = fs::OpenOptions::new().create(true).append(true).open(order.directory.join("log"))?;
     let mut program = Program::new("/proc/self/exe");
     program.name = Some(host::NAME.into());
-    program.arguments = vec![serde_json::to_string(order)?.into()];
+    program.arguments = vec![order.write()?.into()];
     program.stdin = starting.map(Lock::into_fd);
     program.stdout = Some(writer);
     program.stderr = Some(log.into());

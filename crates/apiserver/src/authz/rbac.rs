@@ -147,7 +147,7 @@ impl Rbac {
                     name: entry.key.to_string(),
                     role: ObjectKey::new(role_namespace, object.role_ref.name),
                     role_kind: object.role_ref.kind,
-                    subjects: object.subjects.unwrap_or_default(),
+                    subjects: object.subjects.into_iter().flatten().map(|subject| subject.within(namespace)).collect(),
                 };
                 match namespace {
                     "" => policy.cluster_bindings.push(binding),
@@ -184,9 +184,17 @@ impl Binding {
 }
 
 impl Subject {
+    /// As a binding in this namespace means it: an account that states no namespace is one of the binding's.
+    fn within(mut self, namespace: &str) -> Self {
+        if self.kind == "ServiceAccount" && self.namespace.is_empty() {
+            namespace.clone_into(&mut self.namespace);
+        }
+        self
+    }
+
     fn is(&self, user: &User) -> bool {
         match self.kind.as_str() {
-            "User" => self.name == "*" || self.name == user.name,
+            "User" => self.name == user.name,
             "Group" => user.is_in(&self.name),
             "ServiceAccount" => {
                 user.name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
@@ -317,6 +325,18 @@ mod tests {
         assert!(one.allows(&asks("get", "", "secrets", "mine")));
         assert!(!one.allows(&asks("get", "", "secrets", "yours")));
         assert!(!one.allows(&asks("list", "", "secrets", "")));
+    }
+
+    #[test]
+    fn subjects_are_whom_they_name() {
+        let subject =
+            |kind: &str, name: &str| Subject { kind: kind.to_owned(), name: name.to_owned(), namespace: String::new() };
+        let reader = User::service_account("shop", "reader");
+        assert!(subject("ServiceAccount", "reader").within("shop").is(&reader));
+        assert!(!subject("ServiceAccount", "reader").within("bank").is(&reader));
+        assert!(!subject("ServiceAccount", "reader").within("").is(&reader));
+        assert!(!subject("User", "*").is(&reader));
+        assert!(subject("Group", "system:serviceaccounts:shop").is(&reader));
     }
 
     #[test]

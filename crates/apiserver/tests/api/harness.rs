@@ -105,7 +105,7 @@ impl Cluster {
 
     /// Sends any request; the answer's body is yet to be read.
     pub(crate) async fn call(&self, user: User, request: Request<Full<Bytes>>) -> Open {
-        let mut service = ApiService::of_component(self.server.clone(), user);
+        let mut service = ApiService::of_component(self.server.clone(), user, "test");
         Open { response: service.call(request).await.unwrap() }
     }
 }

@@ -104,7 +104,8 @@ impl Deployments {
         let resource = resource_of::<Deployment>();
         let mut entry = observed.entry.clone();
         if let Some(change) = annotate
-            && let Some(written) = requests.edit(&resource, &entry, None, change).await?
+            // By the status, or each would be a new generation for others to observe.
+            && let Some(written) = requests.edit(&resource, &entry, Some("status"), change).await?
         {
             // The status is written on top of the annotations, at their resource version.
             let revision = written["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());

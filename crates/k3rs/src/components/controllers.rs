@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+const PROGRAM: &str = "kube-controller-manager";
+
 /// Runs the controllers whenever the Lease is ours, until `stop`. `identity` names this server among others.
 pub async fn run(
     api: Arc<ApiServer>,
@@ -22,7 +24,7 @@ pub async fn run(
 ) {
     let settings = Arc::new(settings);
     while !stop.is_cancelled() {
-        let elector = super::client(&api, User::component("system:kube-controller-manager", &[]));
+        let elector = super::client(&api, User::component("system:kube-controller-manager", &[]), PROGRAM);
         let election = Election::new(
             elector,
             SystemClock::shared(),
@@ -36,10 +38,10 @@ pub async fn run(
             .lead(stop.clone(), move |leading| async move {
                 let factory = api.clone();
                 let clients: ClientFactory =
-                    Arc::new(move |name| super::client(&factory, User::service_account("kube-system", name)));
+                    Arc::new(move |name| super::client(&factory, User::service_account("kube-system", name), PROGRAM));
                 let balancers = network::loadbalancers::run(
                     api.informers(tasks.clone(), leading.clone()),
-                    super::client(&api, User::service_account("kube-system", "service-controller")),
+                    super::client(&api, User::service_account("kube-system", "service-controller"), PROGRAM),
                     leading.clone(),
                 );
                 let forgotten = super::forgotten::run(

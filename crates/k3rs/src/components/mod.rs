@@ -20,7 +20,8 @@ pub use controllers::run as run_controllers;
 pub use dialer::KubeletDialer;
 pub use scheduler::run as run_scheduler;
 
-/// A client whose transport is the server itself, as this user.
-pub fn client(api: &Arc<ApiServer>, user: User) -> kube::Client {
-    kube::Client::new(ApiService::of_component(api.clone(), user), "default")
+/// A client whose transport is the server itself, as this user. `program` is upstream's name for the component, by which
+/// people tell who wrote a field.
+pub fn client(api: &Arc<ApiServer>, user: User, program: &'static str) -> kube::Client {
+    kube::Client::new(ApiService::of_component(api.clone(), user, program), "default")
 }

@@ -16,7 +16,7 @@ const USER: &str = "system:kube-scheduler";
 /// Runs the scheduler whenever the Lease is ours, until `stop`. `identity` names this server among others.
 pub async fn run(api: Arc<ApiServer>, identity: String, tasks: TaskTracker, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let client = super::client(&api, User::component(USER, &[]));
+        let client = super::client(&api, User::component(USER, &[]), "kube-scheduler");
         let clock = SystemClock::shared();
         let timing = Timing::default();
         let election = Election::new(client.clone(), clock.clone(), "kube-system", "kube-scheduler", &identity, timing);

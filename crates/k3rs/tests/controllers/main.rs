@@ -49,7 +49,7 @@ impl Cluster {
         };
         let server = Server::start(options).await.unwrap();
         let admin = User::component("admin", &["system:masters"]);
-        let requests = Requests::new(components::client(&server.api, admin));
+        let requests = Requests::new(components::client(&server.api, admin, "test"));
         Self { server, requests, _dir: dir }
     }
 
