@@ -62,8 +62,6 @@ fn lives(user: &User, agents: usize) {
     let archive = user.home().join("shop.tar");
     image::write(&archive, IMAGE);
     user.expect(0, &["image", "import", archive.to_str().unwrap(), "--cluster", &cluster]);
-    user.expect(0, &["cluster", "stop", &cluster]);
-    user.expect(0, &["cluster", "start", &cluster]); //TEMP
 
     let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     executor.block_on(async {
@@ -167,10 +165,10 @@ impl Shop<'_> {
         for from in &web {
             for to in &web {
                 let page = format!("http://{}:8080/cgi-bin/name", address(to));
-                let (found, code) = self.exec(&from.name_any(), &["wget", "-q", "-T", "5", "-O", "-", &page]).await;
+                let (found, code) = self.exec(&from.name_any(), &["wget", "-q", "-O", "-", &page]).await;
                 assert_eq!((found.trim(), code), (to.name_any().as_str(), 0), "from {}", from.name_any());
             }
-            let (found, code) = self.exec(&from.name_any(), &["wget", "-q", "-T", "5", "-O", "-", "http://web"]).await;
+            let (found, code) = self.exec(&from.name_any(), &["wget", "-q", "-O", "-", "http://web"]).await;
             assert_eq!((found.trim(), code), ("hello from the shop in green", 0), "from {}", from.name_any());
         }
         let nodes: Api<Node> = Api::all(self.client.clone());

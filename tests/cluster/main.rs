@@ -13,9 +13,9 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 #![expect(clippy::disallowed_methods, reason = "the program is tested as its users start it")]
 
-mod imports;
 mod application;
 mod image;
+mod imports;
 mod interrupts;
 mod inventory;
 mod life;

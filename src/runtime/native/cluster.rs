@@ -147,7 +147,11 @@ fn plug(
     let link = |name| message::NewLink { name, mac: None, mtu: None };
     // A node that was killed a moment ago may not have taken its link along yet.
     if let Some(old) = inner.get(&port)? {
-        inner.apply(&[message::delete_link(old.index)])?;
+        match inner.apply(&[message::delete_link(old.index)]) {
+            // It just did.
+            Err(error) if error.not_found() => {}
+            other => other?,
+        }
     }
     inner.apply(&[message::add_veth(&link(&port), &link("eth0"), node)])?;
     let (port, bridge) = (inner.require(&port)?.index, inner.require(BRIDGE)?.index);

@@ -171,7 +171,7 @@ async fn upgrade(cluster: &Cluster, user: User, request: &str) -> (String, Duple
 
 async fn ask(cluster: &Cluster, user: User, request: &str, fields: &str) -> (String, DuplexStream) {
     let (mut ours, theirs) = tokio::io::duplex(1 << 16);
-    let service = TowerToHyperService::new(ApiService::of_component(cluster.server.clone(), user));
+    let service = TowerToHyperService::new(ApiService::of_component(cluster.server.clone(), user, "test"));
     TaskTracker::new().spawn(async move {
         let http = hyper::server::conn::http1::Builder::new();
         let _ended = http.serve_connection(TokioIo::new(theirs), service).with_upgrades().await;

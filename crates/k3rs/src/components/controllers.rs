@@ -46,7 +46,11 @@ pub async fn run(
                 );
                 let forgotten = super::forgotten::run(
                     api.informers(tasks.clone(), leading.clone()),
-                    Requests::new(super::client(&api, User::component("system:k3s-supervisor", &["system:masters"]))),
+                    Requests::new(super::client(
+                        &api,
+                        User::component("system:k3s-supervisor", &["system:masters"]),
+                        PROGRAM,
+                    )),
                     SystemClock::shared(),
                     leading.clone(),
                 );
