@@ -418,8 +418,13 @@ impl State {
         match target.subresource.as_deref() {
             Some("status") => {
                 let status = object["status"].take();
+                let annotations = object["metadata"]["annotations"].take();
                 object = held.clone();
                 object["status"] = status;
+                // These a status carries along.
+                if !annotations.is_null() {
+                    object["metadata"]["annotations"] = annotations;
+                }
             }
             Some(_) => {}
             None => {
