@@ -2,8 +2,10 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -33,11 +35,51 @@ pub struct Entry {
     pub labels: BTreeMap<String, String>,
     /// The values of the resource's selectable fields, in the order of its table row.
     pub fields: Box<[String]>,
+    /// `None` for the many objects that nothing relates to.
+    relations: Option<Arc<Relations>>,
     json: Bytes,
     /// The length of `{"apiVersion":"..","kind":"..",`, or 1 when the object has no type.
     head: usize,
     /// The offset in `json` just behind the brace that opens `metadata`.
     splice: usize,
+}
+
+/// An owner as an object's metadata names it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+    #[serde(default)]
+    pub controller: bool,
+    #[serde(default)]
+    pub block_owner_deletion: bool,
+}
+
+/// The part of an object's metadata that relates it to others. Every controller asks for it at every change, so it
+/// is kept decoded.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Relations {
+    pub owner_references: Vec<Owner>,
+    pub finalizers: Vec<String>,
+    pub deletion_timestamp: Option<String>,
+}
+
+static UNRELATED: Relations =
+    Relations { owner_references: Vec::new(), finalizers: Vec::new(), deletion_timestamp: None };
+
+impl Relations {
+    pub fn of(entry: &Entry) -> &Self {
+        entry.relations()
+    }
+
+    /// The owner that manages the object, if one does.
+    pub fn controller(&self) -> Option<&Owner> {
+        self.owner_references.iter().find(|owner| owner.controller)
+    }
 }
 
 /// Why bytes are not an object.
@@ -108,6 +150,7 @@ impl Entry {
             revision,
             labels: self.labels.clone(),
             fields: self.fields.clone(),
+            relations: self.relations.clone(),
             json: self.json.clone(),
             head: self.head,
             splice: self.splice,
@@ -132,10 +175,16 @@ impl Entry {
             revision,
             labels,
             fields,
+            relations: relations_in(metadata),
             head: type_head(object).len(),
             json,
             splice,
         })
+    }
+
+    /// What relates the object to others.
+    pub fn relations(&self) -> &Relations {
+        self.relations.as_deref().unwrap_or(&UNRELATED)
     }
 
     /// The object's JSON as clients see it, with its `metadata.resourceVersion`.
@@ -216,6 +265,12 @@ pub fn canonical_json(object: &Value) -> Result<Bytes, serde_json::Error> {
     }
     out.push(b'}');
     Ok(Bytes::from(out))
+}
+
+fn relations_in(metadata: &Value) -> Option<Arc<Relations>> {
+    let relates =
+        ["ownerReferences", "finalizers", "deletionTimestamp"].iter().any(|field| !metadata[*field].is_null());
+    relates.then(|| Relations::deserialize(metadata).ok().map(Arc::new)).flatten()
 }
 
 /// `{"apiVersion":"..","kind":"..",`, or `{` when the object has no type.

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
+pub use api::object::{Owner, Relations};
 use parking_lot::RwLock;
-use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::informer::{Change, Informer, Informers, Scope};
@@ -134,44 +135,6 @@ impl Informer for View {
     }
 }
 
-/// An owner as an object's metadata names it.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Owner {
-    pub api_version: String,
-    pub kind: String,
-    pub name: String,
-    pub uid: String,
-    #[serde(default)]
-    pub controller: bool,
-    #[serde(default)]
-    pub block_owner_deletion: bool,
-}
-
-/// The part of an object's metadata that relates it to others, read without decoding the rest.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Relations {
-    pub owner_references: Vec<Owner>,
-    pub finalizers: Vec<String>,
-    pub deletion_timestamp: Option<String>,
-}
-
-impl Relations {
-    pub fn of(entry: &Entry) -> Self {
-        #[derive(Deserialize)]
-        struct Object {
-            metadata: Relations,
-        }
-        serde_json::from_slice::<Object>(entry.stored_json()).map(|object| object.metadata).unwrap_or_default()
-    }
-
-    /// The owner that manages the object, if one does.
-    pub fn controller(&self) -> Option<&Owner> {
-        self.owner_references.iter().find(|owner| owner.controller)
-    }
-}
-
 /// Files objects under the uid of their controller, and those without one under `""`.
 pub fn by_controller_uid(entry: &Entry) -> Vec<String> {
     vec![Relations::of(entry).controller().map(|owner| owner.uid.clone()).unwrap_or_default()]
@@ -184,11 +147,35 @@ pub fn by_namespace(entry: &Entry) -> Vec<String> {
 
 /// Files objects under the value of a field, for index functions that name its JSON pointer.
 pub fn by_field(entry: &Entry, pointer: &str) -> Vec<String> {
-    let object: serde_json::Value = serde_json::from_slice(entry.stored_json()).unwrap_or_default();
-    object.pointer(pointer).and_then(serde_json::Value::as_str).map(|value| vec![value.to_owned()]).unwrap_or_default()
+    text_at(entry.stored_json(), pointer).into_iter().collect()
+}
+
+/// The string at a path of names. What lies beside the path is passed over, not decoded: each change of an object
+/// comes here once for every component that files it.
+fn text_at(json: &[u8], pointer: &str) -> Option<String> {
+    let mut json = std::str::from_utf8(json).ok()?;
+    for name in pointer.split('/').skip(1) {
+        let members: HashMap<String, &RawValue> = serde_json::from_str(json).ok()?;
+        json = members.get(name)?.get();
+    }
+    serde_json::from_str(json).ok()
 }
 
 /// Files pods under the node that they are bound to.
 pub fn by_node(entry: &Entry) -> Vec<String> {
     by_field(entry, "/spec/nodeName")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_where_they_are_and_nowhere_else() {
+        let json = br#"{"a": {"nodeName": "decoy"}, "spec": {"\u006e": 1, "nodeName": "n\"1"}, "nodeName": "decoy"}"#;
+        assert_eq!(text_at(json, "/spec/nodeName").as_deref(), Some("n\"1"));
+        assert_eq!(text_at(json, "/spec/n"), None, "not a string");
+        assert_eq!(text_at(json, "/status/phase"), None);
+        assert_eq!(text_at(json, "/nodeName/deeper"), None);
+    }
 }

@@ -53,7 +53,7 @@ impl Graph {
             deleting: relations.deletion_timestamp.is_some(),
             foreground: has(FOREGROUND),
             orphan: has(ORPHAN),
-            owners: relations.owner_references,
+            owners: relations.owner_references.clone(),
         };
         let old = self.nodes.remove(&entry.uid);
         self.unlink(old.as_ref());
