@@ -100,6 +100,7 @@ fn run(args: Args) -> Result<bool> {
     }
     _ = rustls::crypto::ring::default_provider().install_default();
     programs::heed_interrupts()?;
+    let _precedence = programs::Precedence::take();
     let own = std::env::current_exe()?;
     let beside = |name: &str| {
         let path = own.with_file_name(name);

@@ -79,8 +79,12 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Outcome>> {
     let samples = |rounds: &[Figures], row: &str| rounds.iter().filter_map(|it| it.get(row).copied()).collect();
     let outcomes = ROWS.iter().map(|row| {
         let outcome = Outcome::new(row, samples(&rounds, row)).beside(samples(&peers, row));
-        match rounds.last().and_then(|it| it.get(client_of(row)?)) {
-            Some(client) => outcome.note(format!("the client's own CPU: {client:.0} us")),
+        let beside = beside(row).and_then(|(name, what)| Some((what, rounds.last()?.get(name)?)));
+        match beside {
+            Some((what, figure)) => {
+                let unit = outcome.row.unit;
+                outcome.note(format!("{what}: {figure:.0} {unit}"))
+            }
             None => outcome,
         }
     });
@@ -91,15 +95,17 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Under which name a round keeps what its client spent.
-fn client_of(row: &str) -> Option<&'static str> {
+/// What a round keeps for a row's note, under which name, and what the note calls it.
+fn beside(row: &str) -> Option<(&'static str, &'static str)> {
+    const CLIENT: &str = "the client's own CPU";
     match row {
-        "create-pod-cpu" => Some("create-pod client"),
-        "get-pod-cpu" => Some("get-pod client"),
-        "patch-pod-cpu" => Some("patch-pod client"),
-        "apply-pod-cpu" => Some("apply-pod client"),
-        "list-cpu" => Some("list client"),
-        "list-label-cpu" => Some("list-label client"),
+        "create-pod-cpu" => Some(("create-pod client", CLIENT)),
+        "get-pod-cpu" => Some(("get-pod client", CLIENT)),
+        "patch-pod-cpu" => Some(("patch-pod client", CLIENT)),
+        "apply-pod-cpu" => Some(("apply-pod client", CLIENT)),
+        "list-cpu" => Some(("list client", CLIENT)),
+        "list-label-cpu" => Some(("list-label client", CLIENT)),
+        "memory" => Some(("memory anonymous", "of which RssAnon")),
         _ => None,
     }
 }
@@ -149,7 +155,8 @@ async fn round(bench: &Bench, kind: &Kind) -> Result<Figures> {
     load::run(&access, &pids, WRITERS, Until::Answered(PODS), make).await?;
     // Nothing is awaited but time: memory that is given back late has no event.
     tokio::time::sleep_until(Instant::now() + SETTLE).await;
-    figures.insert("memory", processes::memory(&pids).pss);
+    let memory = processes::memory(&pids);
+    figures.extend([("memory", memory.pss), ("memory anonymous", memory.anonymous)]);
     Ok(figures)
 }
 
