@@ -10,6 +10,7 @@ use apiserver::encryption::SecretEncryption;
 use apiserver::server::{ApiServer, Config, StartError};
 use apiserver::service::ApiService;
 use apiserver::{bootstrap, serve};
+use client::request::Requests;
 use ipnet::IpNet;
 use store::sqlite::SqliteStore;
 use tokio::net::TcpListener;
@@ -168,6 +169,9 @@ impl Server {
         if let Some(node) = options.node.clone() {
             let access = node_access(&layout, &authorities, &api, &node, &tasks, &working)?;
             layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
+            let requests = Requests::new(components::client(&api, supervisor_user(), "k3rs"));
+            let informers = api.informers(tasks.clone(), working.clone());
+            workers.spawn(components::role::run(informers, requests, node.name.clone(), working.clone()));
             node::start(node, cluster_config(&options), access, &layout, &workers, working.clone()).await?;
         }
         workers.close();

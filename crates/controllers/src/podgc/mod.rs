@@ -93,11 +93,12 @@ impl PodGc {
     async fn remove(&self, key: &ObjectKey, pod: &Pod, node_is_gone: bool) -> Result<(), ReconcileError> {
         let (requests, resource) = (&self.session.requests, resource_of::<Pod>());
         let uid = pods::uid(&pod.metadata);
-        if node_is_gone && !pods::is_finished(pod) {
-            // Whoever counts finished pods must see that this one failed, and why.
+        if !pods::is_finished(pod) {
+            // Whoever counts finished pods must see that this one failed, and why: he may hold it until he has.
             let mut status = json!({"status": {"phase": "Failed"}});
             let now = self.session.clock.now();
-            if let Some(marked) = disruption::mark(pod, "DeletionByPodGC", "PodGC: node no longer exists", now) {
+            let marked = || disruption::mark(pod, "DeletionByPodGC", "PodGC: node no longer exists", now);
+            if let Some(marked) = node_is_gone.then(marked).flatten() {
                 client::patch::merge(&mut status, &marked);
             }
             match requests.patch_sub(&resource, key, "status", &Patch::Merge(status).guarded(uid, "")).await {
@@ -137,6 +138,24 @@ mod tests {
         assert_eq!(status.body["status"]["phase"], "Failed");
         assert_eq!(status.body["status"]["conditions"][0]["reason"], "DeletionByPodGC");
         assert!(cluster.get(&resource_of::<Pod>(), &ObjectKey::new("a", "kept")).is_some());
+        harness.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_goes_before_it_was_placed_fails_for_those_who_hold_it() {
+        let cluster = FakeCluster::new();
+        let metadata = json!({"namespace": "a", "name": "held", "finalizers": ["batch.kubernetes.io/job-tracking"],
+                              "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        cluster.put(
+            &resource_of::<Pod>(),
+            json!({"metadata": metadata, "spec": {"containers": []}, "status": {"phase": "Pending"}}),
+        );
+        let harness = Harness::start(&cluster, run);
+        let failed = || {
+            let pod = cluster.get(&resource_of::<Pod>(), &ObjectKey::new("a", "held"));
+            pod.is_some_and(|pod| pod["status"]["phase"] == "Failed")
+        };
+        eventually(failed).await;
         harness.stop().await;
     }
 }

@@ -7,6 +7,7 @@ mod dialer;
 mod forgotten;
 pub mod node;
 pub mod published;
+pub(crate) mod role;
 mod scheduler;
 
 use std::sync::Arc;

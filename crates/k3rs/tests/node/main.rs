@@ -81,6 +81,8 @@ async fn pods_live_and_leave_nothing(directory: std::path::PathBuf) {
     let world = World::start(&directory).await;
     let pods: Api<Pod> = Api::default_namespaced(world.client.clone());
     node_is_ready(&world).await;
+    let is_server = |node: &Node| node.metadata.labels.iter().flatten().any(|(key, _)| key.ends_with("/control-plane"));
+    until(&Api::all(world.client.clone()), NODE, "marked as a server", is_server).await;
     let web = a_pod_answers(&world, &pods).await;
     let service = a_service_answers(&world).await;
     a_pod_sees_its_configuration_and_the_service(&world, &pods).await;
