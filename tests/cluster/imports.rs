@@ -104,7 +104,8 @@ fn runs(user: &User, cluster: &str, image: &str) {
         let container = json!({"name": "c", "image": image, "imagePullPolicy": "Never", "command": ["/bin/k3rs"]});
         let pod = json!({
             "metadata": {"name": "once"},
-            "spec": {"restartPolicy": "Never", "containers": [container]},
+            // A machine that is short of something is no reason not to run this.
+            "spec": {"restartPolicy": "Never", "containers": [container], "tolerations": [{"operator": "Exists"}]},
         });
         pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
         let ended = await_condition(pods, "once", |pod: Option<&Pod>| {

@@ -8,6 +8,7 @@
 //! interrupts  create, ended at every moment
 //! imports     images for nodes that run
 //! application what people run on it, over its nodes' bad days, of an image made here
+//! readme      the README's commands
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
@@ -19,4 +20,5 @@ mod imports;
 mod interrupts;
 mod inventory;
 mod life;
+mod readme;
 mod user;

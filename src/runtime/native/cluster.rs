@@ -1,5 +1,5 @@
-//! A cluster's network: a namespace with a bridge for its nodes, one veth to the host, and on the host one route and one
-//! nft table. What is changed on the host beyond that is recorded and put back.
+//! A cluster's network: a namespace with a bridge for its nodes, one veth to the host, and on the host one route, one
+//! nft table and, where Docker is, two rules in the chain that it keeps for others. What is changed on the host beyond that is recorded and put back.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,9 @@ use ipnet::{IpNet, Ipv4Net};
 use linux::files::Lock;
 use linux::{mounts, netns};
 use network::links::{Links, Via, message};
-use network::nftables::{Chain, ChainKind, Data, DataType, Family, Field, Hook, Key, Netfilter, Set, Statement, Table};
+use network::nftables::{
+    Chain, ChainKind, Data, DataType, Family, Field, Hook, Key, Netfilter, Set, Statement, Table, guest,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::layout;
@@ -54,6 +56,8 @@ pub(super) fn create(root: &Path, directory: &Path, cluster: &str, network: u8) 
     }
     let mut filter = Netfilter::open(&table_name(cluster)).map_err(|why| failed(&why))?;
     filter.apply(&table(cluster, network)).map_err(|why| failed(&why))?;
+    // Docker drops what it does not know on its way through the host.
+    guest::admit(&host_link(network), &table_name(cluster)).map_err(|why| failed(&why))?;
     Forwarding::at(root).hold(cluster).map_err(|why| failed(&why))
 }
 
@@ -70,6 +74,7 @@ pub(super) fn delete(root: &Path, directory: &Path, cluster: &str, network: u8) 
     }
     let mut filter = Netfilter::open(&table_name(cluster)).map_err(|why| failed(&why))?;
     filter.remove().map_err(|why| failed(&why))?;
+    guest::withdraw(&table_name(cluster)).map_err(|why| failed(&why))?;
     Forwarding::at(root).release(cluster).map_err(|why| failed(&why))
 }
 

@@ -129,7 +129,7 @@ fn protocol_family(family: Family) -> u8 {
     }
 }
 
-fn expression(out: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
+pub(super) fn expression(out: &mut Message, name: &str, fill: impl FnOnce(&mut Message)) {
     out.nest(NFTA_LIST_ELEM, |out| {
         out.text(NFTA_EXPR_NAME, name).nest(NFTA_EXPR_DATA, fill);
     });
@@ -169,7 +169,7 @@ fn payload(out: &mut Message, base: u32, offset: u32, length: u32, register: u32
     });
 }
 
-fn meta(out: &mut Message, key: u32, register: u32) {
+pub(super) fn meta(out: &mut Message, key: u32, register: u32) {
     expression(out, "meta", |out| {
         out.be32(1, register).be32(2, key);
     });
@@ -182,7 +182,7 @@ fn original(out: &mut Message, key: u32, register: u32) {
     });
 }
 
-fn compare(out: &mut Message, register: u32, value: &[u8], not: bool) {
+pub(super) fn compare(out: &mut Message, register: u32, value: &[u8], not: bool) {
     expression(out, "cmp", |out| {
         out.be32(1, register).be32(2, u32::from(not)).nest(3, |out| {
             out.attr(NFTA_DATA_VALUE, value);

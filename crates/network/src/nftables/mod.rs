@@ -17,6 +17,7 @@ mod diff;
 mod dump;
 mod encode;
 mod expression;
+pub mod guest;
 mod kernel;
 mod rule;
 mod table;
