@@ -28,17 +28,20 @@ struct Wanted {
 /// The user as whom a request acts: himself unless its headers say otherwise.
 pub(crate) fn acting(authorizer: &Authorizer, user: User, headers: &HeaderMap) -> Result<User, Status> {
     let Some(wanted) = wanted(headers)? else { return Ok(user) };
-    for [group, resource, subresource, namespace, name] in wanted.rights {
-        let full = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
-        let version = if group.is_empty() { String::new() } else { "v1".to_owned() };
-        let fields = String::new();
-        let target = Target::Resource { group: group.clone(), version, namespace, resource, subresource, name, fields };
-        let Target::Resource { name, .. } = &target else { continue };
-        let name = name.clone();
+    for [group, resource, subresource, namespace, name] in &wanted.rights {
+        let target = Target::Resource {
+            group: group.clone(),
+            version: if group.is_empty() { String::new() } else { "v1".to_owned() },
+            namespace: namespace.clone(),
+            resource: resource.clone(),
+            subresource: subresource.clone(),
+            name: name.clone(),
+            fields: String::new(),
+        };
         let attributes = Attributes { user: user.clone(), verb: "impersonate".to_owned(), target };
         if !authorizer.authorize(&attributes).allowed {
-            let subject = Subject { group: &group, resource: &full };
-            return Err(Status::forbidden(subject, &name, &attributes.refusal()));
+            let full = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
+            return Err(Status::forbidden(Subject { group, resource: &full }, name, &attributes.refusal()));
         }
     }
     Ok(wanted.user)
