@@ -15,6 +15,8 @@ mod typing;
 mod walk;
 mod zero;
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -162,21 +164,23 @@ fn record(
 
 /// Takes away what nobody owns: what identifies the object, and what the server keeps.
 fn strip(managers: &mut Managers, manager: &Manager) {
-    let server_fields = FieldSet::of_fields(&[
-        &["apiVersion"],
-        &["kind"],
-        &["metadata"],
-        &["metadata", "name"],
-        &["metadata", "namespace"],
-        &["metadata", "creationTimestamp"],
-        &["metadata", "selfLink"],
-        &["metadata", "uid"],
-        &["metadata", "clusterName"],
-        &["metadata", "generation"],
-        &["metadata", "managedFields"],
-        &["metadata", "resourceVersion"],
-    ]);
-    managers.take(manager, &server_fields);
+    static SERVER_FIELDS: LazyLock<FieldSet> = LazyLock::new(|| {
+        FieldSet::of_fields(&[
+            &["apiVersion"],
+            &["kind"],
+            &["metadata"],
+            &["metadata", "name"],
+            &["metadata", "namespace"],
+            &["metadata", "creationTimestamp"],
+            &["metadata", "selfLink"],
+            &["metadata", "uid"],
+            &["metadata", "clusterName"],
+            &["metadata", "generation"],
+            &["metadata", "managedFields"],
+            &["metadata", "resourceVersion"],
+        ])
+    });
+    managers.take(manager, &SERVER_FIELDS);
 }
 
 fn check_applied(request: &Request<'_>, applied: &Value) -> Result<(), Status> {

@@ -25,7 +25,7 @@ impl Registry {
     }
 
     /// Creates `object`, which is in the storage version and has its defaults.
-    pub async fn create_object(&self, served: &Served, call: &mut Call, object: Value) -> Result<Outcome, Status> {
+    pub async fn create_object(&self, served: &Served, call: &mut Call, mut object: Value) -> Result<Outcome, Status> {
         let Some(cache) = &served.cache else {
             return Err(Status::method_not_supported(served.subject(), "create"));
         };
@@ -33,7 +33,9 @@ impl Registry {
         let generated = object.name().is_empty() && !object.meta("generateName").is_empty();
         let mut draws = if generated { NAME_DRAWS } else { 1 };
         loop {
-            let object = self.prepare_create(served, call, object.clone(), dry_run).await?;
+            // Kept only for another draw.
+            let drawn = if draws > 1 { object.clone() } else { std::mem::take(&mut object) };
+            let object = self.prepare_create(served, call, drawn, dry_run).await?;
             let key = api::object::ObjectKey::new(object.namespace(), object.name());
             if dry_run {
                 if self.fresh(cache, &key).await?.is_some() {

@@ -42,6 +42,12 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
         }
         return;
     }
+    if served.is_storage_version() {
+        // One and the same document: nothing is copied.
+        let written = std::mem::take(new);
+        *new = request(served, call, model, |request| apply::update(request, old, written));
+        return;
+    }
     let in_version = |object: &Value| {
         let mut object = object.clone();
         decode::from_storage(served, &mut object);
