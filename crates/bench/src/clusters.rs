@@ -88,7 +88,7 @@ impl Home {
             let text = std::fs::read_to_string(entry.path().join("log")).unwrap_or_default();
             let node = entry.file_name().to_string_lossy().into_owned();
             let line = text.lines().find(|line| line.contains("API server is ready"));
-            let at = line.and_then(|line| line.split_whitespace().next()?.parse::<jiff::Timestamp>().ok());
+            let at = line.and_then(logged_at);
             if let Some(at) = at.and_then(|at| SystemTime::from(at).duration_since(began).ok()) {
                 found.push((format!("{node} API ready"), at));
             }
@@ -121,6 +121,12 @@ impl Home {
     }
 }
 
+/// When a line of a node's log was written; the time, its first word, may be coloured.
+fn logged_at(line: &str) -> Option<jiff::Timestamp> {
+    let word = line.split_whitespace().next()?;
+    word.trim_start_matches("\u{1b}[2m").trim_end_matches("\u{1b}[0m").parse().ok()
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeProcesses {
     pub(crate) init: i32,
@@ -135,5 +141,18 @@ impl Drop for Home {
         if !deleted.is_ok_and(|it| it.success()) {
             crate::say("clusters of the benchmark are left: k3rs-dev cluster delete --all, with its K3RS_DEV_DATA");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_and_without_colours() {
+        let at = logged_at("2026-11-21T12:26:10.297989Z  INFO k3rs::server: API server is ready");
+        assert_eq!(at, logged_at("\u{1b}[2m2026-11-21T12:26:10.297989Z\u{1b}[0m \u{1b}[32m INFO\u{1b}[0m ready"));
+        assert!(at.is_some());
+        assert_eq!(logged_at("  panicked at"), None);
     }
 }

@@ -38,29 +38,36 @@ pub(crate) struct Precedence {
 }
 
 const FIRST: i32 = -15;
-const SESSION: &str = "/proc/self/autogroup";
 
 impl Precedence {
     /// Without the right to it, figures are noisier, no more.
     pub(crate) fn take() -> Self {
         _ = rustix::process::setpriority_process(None, FIRST);
-        let text = std::fs::read_to_string(SESSION).unwrap_or_default();
+        let text = std::fs::read_to_string("/proc/self/autogroup").unwrap_or_default();
         let session = text.split_whitespace().last().map(str::to_owned);
-        _ = set_session(&FIRST.to_string());
+        _ = set_session("self", &FIRST.to_string());
         Self { session }
+    }
+
+    /// The sessions of these processes come first, too, until they end.
+    pub(crate) fn give(pids: &[i32]) {
+        for pid in pids {
+            _ = set_session(&pid.to_string(), &FIRST.to_string());
+        }
     }
 }
 
 impl Drop for Precedence {
     fn drop(&mut self) {
         if let Some(before) = &self.session {
-            _ = set_session(before);
+            _ = set_session("self", before);
         }
     }
 }
 
-fn set_session(priority: &str) -> std::io::Result<()> {
-    std::fs::OpenOptions::new().write(true).open(SESSION)?.write_all(priority.as_bytes())
+fn set_session(process: &str, priority: &str) -> std::io::Result<()> {
+    let path = format!("/proc/{process}/autogroup");
+    std::fs::OpenOptions::new().write(true).open(path)?.write_all(priority.as_bytes())
 }
 
 /// An error once the run is interrupted.

@@ -12,6 +12,7 @@ use super::{Bench, milliseconds};
 use crate::clusters::Home;
 use crate::figures::Outcome;
 use crate::http::{Access, Call, Lines};
+use crate::programs::Precedence;
 use crate::{image, processes};
 
 const CLUSTER: &str = "bench-pods";
@@ -30,7 +31,9 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Outcome>> {
     image::write(&bench.payload, &archive)?;
     home.run(&["image", "import", &archive.display().to_string(), "--cluster", CLUSTER])?;
     let nodes = home.nodes(CLUSTER)?;
-    let init = nodes.values().next().context("a cluster has a node")?.init;
+    let node = nodes.values().next().context("a cluster has a node")?;
+    Precedence::give(&processes::tree(node.host));
+    let init = node.init;
     let access = home.access(CLUSTER)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
