@@ -183,7 +183,8 @@ impl ServiceAddresses {
             _ => false,
         };
         let mut mine = BTreeSet::new();
-        for (at, port) in spec["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+        for (at, port) in ports.into_iter().flatten().enumerate() {
             let asked = port["nodePort"].as_u64().unwrap_or(0);
             let had = old.and_then(|old| same_port(old, port));
             let chosen = match (asked, had) {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::essentials;
 use super::fields::{default, default_zero, each, is_empty, items, object, text, within};
-use super::hooks::{Generation, Hooks, PLAIN};
+use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::row::{Row, cluster};
 use crate::resource::Resource;
 
@@ -34,6 +35,9 @@ static POLICIES: Hooks = Hooks {
         default(spec, "failurePolicy", "Fail");
         within(spec, "matchConstraints", match_resources);
     },
+    validate_create: essentials::admission_policy,
+    validate_update: |new, _| essentials::admission_policy(new),
+    subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
 
@@ -41,6 +45,8 @@ static POLICY_BINDINGS: Hooks = Hooks {
     generation: Generation::Counted,
     unconditional_update: false,
     default: |binding| within(object(binding, "spec"), "matchResources", match_resources),
+    validate_create: essentials::admission_binding,
+    validate_update: |new, _| essentials::admission_binding(new),
     ..PLAIN
 };
 

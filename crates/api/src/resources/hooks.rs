@@ -116,6 +116,15 @@ pub const STATUS: SubresourceHooks = SubresourceHooks {
     warnings: |_, _| Vec::new(),
 };
 
+/// The hooks of a write to a `status` that writes nothing beside it, not even labels.
+pub const STATUS_ALONE: SubresourceHooks = SubresourceHooks {
+    prepare: |new, old| {
+        strategy::keep_all_but_status(new, old);
+        strategy::keep_metadata(new, old);
+    },
+    ..STATUS
+};
+
 /// [`PLAIN`] for rows that refer to it.
 pub static PLAIN_KIND: Hooks = PLAIN;
 

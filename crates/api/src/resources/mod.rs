@@ -9,6 +9,7 @@ mod autoscaling;
 mod batch;
 pub mod columns;
 pub mod core;
+mod essentials;
 mod events;
 mod extensions;
 mod fields;

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::essentials;
 use super::fields::{default, default_zero, each, object, same, within};
-use super::hooks::{Generation, Hooks, PLAIN};
+use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed, remove};
@@ -74,6 +75,9 @@ static ENDPOINT_SLICES: Hooks = Hooks {
 static FLOW_SCHEMAS: Hooks = Hooks {
     generation: Generation::Counted,
     default: |schema| default_zero(object(schema, "spec"), "matchingPrecedence", 1000),
+    validate_create: essentials::flow_schema,
+    validate_update: |new, _| essentials::flow_schema(new),
+    subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
 
@@ -93,8 +97,13 @@ static PRIORITY_LEVELS: Hooks = Hooks {
             default_zero(queuing, "queueLengthLimit", 50);
         });
     },
+    validate_create: essentials::priority_level,
+    validate_update: |new, _| essentials::priority_level(new),
+    subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
+
+static CLAIMS: Hooks = Hooks { subresources: &[("status", STATUS_ALONE)], ..PLAIN };
 
 pub(super) fn authentication() -> Vec<Resource> {
     const GROUP: &str = "authentication.k8s.io";
@@ -154,7 +163,7 @@ pub(super) fn resource() -> Vec<Resource> {
     const GROUP: &str = "resource.k8s.io";
     vec![
         cluster(GROUP, "deviceclasses", "DeviceClass").returns_deleted().hooks(&COUNTED),
-        namespaced(GROUP, "resourceclaims", "ResourceClaim").returns_deleted().status(),
+        namespaced(GROUP, "resourceclaims", "ResourceClaim").returns_deleted().status().hooks(&CLAIMS),
         namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted(),
         cluster(GROUP, "resourceslices", "ResourceSlice")
             .returns_deleted()

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::essentials;
 use super::fields::{default, is_empty, object};
-use super::hooks::{Generation, Hooks, PLAIN};
+use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed};
@@ -12,7 +13,8 @@ use crate::resource::Resource;
 const GROUP: &str = "storage.k8s.io";
 
 /// Kinds whose writers must have read what they overwrite.
-static STRICT: Hooks = Hooks { unconditional_update: false, ..PLAIN };
+static STRICT: Hooks = STRICT_RULES;
+const STRICT_RULES: Hooks = Hooks { unconditional_update: false, ..PLAIN };
 
 static CLASSES: Hooks = Hooks {
     default: |class| {
@@ -47,14 +49,32 @@ static DRIVERS: Hooks = Hooks {
     ..PLAIN
 };
 
+static CAPACITIES: Hooks = Hooks {
+    validate_create: essentials::storage_capacity,
+    validate_update: |new, _| essentials::storage_capacity(new),
+    ..STRICT_RULES
+};
+
+static ATTACHMENTS: Hooks =
+    Hooks { validate_create: essentials::volume_attachment, subresources: &[("status", STATUS_ALONE)], ..STRICT_RULES };
+
+static ATTRIBUTES: Hooks = Hooks {
+    validate_create: essentials::volume_attributes_class,
+    validate_update: essentials::volume_attributes_class_update,
+    ..PLAIN
+};
+
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         cluster(GROUP, "csidrivers", "CSIDriver").returns_deleted().hooks(&DRIVERS),
         cluster(GROUP, "csinodes", "CSINode").returns_deleted().hooks(&STRICT),
-        namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&STRICT),
+        namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&CAPACITIES),
         cluster(GROUP, "storageclasses", "StorageClass").returns_deleted().short(&["sc"]).hooks(&CLASSES),
-        cluster(GROUP, "volumeattachments", "VolumeAttachment").returns_deleted().status().hooks(&STRICT),
-        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass").returns_deleted().short(&["vac"]),
+        cluster(GROUP, "volumeattachments", "VolumeAttachment").returns_deleted().status().hooks(&ATTACHMENTS),
+        cluster(GROUP, "volumeattributesclasses", "VolumeAttributesClass")
+            .returns_deleted()
+            .short(&["vac"])
+            .hooks(&ATTRIBUTES),
     ]
 }

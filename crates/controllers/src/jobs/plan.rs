@@ -135,8 +135,11 @@ impl<'a> Tally<'a> {
         let finished = pods::is_finished(pod);
         if !finished {
             self.terminating += 1;
-            // It has not ended yet; should it never say so (its node is lost), pod garbage collection fails it.
-            return;
+            if self.spec.pod_replacement_policy.as_deref() == Some("Failed") {
+                // It has not ended yet; should it never say so (its node is lost), pod garbage collection fails it.
+                return;
+            }
+            // To be replaced at once it counts as failed at once: held by nothing but our finalizer it never would.
         }
         if !is_tracked(pod) || succeeded.contains(&uid) || failed.contains(&uid) {
             return;

@@ -3,11 +3,18 @@
 mod convert;
 mod defaults;
 
+use super::essentials;
 use super::hooks::{Hooks, PLAIN};
 use super::row::{Row, namespaced};
 use crate::resource::Resource;
 
-static AUTOSCALERS: Hooks = Hooks { default: defaults::autoscaler, convert: convert::convert, ..PLAIN };
+static AUTOSCALERS: Hooks = Hooks {
+    default: defaults::autoscaler,
+    convert: convert::convert,
+    validate_create: essentials::autoscaler,
+    validate_update: |new, _| essentials::autoscaler(new),
+    ..PLAIN
+};
 
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {

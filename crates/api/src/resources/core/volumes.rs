@@ -6,7 +6,7 @@ use super::pods::validation::volumes::volume_source;
 use crate::field_path::Path;
 use crate::names;
 use crate::quantity::Quantity;
-use crate::resources::fields::{default, default_zero, is_empty, items, object, same, text};
+use crate::resources::fields::{default, default_zero, is_empty, items, object, same, text, within};
 use crate::resources::hooks::{Hooks, PLAIN};
 use crate::resources::metadata::{immutable, label_selector};
 use crate::resources::strategy::{keep, remove};
@@ -19,6 +19,8 @@ pub(super) static VOLUMES: Hooks = Hooks {
         let spec = object(volume, "spec");
         default_zero(spec, "persistentVolumeReclaimPolicy", "Retain");
         default(spec, "volumeMode", "Filesystem");
+        within(spec, "hostPath", |source| default(source, "type", ""));
+        within(spec, "iscsi", |source| default_zero(source, "iscsiInterface", "default"));
     },
     prepare_create: |volume| {
         let created = volume["metadata"]["creationTimestamp"].clone();

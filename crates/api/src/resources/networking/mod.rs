@@ -4,8 +4,9 @@ mod validation;
 
 use serde_json::{Value, json};
 
+use super::essentials;
 use super::fields::{default, each, is_empty, object, within};
-use super::hooks::{Generation, Hooks, Names, PLAIN};
+use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
 use super::row::{Row, cluster, namespaced};
 use crate::resource::Resource;
 
@@ -35,6 +36,13 @@ static NETWORK_POLICIES: Hooks = Hooks {
     ..PLAIN
 };
 
+static SERVICE_CIDRS: Hooks = Hooks {
+    validate_create: essentials::service_cidr,
+    validate_update: |new, _| essentials::service_cidr(new),
+    subresources: &[("status", STATUS_ALONE)],
+    ..PLAIN
+};
+
 static IP_ADDRESSES: Hooks = Hooks { names: Names::IpAddress, ..PLAIN };
 
 /// A policy that does not say which way it speaks of speaks of ingress, and of egress where it has rules.
@@ -56,6 +64,6 @@ pub(super) fn rows() -> Vec<Resource> {
         namespaced(GROUP, "ingresses", "Ingress").hooks(&INGRESSES).short(&["ing"]).status(),
         cluster(GROUP, "ipaddresses", "IPAddress").hooks(&IP_ADDRESSES).short(&["ip"]),
         namespaced(GROUP, "networkpolicies", "NetworkPolicy").hooks(&NETWORK_POLICIES).short(&["netpol"]),
-        cluster(GROUP, "servicecidrs", "ServiceCIDR").status(),
+        cluster(GROUP, "servicecidrs", "ServiceCIDR").status().hooks(&SERVICE_CIDRS),
     ]
 }

@@ -99,6 +99,7 @@ fn volume(volume: &mut Value) {
         });
     });
     within(volume, "hostPath", |source| default(source, "type", ""));
+    within(volume, "iscsi", |source| default_zero(source, "iscsiInterface", "default"));
     within(volume, "ephemeral", |source| {
         within(source, "volumeClaimTemplate", |claim| {
             within(claim, "spec", |spec| default(spec, "volumeMode", "Filesystem"));

@@ -6,7 +6,7 @@ pub(crate) mod validation;
 use serde_json::{Value, json};
 
 use crate::resources::fields::{default, default_zero, each, is_zero, object, text, within};
-use crate::resources::hooks::{Hooks, Names, PLAIN};
+use crate::resources::hooks::{Hooks, Names, PLAIN, STATUS, SubresourceHooks};
 use crate::resources::strategy::remove;
 
 pub(super) static SERVICES: Hooks = Hooks {
@@ -17,6 +17,7 @@ pub(super) static SERVICES: Hooks = Hooks {
     prepare_update: prepare::update,
     validate_create: validation::create,
     validate_update: validation::update,
+    subresources: &[("status", SubresourceHooks { validate: |new, _| validation::status(new), ..STATUS })],
     ..PLAIN
 };
 

@@ -22,6 +22,37 @@ pub(super) fn create(service: &Value) -> Vec<Cause> {
     errors.into_causes()
 }
 
+/// What a load balancer says of itself.
+pub(super) fn status(service: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let path = Path::root("status");
+    let path = path.child("loadBalancer");
+    let (path, points) = (path.child("ingress"), items(&service["status"]["loadBalancer"], "ingress"));
+    if !points.is_empty() && service["spec"]["type"] != "LoadBalancer" {
+        errors.forbidden(&path, "may only be used when `spec.type` is 'LoadBalancer'");
+        return errors.into_causes();
+    }
+    for (at, point) in points.iter().enumerate() {
+        let (path, ip, host) = (path.index(at), text(point, "ip"), text(point, "hostname"));
+        if !ip.is_empty() {
+            ip_address(&mut errors, ip, &path.child("ip"));
+        }
+        match point["ipMode"].as_str() {
+            Some(mode) if !["Proxy", "VIP"].contains(&mode) => {
+                errors.not_supported(&path.child("ipMode"), mode, &["Proxy", "VIP"]);
+            }
+            Some(mode) if ip.is_empty() => {
+                errors.forbidden(&path.child("ipMode"), &format!("may not be set when `ip` is not set: {mode}"));
+            }
+            _ => {}
+        }
+        if !host.is_empty() {
+            errors.invalid_each(&path.child("hostname"), host, names::dns_subdomain(host));
+        }
+    }
+    errors.into_causes()
+}
+
 pub(super) fn update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
     let (spec, old, path) = (&new["spec"], &old["spec"], Path::root("spec"));
