@@ -81,8 +81,11 @@ impl Talk {
             return;
         }
         match &self.bars {
-            // The bars draw on standard error; only they know where its cursor is.
-            Some(bars) => _ = bars.println(text),
+            // The bars draw on standard error: below them only they can write.
+            Some(bars) => {
+                let style = ProgressStyle::with_template("{msg}").expect("the template is valid");
+                bars.add(ProgressBar::new_spinner().with_style(style)).finish_with_message(text.to_owned());
+            }
             None => _ = writeln!(io::stderr(), "{text}"),
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HostConfig, HostConfigCgroupnsModeEnum, Ipam,
     IpamConfig, NetworkCreateRequest, NetworkingConfig, PortBinding, RestartPolicy, RestartPolicyNameEnum,
@@ -181,10 +181,35 @@ impl DockerRuntime {
         let started = self.engine.start_exec(&id, Some(start)).await.map_err(failed)?;
         if let StartExecResults::Attached { output, input } = started {
             let _raw = exec.terminal.then(super::native::terminal::Raw::enter).transpose().during(what)?;
-            relay(output, input).await.during(what)?;
+            let resized = async {
+                match exec.terminal {
+                    true => self.follow_size(&id).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                relayed = relay(output, input) => relayed.during(what)?,
+                never = resized => match never {},
+            }
         }
         let ended = self.engine.inspect_exec(&id).await.map_err(failed)?;
         Ok(ended.exit_code.and_then(|it| i32::try_from(it).ok()).unwrap_or(1))
+    }
+
+    /// Keeps the program's terminal as large as the user's. One that cannot be told stays as it is.
+    async fn follow_size(&self, id: &str) -> std::convert::Infallible {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut changes = signal(SignalKind::window_change()).ok();
+        loop {
+            if let Ok(size) = rustix::termios::tcgetwinsize(io::stdin()) {
+                let options = ResizeExecOptions { height: size.ws_row, width: size.ws_col };
+                _ = self.engine.resize_exec(id, options).await;
+            }
+            match &mut changes {
+                Some(changes) => _ = changes.recv().await,
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 
