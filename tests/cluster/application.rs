@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use futures::AsyncBufReadExt as _;
@@ -18,10 +19,11 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::Discovery;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource, ResourceExt};
+use linux::namespaces::{self, Kind};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::image;
 use crate::user::{Runtime, User, has};
@@ -59,6 +61,9 @@ fn lives(user: &User, agents: usize) {
     let cluster = user.cluster("shop");
     let (runtime, count) = (user.runtime().name(), agents.to_string());
     user.expect(0, &["cluster", "create", &cluster, "--runtime", runtime, "--agents", &count, "--timeout", "120s"]);
+    if user.runtime() == Runtime::Native {
+        pass_frames_by(user, &cluster);
+    }
     let archive = user.home().join("shop.tar");
     image::write(&archive, IMAGE);
     user.expect(0, &["image", "import", archive.to_str().unwrap(), "--cluster", &cluster]);
@@ -74,6 +79,22 @@ fn lives(user: &User, agents: usize) {
         shop.survives_the_death_of_every_server_and_agent().await;
         shop.survives_a_stop().await;
     });
+}
+
+/// Lets the bridge between the nodes pass frames without asking the IP layer, as on hosts without br_netfilter: Services
+/// must not need it.
+fn pass_frames_by(user: &User, cluster: &str) {
+    let network = std::fs::File::open(user.data().join("clusters").join(cluster).join("netns")).unwrap();
+    // A thread of its own, which is in that network to its end.
+    let done = std::thread::spawn(move || {
+        namespaces::enter(network.as_fd(), Kind::Network).unwrap();
+        std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0")
+    });
+    match done.join().unwrap() {
+        // Without br_netfilter it is so anyway.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => {}
+    }
 }
 
 /// As kubectl connects: by the kubeconfig that the user was given.
@@ -207,7 +228,7 @@ impl Shop<'_> {
         }
     }
 
-    /// What people do with it: follow logs, scale, roll out and back, ask what they may.
+    /// What people do with it: follow logs, forward ports, scale, roll out and back, ask what they may.
     async fn is_cared_for(&self) {
         let pods: Api<Pod> = self.api();
         let talker: Pod = serde_json::from_value(json!({
@@ -228,6 +249,15 @@ impl Shop<'_> {
         let over = until(&pods, "talker", "over", |it| phase(it) == "Failed").await;
         let over = serde_json::to_value(over).unwrap();
         assert_eq!(over["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"], 3);
+
+        for pod in self.pods("app=web").await {
+            let mut forwarded = pods.portforward(&pod.name_any(), &[8080]).await.unwrap();
+            let mut port = forwarded.take_stream(8080).unwrap();
+            port.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut page = String::new();
+            port.read_to_string(&mut page).await.unwrap();
+            assert!(page.contains("hello from the shop"), "{page}");
+        }
 
         let deployments: Api<Deployment> = self.api();
         let scale = |replicas: i32| json!({"spec": {"replicas": replicas}});

@@ -8,6 +8,7 @@
 //! interrupts  create, ended at every moment
 //! imports     images for nodes that run
 //! application what people run on it, over its nodes' bad days, of an image made here
+//! several     three clusters at once
 //! readme      the README's commands
 //! ```
 
@@ -21,4 +22,5 @@ mod interrupts;
 mod inventory;
 mod life;
 mod readme;
+mod several;
 mod user;
