@@ -129,11 +129,11 @@ mod tests {
             Outcome::missing("create-docker", "no engine answers"),
         ];
         expect![[r#"
-            ROW            WHAT                                               FIGURE     RANGE           GATE   PEER                                               TIMES BETTER
-            pod            pod create to Ready, image present, one at a time  31 ms      24..45.2        <= 60  201 (kubelet + containerd 1.6 on 2 such cores)     6.5           ok
+            ROW            WHAT                                               FIGURE     RANGE           GATE   PEER                                                TIMES BETTER
+            pod            pod create to Ready, image present, one at a time  31 ms      24..45.2        <= 60  201 (kubelet + containerd 1.6 on 2 such cores)      6.5           ok
                            the image is 1 MB
-            list           list 2,000 pods, resourceVersion=0, 4 clients      61 /s      61..61          >= 5x  15.5 here                                          3.9           OVER
-            get-pod        get a pod, 32 readers                              13,000 /s  13,000..13,000  >= 5x  2,594 (upstream 1.36.3 on 2 such cores)            5.0           ok
+            list           list 2,000 pods, resourceVersion=0, 4 clients      61 /s      61..61          >= 5x  15.5 here                                           3.9           OVER
+            get-pod        get a pod, 32 readers                              13,000 /s  13,000..13,000  >= 5x  2,594 (upstream 1.36.3 on 2 such cores)             5.0           ok
             create-docker  create to Ready, 1 + 2 Docker nodes                                           <= 2   12.6 (k3d 5.8.3, one node, minikube's time-to-k8s)                not measured
                            no engine answers
         "#]]
