@@ -24,6 +24,8 @@ pub struct Hooks {
     pub orphans: bool,
     /// What a client is told whose deletion names no policy.
     pub orphan_warning: &'static str,
+    /// A create alone writes the spec, the server's own words among it: an update owns nothing of it.
+    pub fixed_spec: bool,
     /// A create takes the status that the client sends: Nodes report theirs so.
     pub status_on_create: bool,
     /// Fills in what a client may leave out. Runs on everything that is decoded, so it must be idempotent.
@@ -95,6 +97,7 @@ pub const PLAIN: Hooks = Hooks {
     unconditional_update: true,
     orphans: false,
     orphan_warning: "",
+    fixed_spec: false,
     status_on_create: false,
     default: |_| {},
     prepare_create: |_| {},

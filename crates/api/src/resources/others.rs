@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::essentials;
 use super::fields::{default, default_zero, each, object, same, within};
-use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
+use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
-use super::strategy::{bump_generation, changed, remove};
+use super::strategy::{bump_generation, changed, keep, remove};
 use crate::resource::{Resource, Verbs};
 
 static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
@@ -39,6 +39,7 @@ static RUNTIME_CLASSES: Hooks = Hooks {
 };
 
 static BUDGETS: Hooks = Hooks {
+    names: Names::PathSegment,
     generation: Generation::Counted,
     unconditional_update: false,
     validate_create: policies::budget,
@@ -103,7 +104,36 @@ static PRIORITY_LEVELS: Hooks = Hooks {
     ..PLAIN
 };
 
-static CLAIMS: Hooks = Hooks { subresources: &[("status", STATUS_ALONE)], ..PLAIN };
+static CLAIMS: Hooks = Hooks {
+    default: |claim| within(claim, "spec", device_requests),
+    subresources: &[("status", STATUS_ALONE)],
+    ..PLAIN
+};
+static CLAIM_TEMPLATES: Hooks = Hooks {
+    default: |template| within(template, "spec", |template| within(template, "spec", device_requests)),
+    ..PLAIN
+};
+
+/// A request for devices that says no number is for one.
+fn device_requests(spec: &mut Value) {
+    let one = |request: &mut Value| {
+        default_zero(request, "allocationMode", "ExactCount");
+        if request["allocationMode"] == "ExactCount" {
+            default_zero(request, "count", 1);
+        }
+        each(request, "tolerations", |toleration| default_zero(toleration, "operator", "Equal"));
+    };
+    within(spec, "devices", |devices| {
+        each(devices, "requests", |request| {
+            within(request, "exactly", one);
+            each(request, "firstAvailable", one);
+        });
+    });
+}
+
+/// Who asks, and for what, is written once.
+static SIGNING_REQUESTS: Hooks =
+    Hooks { names: Names::PathSegment, fixed_spec: true, prepare_update: |new, old| keep(new, old, "spec"), ..PLAIN };
 
 pub(super) fn authentication() -> Vec<Resource> {
     const GROUP: &str = "authentication.k8s.io";
@@ -133,6 +163,7 @@ pub(super) fn certificates() -> Vec<Resource> {
     vec![
         cluster("certificates.k8s.io", "certificatesigningrequests", "CertificateSigningRequest")
             .short(&["csr"])
+            .hooks(&SIGNING_REQUESTS)
             .status()
             .own("approval", Verbs::STATUS)
             .select(&["spec.signerName"]),
@@ -164,7 +195,7 @@ pub(super) fn resource() -> Vec<Resource> {
     vec![
         cluster(GROUP, "deviceclasses", "DeviceClass").returns_deleted().hooks(&COUNTED),
         namespaced(GROUP, "resourceclaims", "ResourceClaim").returns_deleted().status().hooks(&CLAIMS),
-        namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted(),
+        namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted().hooks(&CLAIM_TEMPLATES),
         cluster(GROUP, "resourceslices", "ResourceSlice")
             .returns_deleted()
             .hooks(&COUNTED)

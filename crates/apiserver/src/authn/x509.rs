@@ -1,5 +1,7 @@
 //! Client certificates: the common name is the user, the organizations are its groups.
 
+use std::collections::BTreeMap;
+
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -28,6 +30,13 @@ impl ClientCas {
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
         let name = leaf.subject().iter_common_name().next().and_then(text)?;
         let groups = leaf.subject().iter_organization().filter_map(text).collect();
-        Some(User { name, groups, ..User::default() })
+        let credential =
+            format!("X509SHA256={}", hex(ring::digest::digest(&ring::digest::SHA256, chain.first()?).as_ref()));
+        let extra = BTreeMap::from([("authentication.kubernetes.io/credential-id".to_owned(), vec![credential])]);
+        Some(User { name, groups, extra, ..User::default() })
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

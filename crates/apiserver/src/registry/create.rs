@@ -7,6 +7,7 @@ use store::Expect;
 
 use super::{Call, Outcome, Registry, Served, decode, options, ownership};
 use crate::admission::{self, Operation};
+use crate::authn::User;
 use crate::clock;
 use crate::document::Document;
 
@@ -83,6 +84,9 @@ impl Registry {
         }
         // Knows the name and the uid: a Job's selector is made of them.
         strategy::prepare_create(row, &mut object);
+        if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
+            state_requester(&mut object, &call.user);
+        }
 
         refuse_invalid(served, &object, strategy::validate_create(row, &object))?;
         call.warnings.extend((row.hooks.warnings)(&object, None));
@@ -113,6 +117,25 @@ fn own_metadata(served: &Served, call: &Call, object: &mut Value) -> Result<(), 
         object.remove_meta("namespace");
     }
     Ok(())
+}
+
+/// A request for a certificate says who asks. Approvers and signers trust it, so a client's own word is not taken.
+fn state_requester(request: &mut Value, user: &User) {
+    if !request["spec"].is_object() {
+        request["spec"] = json!({});
+    }
+    let stated = [
+        ("username", json!(user.name), user.name.is_empty()),
+        ("uid", json!(user.uid), user.uid.is_empty()),
+        ("groups", json!(user.groups), user.groups.is_empty()),
+        ("extra", json!(user.extra), user.extra.is_empty()),
+    ];
+    for (field, value, empty) in stated {
+        strategy::remove(&mut request["spec"], field);
+        if !empty {
+            request["spec"][field] = value;
+        }
+    }
 }
 
 fn generated_name(prefix: &str) -> String {

@@ -12,6 +12,7 @@ use crate::document::Document;
 /// Hands `act` the write at hand as apply sees it.
 pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl FnOnce(&Request<'_>) -> T) -> T {
     let reset = match call.target.subresource.as_str() {
+        "" if served.row.hooks.fixed_spec => Some(FieldSet::of_fields(&[&["spec"], &["status"]])),
         "" if served.row.has_status() => Some(FieldSet::of_fields(&[&["status"]])),
         "status" => Some(FieldSet::of_fields(&[&["spec"]])),
         _ => None,

@@ -24,21 +24,27 @@ pub(crate) async fn bind(server: &ApiServer, call: &mut Call) -> Result<Outcome,
     if call.target.name.is_empty() {
         binding.name().clone_into(&mut call.target.name);
     }
-    let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
-    if node.is_empty() {
-        let cause = api::status::Cause {
-            reason: "FieldValueRequired",
-            message: "Required value".to_owned(),
-            field: "target.name".to_owned(),
-        };
-        return Err(Status::invalid("", "Binding", &call.target.name, vec![cause]));
-    }
+    let node = target(&binding["target"])?;
     let pods = server.registry.catalogue.find("", "v1", "pods").ok_or_else(Status::path_not_found)?;
     let key = call.key(true);
     let mut bind = Bind { name: key.name.clone(), binding, node };
     server.registry.write(&pods, &key, call.dry_run()?, &mut bind).await?;
     let document = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Outcome::Document { code: 201, document })
+}
+
+/// The name of the Node that a binding targets. Upstream refuses other targets as errors of its own.
+fn target(target: &Value) -> Result<String, Status> {
+    let text = |field: &str| target[field].as_str().unwrap_or_default();
+    if !matches!(text("kind"), "" | "Node") {
+        let kind = text("kind");
+        let why = format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
+        return Err(Status::unreasoned(why));
+    }
+    if text("name").is_empty() {
+        return Err(Status::unreasoned("target.name: Required value"));
+    }
+    Ok(text("name").to_owned())
 }
 
 impl Modify for Bind {

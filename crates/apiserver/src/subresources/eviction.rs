@@ -26,6 +26,9 @@ pub(super) async fn evict(server: &ApiServer, pods: &Arc<Served>, call: &mut Cal
     let eviction = document(&call.headers, &call.body)?;
     let options = DeleteOptions::parse(call, Some(&eviction["deleteOptions"]))?;
     let key = call.key(true);
+    if eviction.name() != key.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
     let cache = pods.cache.as_ref().ok_or_else(Status::path_not_found)?;
     server.registry.caches.reach_current().await;
     let pod = cache.get(&key).ok_or_else(|| Status::not_found(pods.subject(), &key.name))?;

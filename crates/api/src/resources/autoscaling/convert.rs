@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::resources::fields::{is_empty, object, text};
+use crate::resources::fields::{default, is_empty, object, text};
 use crate::resources::strategy::remove;
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -46,6 +46,9 @@ fn to_v1(autoscaler: &mut Value) {
     if let Some(percent) = current.iter().find_map(used) {
         status["currentCPUUtilizationPercentage"] = json!(percent);
     }
+
+    // Where v2 leaves the number out that is not known yet, v1 has always said 0.
+    default(status, "currentReplicas", 0);
 
     let current: Vec<Value> = current.iter().map(status_v1).collect();
     for (key, value) in [
@@ -91,6 +94,9 @@ fn to_v2(autoscaler: &mut Value) {
     }
 
     let status = object(autoscaler, "status");
+    if status["currentReplicas"] == 0 {
+        remove(status, "currentReplicas");
+    }
     let percent = status["currentCPUUtilizationPercentage"].take();
     remove(status, "currentCPUUtilizationPercentage");
     let mut current: Vec<Value> = list(current).iter().map(status_v2).collect();

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::field_path::Path;
 use crate::names;
 use crate::resources::core::services::validation::cidr;
-use crate::resources::fields::{int, is_empty, items, text};
+use crate::resources::fields::{int, items, text};
 use crate::resources::metadata::label_selector;
 use crate::status::Cause;
 use crate::validation::Errors;
@@ -257,7 +257,9 @@ pub(super) fn ingress_class(class: &Value) -> Vec<Cause> {
     if controller.len() > 250 {
         errors.too_long(&path.child("controller"), 250);
     }
-    if is_empty(&class["spec"]["controller"]) || !controller.contains('/') {
+    if controller.is_empty() {
+        errors.required(&path.child("controller"), "");
+    } else if !controller.contains('/') {
         errors.invalid(
             &path.child("controller"),
             controller,

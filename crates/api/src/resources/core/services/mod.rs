@@ -2,6 +2,7 @@
 
 mod prepare;
 pub(crate) mod validation;
+mod warnings;
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ pub(super) static SERVICES: Hooks = Hooks {
     prepare_update: prepare::update,
     validate_create: validation::create,
     validate_update: validation::update,
+    warnings: |service, _| warnings::warnings(service),
     subresources: &[("status", SubresourceHooks { validate: |new, _| validation::status(new), ..STATUS })],
     ..PLAIN
 };

@@ -77,7 +77,7 @@ fn drop_what_the_type_lost(new: &mut Value, old: &Value) {
             remove(new, "clusterIP");
             remove(new, "clusterIPs");
         }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
+        for field in ["ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
             drop_if_same(new, old, field);
         }
     }

@@ -11,6 +11,7 @@ mod security;
 pub(super) mod subresources;
 pub(super) mod update;
 pub(crate) mod volumes;
+mod windows;
 
 pub(crate) use scheduling::{node_selector, taint_effect};
 
@@ -168,7 +169,8 @@ fn plain_fields(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     if !spec["os"].is_null() {
         match text(&spec["os"], "name") {
             "" => errors.required(&path.child("os").child("name"), ""),
-            "linux" | "windows" => {}
+            "linux" => {}
+            "windows" => windows::pod(errors, spec, path),
             _ => errors.not_supported(&path.child("os"), text(&spec["os"], "name"), &["linux", "windows"]),
         }
     }

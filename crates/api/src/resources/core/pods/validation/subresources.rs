@@ -1,9 +1,9 @@
 //! Writes to a Pod's `status`, `ephemeralcontainers` and `resize`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::qos;
-use super::pod_spec;
+use super::{ip_address, pod_spec};
 use crate::field_path::Path;
 use crate::names;
 use crate::resources::fields::{int, items, same, text};
@@ -26,6 +26,7 @@ pub(in crate::resources::core::pods) fn status(new: &Value, old: &Value) -> Vec<
             errors.invalid_each(&at.index(index).child("Type"), kind, names::qualified_name(kind));
         }
     }
+    addresses(&mut errors, status, &old["status"], &path);
     let nominated = text(status, "nominatedNodeName");
     if !nominated.is_empty() && nominated != text(&old["status"], "nominatedNodeName") {
         errors.invalid_each(&path.child("nominatedNodeName"), nominated, names::dns_subdomain(nominated));
@@ -39,6 +40,24 @@ pub(in crate::resources::core::pods) fn status(new: &Value, old: &Value) -> Vec<
         terminated_stays(&mut errors, new, old, statuses, list, &path.child(statuses));
     }
     errors.into_causes()
+}
+
+/// New addresses must be addresses, one of a family; what is there may stay as it is.
+fn addresses(errors: &mut Errors, new: &Value, old: &Value, path: &Path<'_>) {
+    for field in ["podIPs", "hostIPs"] {
+        let at = path.child(field);
+        let known = items(old, field);
+        let addresses: Vec<&str> = items(new, field).iter().map(|address| text(address, "ip")).collect();
+        for (index, address) in addresses.iter().enumerate() {
+            if !known.iter().any(|known| text(known, "ip") == *address) {
+                ip_address(errors, address, &at.index(index));
+            }
+        }
+        let families: Vec<bool> = addresses.iter().map(|address| address.contains(':')).collect();
+        if families.len() > 2 || matches!(families[..], [first, second] if first == second) {
+            errors.invalid(&at, json!(items(new, field)), "may specify no more than one IP for each IP family");
+        }
+    }
 }
 
 /// A container that has ended for good does not run again.
