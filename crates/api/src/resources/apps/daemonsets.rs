@@ -18,6 +18,7 @@ pub(super) static DAEMON_SETS: Hooks = Hooks {
     prepare_update: update,
     validate_create: validation::daemon_set,
     validate_update: |new, old| validation::update(new, old, validation::daemon_set),
+    warnings: pods::warnings::of_workload,
     ..PLAIN
 };
 

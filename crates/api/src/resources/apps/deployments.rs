@@ -15,6 +15,7 @@ pub(super) static DEPLOYMENTS: Hooks = Hooks {
     prepare_update: update,
     validate_create: validation::deployment,
     validate_update: |new, old| validation::update(new, old, validation::deployment),
+    warnings: pods::warnings::of_workload,
     subresources: &[("status", SubresourceHooks { prepare: keep_labels_too, ..STATUS })],
     ..PLAIN
 };

@@ -15,5 +15,6 @@ pub(super) static REPLICA_SETS: Hooks = Hooks {
     prepare_create: |set| pods::prepare_template(&mut set["spec"]),
     validate_create: validation::replica_set,
     validate_update: |new, old| validation::update(new, old, validation::replica_set),
+    warnings: pods::warnings::of_workload,
     ..PLAIN
 };

@@ -14,6 +14,7 @@ pub(super) static STATEFUL_SETS: Hooks = Hooks {
     prepare_create: |set| pods::prepare_template(&mut set["spec"]),
     validate_create: validation::stateful_set,
     validate_update: validation::stateful_set_update,
+    warnings: pods::warnings::of_workload,
     ..PLAIN
 };
 

@@ -15,6 +15,7 @@ pub(super) static JOBS: Hooks = Hooks {
     prepare_create: create,
     validate_create: validation::job,
     validate_update: validation::job_update,
+    warnings: pods::warnings::of_workload,
     ..PLAIN
 };
 

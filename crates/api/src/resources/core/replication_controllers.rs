@@ -19,6 +19,7 @@ pub(super) static REPLICATION_CONTROLLERS: Hooks = Hooks {
     prepare_create: |controller| pods::prepare_template(&mut controller["spec"]),
     validate_create: validate,
     validate_update: |new, _| validate(new),
+    warnings: pods::warnings::of_workload,
     ..PLAIN
 };
 

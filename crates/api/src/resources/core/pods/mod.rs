@@ -4,6 +4,7 @@ pub(crate) mod defaults;
 mod prepare;
 pub mod qos;
 pub(crate) mod validation;
+pub(crate) mod warnings;
 
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ pub(super) static PODS: Hooks = Hooks {
     prepare_create: prepare::create,
     validate_create: validation::create,
     validate_update: validation::update::validate,
+    warnings: warnings::of_pod,
     subresources: &[
         ("status", SubresourceHooks { prepare: prepare::status, validate: validation::subresources::status, ..STATUS }),
         (
