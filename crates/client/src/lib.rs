@@ -10,7 +10,8 @@
 //! reconcile  the loop of every controller                 request    requests for documents of any kind
 //! patch      merge, JSON, strategic patches, apply        events     Events, deduplicated
 //! lease      leader election                              clock      time, injected
-//! metrics    counters for Prometheus                     testing    a cluster in memory, for tests
+//! metrics    counters for Prometheus                     tls        to servers that cannot prove who they are
+//! testing    a cluster in memory, for tests
 //! ```
 
 pub mod backoff;
@@ -25,6 +26,7 @@ pub mod remote;
 pub mod request;
 pub mod shared;
 pub mod testing;
+pub mod tls;
 pub mod typed;
 pub mod view;
 pub mod workqueue;

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use client::tls::unverified;
 use tracing::warn;
 
 use super::exchange::{Exchange, ExchangeError};
@@ -28,6 +25,7 @@ pub(super) enum TrustError {
 
 /// Fetches the authority of servers and checks it. Nothing that the server says is believed before.
 pub(super) async fn fetch(servers: &Arc<Servers>, token: &Token) -> Result<String, TrustError> {
+    // The one question whose answer is checked by its hash.
     let pem = Exchange::new(servers, unverified(), None).get("/cacerts").await?;
     check(&pem, token)?;
     if token.ca_hash.is_none() {
@@ -49,52 +47,6 @@ pub(super) fn check(pem: &str, token: &Token) -> Result<(), TrustError> {
     match &token.ca_hash {
         Some(wanted) if *wanted != found => Err(TrustError::OtherAuthority { wanted: wanted.clone(), found }),
         _ => Ok(()),
-    }
-}
-
-/// For the one question whose answer is checked by its hash.
-fn unverified() -> ClientConfig {
-    let provider = rustls::crypto::ring::default_provider();
-    let verifier = Arc::new(Anybody(provider.signature_verification_algorithms));
-    ClientConfig::builder().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-}
-
-/// Believes every certificate, but not that whoever shows it has its key.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
     }
 }
 

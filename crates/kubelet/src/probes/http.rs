@@ -8,9 +8,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::check::Outcome;
@@ -104,16 +102,11 @@ pub(crate) async fn request(target: &Target) -> Result<Response<Incoming>, HttpE
     if !target.https {
         return exchange(stream, target).await;
     }
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| HttpError::Tls(std::io::Error::other(error)))?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
+    // Whether a server answers is asked, not who it is; so does upstream (`InsecureSkipVerify`).
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client::tls::unverified()));
     let name =
         ServerName::try_from(target.host.clone()).map_err(|error| HttpError::Tls(std::io::Error::other(error)))?;
-    let stream =
-        tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(HttpError::Tls)?;
+    let stream = connector.connect(name, stream).await.map_err(HttpError::Tls)?;
     exchange(stream, target).await
 }
 
@@ -158,44 +151,5 @@ pub(crate) fn plain(error: &std::io::Error) -> String {
         std::io::ErrorKind::NetworkUnreachable => "network is unreachable".to_owned(),
         std::io::ErrorKind::TimedOut => "connection timed out".to_owned(),
         _ => error.to_string(),
-    }
-}
-
-/// Probes ask whether a server answers, not who it is; so does upstream (`InsecureSkipVerify`).
-#[derive(Debug)]
-struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider().signature_verification_algorithms.supported_schemes()
     }
 }
