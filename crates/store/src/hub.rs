@@ -187,8 +187,7 @@ impl Ring {
 /// What an event costs in memory, roughly.
 fn size(event: &Event) -> usize {
     let value = event.value.as_ref().map_or(0, |value| value.len());
-    let previous = event.previous.as_ref().map_or(0, |record| record.key.len() + record.value.len());
-    size_of::<Event>() + event.key.len() + value + previous
+    size_of::<Event>() + event.key.len() + value
 }
 
 struct Watcher {

@@ -59,12 +59,10 @@ pub enum Change {
 }
 
 /// What a committed [`Write`] did.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Written {
     /// The revision that the write minted.
     pub revision: Revision,
-    /// What the key held before.
-    pub previous: Option<Record>,
 }
 
 /// What happened to a key.
@@ -74,8 +72,8 @@ pub struct Event {
     pub revision: Revision,
     /// The new value; `None` when the key was deleted.
     pub value: Option<Bytes>,
-    /// What the key held before; `None` when it was created.
-    pub previous: Option<Record>,
+    /// The write that this one replaced; `None` when the key was created.
+    pub previous: Option<Revision>,
 }
 
 /// An item of a watch.

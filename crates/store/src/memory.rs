@@ -147,10 +147,10 @@ impl History {
             return Err(Error::Precondition { current: previous });
         }
         let revision = Revision(self.current().0 + 1);
-        let event = Event { key: write.key, revision, value, previous: previous.clone() };
+        let event = Event { key: write.key, revision, value, previous: previous.map(|record| record.revision) };
         apply(&mut self.live, &event);
         self.log.push(event);
-        Ok(Written { revision, previous })
+        Ok(Written { revision })
     }
 
     fn events(&self, prefix: &str, after: Revision) -> Vec<Event> {

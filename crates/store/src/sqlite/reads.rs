@@ -100,13 +100,9 @@ impl<'c> Snapshot<'c> {
                 continue;
             }
             let version = Version::read(row, 0)?;
-            let previous = match version.previous {
-                Some(revision) => Version::of(&self.transaction, revision)?.into_record(),
-                None => None,
-            };
             bytes += version.value.as_ref().map_or(0, Bytes::len);
             let revision = version.revision;
-            events.push(version.into_event(previous));
+            events.push(version.into_event());
             if bytes > STRETCH_BYTES {
                 return Ok(Stretch { events, upto: revision });
             }

@@ -14,6 +14,13 @@ macro_rules! version_columns {
 }
 pub(super) use version_columns;
 
+/// What a write needs to know of the key that it changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) revision: Revision,
+    pub(super) created: Revision,
+}
+
 /// A row of `versions`.
 #[derive(Debug)]
 pub(super) struct Version {
@@ -41,10 +48,29 @@ impl Version {
         }
     }
 
+    /// When `key` was created and written last, without what it holds.
+    pub(super) fn standing(connection: &Connection, key: &str) -> Result<Option<Standing>, Error> {
+        const SQL: &str =
+            "SELECT l.revision, v.created FROM live l LEFT JOIN versions v ON v.revision = l.revision WHERE l.key = ?1";
+        let numbers = connection
+            .prepare_cached(SQL)
+            .and_then(|mut statement| {
+                statement.query_row([key], |row| Ok((revision(row, 0)?, row.get::<_, Option<i64>>(1)?))).optional()
+            })
+            .map_err(read_error)?;
+        match numbers {
+            None => Ok(None),
+            Some((revision, Some(created))) => {
+                Ok(Some(Standing { revision, created: Revision(created.cast_unsigned()) }))
+            }
+            Some((revision, None)) => Err(missing(key, revision)),
+        }
+    }
+
     /// Reads the version of `key` that must be there, because another table names its revision in the column `first`.
     pub(super) fn read_live(row: &Row<'_>, first: usize, key: &str) -> Result<Record, Error> {
         let revision = revision(row, first).map_err(read_error)?;
-        let damaged = || Error::Corrupt(format!("the live version of {key} (revision {revision}) is missing"));
+        let damaged = || missing(key, revision);
         if row.get_ref(first + 1).map_err(read_error)? == ValueRef::Null {
             return Err(damaged());
         }
@@ -70,17 +96,6 @@ impl Version {
             return Err(Error::Corrupt(format!("revision {revision} of {key} does not match its checksum")));
         }
         Ok(version)
-    }
-
-    /// Reads the version of `revision`, which another row names.
-    pub(super) fn of(connection: &Connection, revision: Revision) -> Result<Self, Error> {
-        connection
-            .prepare_cached(concat!("SELECT ", version_columns!(), " FROM versions v WHERE v.revision = ?1"))
-            .map_err(read_error)?
-            .query_row([Sql(revision)], |row| Ok(Self::read(row, 0)))
-            .optional()
-            .map_err(read_error)?
-            .unwrap_or_else(|| Err(Error::Corrupt(format!("revision {revision} is missing from the history"))))
     }
 
     /// Writes the version and makes it the live one.
@@ -115,9 +130,9 @@ impl Version {
         Some(Record { key, value: value?, revision, created })
     }
 
-    /// The event that the version was, given the one that it replaced.
-    pub(super) fn into_event(self, previous: Option<Record>) -> Event {
-        Event { key: self.key, revision: self.revision, value: self.value, previous }
+    /// The event that the version was.
+    pub(super) fn into_event(self) -> Event {
+        Event { key: self.key, revision: self.revision, value: self.value, previous: self.previous }
     }
 
     fn checksum(&self) -> i64 {
@@ -168,6 +183,11 @@ impl ToSql for Sql {
 
 pub(super) fn revision(row: &Row<'_>, column: usize) -> rusqlite::Result<Revision> {
     row.get::<_, i64>(column).map(|number| Revision(number.cast_unsigned()))
+}
+
+/// The table of what is live names a version that is not there.
+fn missing(key: &str, revision: Revision) -> Error {
+    Error::Corrupt(format!("the live version of {key} (revision {revision}) is missing"))
 }
 
 /// Why a read failed.

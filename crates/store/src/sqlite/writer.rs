@@ -148,7 +148,7 @@ impl Drop for Writer {
 impl Batch {
     /// The outer error fails the batch, the inner one only this member.
     fn write(&mut self, transaction: &Transaction<'_>, write: &Write) -> rusqlite::Result<Result<Written, Error>> {
-        let previous = match Version::live(transaction, &write.key) {
+        let previous = match Version::standing(transaction, &write.key) {
             Ok(previous) => previous,
             Err(error) => return Ok(Err(error)),
         };
@@ -159,23 +159,24 @@ impl Batch {
         let held = match write.expect {
             Expect::Anything => true,
             Expect::Absent => previous.is_none(),
-            Expect::Revision(revision) => previous.as_ref().is_some_and(|record| record.revision == revision),
+            Expect::Revision(revision) => previous.is_some_and(|standing| standing.revision == revision),
         };
         if !held || (value.is_none() && previous.is_none()) {
-            return Ok(Err(Error::Precondition { current: previous }));
+            let current = Version::live(transaction, &write.key);
+            return Ok(Err(current.map_or_else(|error| error, |current| Error::Precondition { current })));
         }
         let revision = Revision(self.newest.0 + 1);
         let version = Version {
             revision,
             key: write.key.clone(),
-            created: previous.as_ref().map_or(revision, |record| record.created),
-            previous: previous.as_ref().map(|record| record.revision),
+            created: previous.map_or(revision, |standing| standing.created),
+            previous: previous.map(|standing| standing.revision),
             value,
         };
         version.insert(transaction)?;
         self.newest = revision;
-        self.events.push(version.into_event(previous.clone()));
-        Ok(Ok(Written { revision, previous }))
+        self.events.push(version.into_event());
+        Ok(Ok(Written { revision }))
     }
 
     /// Forgetting takes effect with the commit; the space is given back afterwards, step by step.
