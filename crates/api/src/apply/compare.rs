@@ -1,4 +1,6 @@
 //! Which fields differ between two versions of an object (`structured-merge-diff/typed/compare.go`).
+//!
+//! What is the same costs one look: steps are only made on the way to what differs.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::field_set::{FieldSet, Step, equal};
 use super::typing::{Atom, ListAtom, MapAtom, Ty, Typing};
-use super::walk::{Errors, settled};
+use super::walk::{Errors, Trail, settled};
 
 /// The fields that two versions of an object do not share.
 #[derive(Debug, Default)]
@@ -22,155 +24,236 @@ impl Comparison {
     }
 
     /// Without the fields in `ignored` and below them.
-    pub(super) fn without(self, ignored: Option<&FieldSet>) -> Self {
-        let Some(ignored) = ignored else {
-            return self;
-        };
+    pub(super) fn without(mut self, ignored: Option<&FieldSet>) -> Self {
+        if let Some(ignored) = ignored {
+            for set in [&mut self.removed, &mut self.modified, &mut self.added] {
+                set.subtract_below(ignored);
+            }
+        }
+        self
+    }
+
+    /// Puts the outcome of a place at its step.
+    fn place(&mut self, step: impl FnOnce() -> Step, here: Change, below: Self) {
+        if here.is_none() && below.is_same() {
+            return;
+        }
+        let step = step();
+        let sets = [
+            (here.removed, &mut self.removed, below.removed),
+            (here.modified, &mut self.modified, below.modified),
+            (here.added, &mut self.added, below.added),
+        ];
+        for (here, set, below) in sets {
+            if here {
+                set.add_member(step.clone());
+            }
+            if !below.is_empty() {
+                set.set_child(step.clone(), below);
+            }
+        }
+    }
+}
+
+/// What became of a place itself. Where its form has changed, it can be more than one thing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Change {
+    removed: bool,
+    modified: bool,
+    added: bool,
+}
+
+impl Change {
+    const NONE: Self = Self { removed: false, modified: false, added: false };
+    const REMOVED: Self = Self { removed: true, ..Self::NONE };
+    const MODIFIED: Self = Self { modified: true, ..Self::NONE };
+    const ADDED: Self = Self { added: true, ..Self::NONE };
+
+    fn is_none(self) -> bool {
+        !(self.removed || self.modified || self.added)
+    }
+
+    fn and(self, other: Self) -> Self {
         Self {
-            removed: self.removed.without_below(ignored),
-            modified: self.modified.without_below(ignored),
-            added: self.added.without_below(ignored),
+            removed: self.removed || other.removed,
+            modified: self.modified || other.modified,
+            added: self.added || other.added,
         }
     }
 }
 
 /// Compares `old` with `new`.
 pub(super) fn compare(typing: &Typing<'_>, old: &Value, new: &Value) -> Result<Comparison, String> {
-    let mut walk = Walk { typing, path: Vec::new(), comparison: Comparison::default(), errors: Errors::default() };
-    walk.compare(typing.root(), Some(old), Some(new));
+    let mut walk = Walk { typing, errors: Errors::default() };
+    let mut comparison = Comparison::default();
+    walk.compare(typing.root(), Some(old), Some(new), &Trail::Root, &mut comparison);
     walk.errors.into_result()?;
-    Ok(walk.comparison)
+    Ok(comparison)
 }
 
 struct Walk<'t, 's> {
     typing: &'t Typing<'s>,
-    path: Vec<Step>,
-    comparison: Comparison,
     errors: Errors,
 }
 
 impl<'s> Walk<'_, 's> {
-    fn compare(&mut self, ty: Ty<'s>, old: Option<&Value>, new: Option<&Value>) {
+    /// Returns what became of the place at `trail`; what lies below it goes to `below`.
+    fn compare(
+        &mut self,
+        ty: Ty<'s>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        trail: &Trail<'_>,
+        below: &mut Comparison,
+    ) -> Change {
+        if let (Some(old), Some(new)) = (old, new)
+            && old == new
+        {
+            return Change::NONE;
+        }
         let old_atom = self.typing.atom(ty, old);
         let new_atom = self.typing.atom(ty, new);
-        let is_leaf = match (old, new) {
-            (None, None) => true,
-            (Some(_), None) => self.visit(old_atom, old, new),
+        let (here, is_leaf) = match (old, new) {
+            (None, None) => return Change::NONE,
+            (Some(_), None) => self.visit(old_atom, old, new, trail, below),
             (Some(_), Some(_)) if !old_atom.same_form(new_atom) => {
-                self.visit(old_atom, old, new);
-                self.visit(new_atom, old, new)
+                let (before, _) = self.visit(old_atom, old, new, trail, below);
+                let (after, is_leaf) = self.visit(new_atom, old, new, trail, below);
+                (before.and(after), is_leaf)
             }
-            _ => self.visit(new_atom, old, new),
+            _ => self.visit(new_atom, old, new, trail, below),
         };
         match (old, new) {
-            _ if is_leaf => {}
-            (None, _) => self.comparison.added.insert(&self.path),
-            (_, None) => self.comparison.removed.insert(&self.path),
-            _ => {}
+            _ if is_leaf => here,
+            (None, _) => here.and(Change::ADDED),
+            (_, None) => here.and(Change::REMOVED),
+            _ => here,
         }
     }
 
-    /// Returns whether the values were compared as wholes.
-    fn visit(&mut self, atom: Atom<'s>, old: Option<&Value>, new: Option<&Value>) -> bool {
+    /// Also returns whether the values were compared as wholes.
+    fn visit(
+        &mut self,
+        atom: Atom<'s>,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        trail: &Trail<'_>,
+        below: &mut Comparison,
+    ) -> (Change, bool) {
         match settled(atom) {
             Atom::Scalar(kind) => {
                 if let (Some(a), Some(b)) = (kind.refuse(old), kind.refuse(new)) {
-                    self.errors.add(&self.path, &format!("lhs: {a}"));
-                    self.errors.add(&self.path, &format!("rhs: {b}"));
-                    return false;
+                    let path = trail.steps();
+                    self.errors.add(&path, &format!("lhs: {a}"));
+                    self.errors.add(&path, &format!("rhs: {b}"));
+                    return (Change::NONE, false);
                 }
-                self.leaf(old, new)
+                (leaf(old, new), true)
             }
             Atom::List(list) => {
                 let (old_items, new_items) = (items(old), items(new));
                 if list.is_atomic() || (old_items.is_empty() && new_items.is_empty()) {
-                    return self.leaf(old, new);
+                    return (leaf(old, new), true);
                 }
-                self.items(list, old_items, new_items);
-                false
+                self.items(list, old_items, new_items, trail, below);
+                (Change::NONE, false)
             }
             Atom::Map(map) => {
                 let (old_members, new_members) = (members(old), members(new));
                 let empty = |members: Option<&Map<String, Value>>| members.is_none_or(Map::is_empty);
                 if map.atomic || (empty(old_members) && empty(new_members)) {
-                    return self.leaf(old, new);
+                    return (leaf(old, new), true);
                 }
-                self.members(map, old_members, new_members);
-                false
+                self.members(map, old_members, new_members, trail, below);
+                (Change::NONE, false)
             }
-            Atom::Any => false,
+            Atom::Any => (Change::NONE, false),
         }
     }
 
-    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) -> bool {
-        match (old, new) {
-            (None, _) => self.comparison.added.insert(&self.path),
-            (_, None) => self.comparison.removed.insert(&self.path),
-            (Some(old), Some(new)) if !equal(old, new) => self.comparison.modified.insert(&self.path),
-            _ => {}
-        }
-        true
-    }
-
-    fn members(&mut self, map: MapAtom<'s>, old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) {
+    fn members(
+        &mut self,
+        map: MapAtom<'s>,
+        old: Option<&Map<String, Value>>,
+        new: Option<&Map<String, Value>>,
+        trail: &Trail<'_>,
+        out: &mut Comparison,
+    ) {
         for (key, value) in old.into_iter().flatten() {
-            self.member(map, key, Some(value), new.and_then(|new| new.get(key)));
+            self.member(map, key, Some(value), new.and_then(|new| new.get(key)), trail, out);
         }
         for (key, value) in new.into_iter().flatten().filter(|(key, _)| old.is_none_or(|old| !old.contains_key(*key))) {
-            self.member(map, key, None, Some(value));
+            self.member(map, key, None, Some(value), trail, out);
         }
     }
 
-    fn member(&mut self, map: MapAtom<'s>, key: &str, old: Option<&Value>, new: Option<&Value>) {
-        self.path.push(Step::field(key));
-        self.compare(self.typing.member(map, key), old, new);
-        self.path.pop();
+    fn member(
+        &mut self,
+        map: MapAtom<'s>,
+        key: &str,
+        old: Option<&Value>,
+        new: Option<&Value>,
+        trail: &Trail<'_>,
+        out: &mut Comparison,
+    ) {
+        if trail.leads_to_managers(key) {
+            return;
+        }
+        let mut below = Comparison::default();
+        let here = self.compare(self.typing.member(map, key), old, new, &Trail::Field(trail, key), &mut below);
+        out.place(|| Step::field(key), here, below);
     }
 
     /// Items are told apart by name. Several of one name are compared as one whole.
-    fn items(&mut self, list: ListAtom<'s>, old: &[Value], new: &[Value]) {
+    fn items(&mut self, list: ListAtom<'s>, old: &[Value], new: &[Value], trail: &Trail<'_>, out: &mut Comparison) {
         let mut named: BTreeMap<Step, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
         for (at, item) in old.iter().enumerate() {
             match self.typing.item_step(list, item) {
                 Ok(step) => named.entry(step).or_default().0.push(item),
-                Err(why) => self.errors.add(&self.path, &format!("element {at}: {why}")),
+                Err(why) => self.errors.add(&trail.steps(), &format!("element {at}: {why}")),
             }
         }
         for (at, item) in new.iter().enumerate() {
             match self.typing.item_step(list, item) {
                 Ok(step) => named.entry(step).or_default().1.push(item),
-                Err(why) => self.errors.add(&self.path, &format!("element {at}: {why}")),
+                Err(why) => self.errors.add(&trail.steps(), &format!("element {at}: {why}")),
             }
         }
         for (step, (old, new)) in named {
-            self.path.push(step);
-            self.item(list, &old, &new);
-            self.path.pop();
+            let mut below = Comparison::default();
+            let here = self.item(list, &old, &new, &Trail::Step(trail, &step), &mut below);
+            out.place(|| step, here, below);
         }
     }
 
-    fn item(&mut self, list: ListAtom<'s>, old: &[&Value], new: &[&Value]) {
-        match (old.len(), new.len()) {
-            (0 | 1, 0 | 1) => self.compare(list.item, old.first().copied(), new.first().copied()),
-            (2.., 2..) => {
+    fn item(
+        &mut self,
+        list: ListAtom<'s>,
+        old: &[&Value],
+        new: &[&Value],
+        trail: &Trail<'_>,
+        below: &mut Comparison,
+    ) -> Change {
+        match (old, new) {
+            ([] | [_], [] | [_]) => self.compare(list.item, old.first().copied(), new.first().copied(), trail, below),
+            ([_, _, ..], [_, _, ..]) => {
                 let same = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| equal(old, new));
-                if !same {
-                    self.comparison.modified.insert(&self.path);
-                }
+                if same { Change::NONE } else { Change::MODIFIED }
             }
-            (2.., _) => {
-                if let Some(new) = new.first() {
-                    self.compare(list.item, None, Some(new));
-                }
-                self.comparison.removed.insert(&self.path);
-            }
-            (_, _) => {
-                if let Some(old) = old.first() {
-                    self.compare(list.item, Some(old), None);
-                }
-                self.comparison.added.insert(&self.path);
-            }
+            (_, [new]) => self.compare(list.item, None, Some(new), trail, below).and(Change::REMOVED),
+            (_, []) => Change::REMOVED,
+            ([old], _) => self.compare(list.item, Some(old), None, trail, below).and(Change::ADDED),
+            ([], _) => Change::ADDED,
         }
+    }
+}
+
+fn leaf(old: Option<&Value>, new: Option<&Value>) -> Change {
+    match (old, new) {
+        (None, _) => Change::ADDED,
+        (_, None) => Change::REMOVED,
+        (Some(old), Some(new)) if !equal(old, new) => Change::MODIFIED,
+        _ => Change::NONE,
     }
 }
 

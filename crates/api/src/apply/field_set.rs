@@ -127,6 +127,57 @@ impl FieldSet {
         }
     }
 
+    /// Adds all of `other`, whose paths move over.
+    pub(super) fn absorb(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        self.members.extend(other.members);
+        for (step, child) in other.children {
+            self.children.entry(step).or_default().absorb(child);
+        }
+    }
+
+    /// Takes the paths of `other` away.
+    pub(super) fn subtract(&mut self, other: &Self) {
+        for step in &other.members {
+            self.members.remove(step);
+        }
+        for (step, child) in &other.children {
+            self.change_child(step, |mine| mine.subtract(child));
+        }
+    }
+
+    /// Takes the paths of `other` away, and all paths below them.
+    pub(super) fn subtract_below(&mut self, other: &Self) {
+        for step in &other.members {
+            self.members.remove(step);
+            self.children.remove(step);
+        }
+        for (step, child) in &other.children {
+            self.change_child(step, |mine| mine.subtract_below(child));
+        }
+    }
+
+    fn change_child(&mut self, step: &Step, change: impl FnOnce(&mut Self)) {
+        if let Some(mine) = self.children.get_mut(step) {
+            change(mine);
+            if mine.is_empty() {
+                self.children.remove(step);
+            }
+        }
+    }
+
+    /// Whether every path is in `other`.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.members.is_subset(&other.members)
+            && self
+                .children
+                .iter()
+                .all(|(step, child)| other.children.get(step).is_some_and(|other| child.is_within(other)))
+    }
+
     pub fn intersection(&self, other: &Self) -> Self {
         let mut out = Self { members: self.members.intersection(&other.members).cloned().collect(), ..Self::new() };
         for (step, child) in &self.children {
@@ -142,16 +193,6 @@ impl FieldSet {
         let mut out = Self { members: self.members.difference(&other.members).cloned().collect(), ..Self::new() };
         for (step, child) in &self.children {
             let rest = other.children.get(step).map_or_else(|| child.clone(), |other| child.difference(other));
-            out.set_child(step.clone(), rest);
-        }
-        out
-    }
-
-    /// The paths of `self` that are neither in `other` nor below a path in it.
-    pub fn without_below(&self, other: &Self) -> Self {
-        let mut out = Self { members: self.members.difference(&other.members).cloned().collect(), ..Self::new() };
-        for (step, child) in self.children.iter().filter(|(step, _)| !other.members.contains(step)) {
-            let rest = other.children.get(step).map_or_else(|| child.clone(), |other| child.without_below(other));
             out.set_child(step.clone(), rest);
         }
         out

@@ -173,7 +173,7 @@ impl Managers {
     /// Takes `fields` away from `manager`, who goes when nothing is left.
     pub(super) fn take(&mut self, manager: &Manager, fields: &FieldSet) {
         if let Some(owned) = self.owned.get_mut(manager) {
-            owned.fields = owned.fields.difference(fields);
+            owned.fields.subtract(fields);
             if owned.fields.is_empty() {
                 self.owned.remove(manager);
             }

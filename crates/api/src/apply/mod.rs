@@ -71,20 +71,20 @@ pub fn apply(request: &Request<'_>, live: Option<&Value>, applied: &Value, force
     }
 
     let manager = Manager::new(request.manager, Operation::Apply, request.api_version, request.subresource);
-    let attempt = |force| {
-        let mut managers = managers.clone();
+    let attempt = |mut managers: Managers, force| {
         let new = terms.apply(&bare_live, applied, &mut managers, &manager, force)?;
         Ok((new, managers))
     };
-    let outcome = match attempt(force) {
-        Err(OwnershipError::Conflicts(conflicts)) if request.manager == "kubectl" => {
+    let for_another = (request.manager == "kubectl" && !force).then(|| managers.clone());
+    let outcome = match (attempt(managers, force), for_another) {
+        (Err(OwnershipError::Conflicts(conflicts)), Some(managers)) => {
             let allowed = last_applied::unchanged_fields(request, &terms, &bare_live);
             match conflicts.without(&allowed.unwrap_or_default()) {
-                rest if rest.is_empty() => attempt(true),
+                rest if rest.is_empty() => attempt(managers, true),
                 rest => Err(OwnershipError::Conflicts(rest)),
             }
         }
-        outcome => outcome,
+        (outcome, _) => outcome,
     };
     let (new, mut managers) = outcome.map_err(|why| match why {
         OwnershipError::Conflicts(conflicts) => Conflicts::into_status(conflicts),
@@ -115,12 +115,16 @@ pub fn update(request: &Request<'_>, live: Option<&Value>, new: Value) -> Value 
     if managers.owned.is_empty() && exists {
         return finished(new, live, &managers);
     }
+    let nothing;
     let old = match live {
-        Some(live) => bare(request, Some(live)),
-        None => zero::object(request),
+        Some(live) => live,
+        None => {
+            nothing = zero::object(request);
+            &nothing
+        }
     };
     let manager = Manager::new(request.manager, Operation::Update, request.api_version, request.subresource);
-    match record(&request.terms(), &old, &new, &mut managers, &manager, request.now) {
+    match record(&request.terms(), old, &new, &mut managers, &manager, request.now) {
         Ok(()) => managers.cap_updaters(),
         // As upstream: the write goes on, and who owns what is forgotten.
         Err(_) => managers = Managers::default(),
@@ -153,8 +157,8 @@ fn record(
     terms.update(old, new, managers, &stand_in)?;
     strip(managers, &stand_in);
     if let Some(mut owned) = managers.owned.remove(&stand_in) {
-        if let Some(before) = managers.owned.get(manager) {
-            owned.fields.extend(&before.fields);
+        if let Some(before) = managers.owned.remove(manager) {
+            owned.fields.absorb(before.fields);
         }
         managers.owned.insert(manager.clone(), owned);
         managers.times.insert(manager.clone(), crate::time::format(now));

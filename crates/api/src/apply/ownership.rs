@@ -10,7 +10,7 @@ use super::field_set::FieldSet;
 use super::managers::{Conflicts, Manager, Managers, Owned};
 use super::merge::merge;
 use super::typing::Typing;
-use super::walk::{field_set, reconciled, remove, with_ways};
+use super::walk::{field_set, reconcile, remove, with_ways};
 
 /// What a request says about itself.
 pub(super) struct Terms<'a> {
@@ -29,11 +29,11 @@ pub(super) enum OwnershipError {
 }
 
 impl Terms<'_> {
-    fn ignoring_reset(&self, set: FieldSet) -> FieldSet {
-        match self.reset {
-            Some(reset) => set.without_below(reset),
-            None => set,
+    fn ignoring_reset(&self, mut set: FieldSet) -> FieldSet {
+        if let Some(reset) = self.reset {
+            set.subtract_below(reset);
         }
+        set
     }
 
     /// What `manager` changed between `live` and `new` becomes its own, and nobody else's.
@@ -47,9 +47,9 @@ impl Terms<'_> {
         self.follow_schema(managers);
         let changes = self.settle(live, new, managers, manager, true)?;
         let mut fields = managers.owned.remove(manager).map(|owned| owned.fields).unwrap_or_default();
-        fields = fields.difference(&changes.removed);
-        fields.extend(&changes.modified);
-        fields.extend(&changes.added);
+        fields.subtract(&changes.removed);
+        fields.absorb(changes.modified);
+        fields.absorb(changes.added);
         let fields = self.ignoring_reset(fields);
         if !fields.is_empty() {
             let owned = Owned { fields, api_version: self.api_version.to_owned() };
@@ -73,7 +73,7 @@ impl Terms<'_> {
             .map_err(|why| OwnershipError::Unfit(format!("failed to merge config: {why}")))?;
         let fields = self.ignoring_reset(field_set(&self.typing, applied));
         // Who applies all that it applied before leaves nothing to remove.
-        let before = managers.owned.get(manager).filter(|owned| !owned.fields.difference(&fields).is_empty()).cloned();
+        let before = managers.owned.get(manager).filter(|owned| !owned.fields.is_within(&fields)).cloned();
         managers.owned.insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned() });
         let new = match before {
             Some(before) => self.pruned(merged, managers, &before.fields),
@@ -87,7 +87,7 @@ impl Terms<'_> {
     fn follow_schema(&self, managers: &mut Managers) {
         managers.owned.retain(|_, owned| owned.api_version == self.api_version || (self.is_served)(&owned.api_version));
         for owned in managers.owned.values_mut() {
-            owned.fields = reconciled(&self.typing, &owned.fields);
+            reconcile(&self.typing, &mut owned.fields);
         }
     }
 
@@ -104,22 +104,22 @@ impl Terms<'_> {
             .map_err(|why| OwnershipError::Unfit(format!("failed to compare objects: {why}")))?;
         let changes = changes.without(self.reset);
         if !changes.is_same() {
-            let written = changes.modified.union(&changes.added);
-            let others = managers.owned.iter().filter(|(other, _)| *other != manager);
-            let conflicts = others
-                .map(|(other, owned)| (other.clone(), owned.fields.intersection(&written)))
-                .filter(|(_, fields)| !fields.is_empty())
-                .collect();
-            let conflicts = Conflicts(conflicts);
+            let mut conflicts = Conflicts::default();
+            for (other, owned) in managers.owned.iter().filter(|(other, _)| *other != manager) {
+                let mut written = owned.fields.intersection(&changes.modified);
+                written.absorb(owned.fields.intersection(&changes.added));
+                if !written.is_empty() {
+                    conflicts.0.insert(other.clone(), written);
+                }
+            }
             if !force && !conflicts.is_empty() {
                 return Err(OwnershipError::Conflicts(conflicts));
             }
             for (other, fields) in &conflicts.0 {
                 managers.take(other, fields);
             }
-            let others: Vec<Manager> = managers.owned.keys().filter(|other| *other != manager).cloned().collect();
-            for other in &others {
-                managers.take(other, &changes.removed);
+            for (_, owned) in managers.owned.iter_mut().filter(|(other, _)| *other != manager) {
+                owned.fields.subtract(&changes.removed);
             }
         }
         managers.owned.retain(|_, owned| !owned.fields.is_empty());

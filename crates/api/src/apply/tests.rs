@@ -198,8 +198,10 @@ fn sets_below_what_is_now_owned_as_a_whole_become_it() {
     let set = |fields| FieldSet::from_json(&fields).unwrap();
     let old = set(json!({"f:spec": {"f:selector": {"f:matchLabels": {"f:app": {}}}, "f:replicas": {}}}));
     let new = set(json!({"f:spec": {"f:selector": {}, "f:replicas": {}}}));
-    assert_eq!(walk::reconciled(&typing, &old), new);
-    assert_eq!(walk::reconciled(&typing, &new), new);
+    for mut set in [old, new.clone()] {
+        walk::reconcile(&typing, &mut set);
+        assert_eq!(set, new);
+    }
 }
 
 #[test]
@@ -271,6 +273,18 @@ fn deployment() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A set of a few short paths, which meet often.
+fn paths() -> impl Strategy<Value = FieldSet> {
+    prop::collection::vec(prop::collection::vec("[abc]|[.:]|", 1..4), 0..8).prop_map(|paths| {
+        let mut set = FieldSet::new();
+        for path in paths {
+            let steps: Vec<Step> = path.into_iter().map(Step::Field).collect();
+            set.insert(&steps);
+        }
+        set
+    })
+}
+
 proptest! {
     #[test]
     fn applying_again_changes_nothing(
@@ -295,15 +309,25 @@ proptest! {
     }
 
     #[test]
-    fn field_sets_survive_their_json(paths in prop::collection::vec(prop::collection::vec("[abc]|[.:]|", 1..4), 0..8)) {
-        let mut set = FieldSet::new();
-        for path in paths {
-            let steps: Vec<Step> = path.into_iter().map(Step::Field).collect();
-            set.insert(&steps);
-        }
+    fn field_sets_survive_their_json(set in paths()) {
         let read = FieldSet::from_json(&set.to_json()).unwrap();
         prop_assert_eq!(&read, &set);
         prop_assert!(set.difference(&read).is_empty());
+        prop_assert!(set.is_within(&read));
         prop_assert_eq!(set.union(&read), set);
+    }
+
+    #[test]
+    fn sets_change_in_place_as_they_do_by_copying(a in paths(), b in paths()) {
+        let within = |set: &FieldSet, path: &[Step]| set.contains(path);
+        let (mut less, mut below, mut more) = (a.clone(), a.clone(), a.clone());
+        less.subtract(&b);
+        prop_assert_eq!(&less, &a.difference(&b));
+        prop_assert!(less.is_within(&a));
+        below.subtract_below(&b);
+        let outside = |path: &Vec<Step>| !(1..=path.len()).any(|end| within(&b, &path[..end]));
+        prop_assert_eq!(below.paths(), a.paths().into_iter().filter(outside).collect::<Vec<_>>());
+        more.absorb(b.clone());
+        prop_assert_eq!(more, a.union(&b));
     }
 }

@@ -30,6 +30,35 @@ impl Errors {
     }
 }
 
+/// Where a walk is, each step on the stack of the call that made it.
+#[derive(Debug)]
+pub(super) enum Trail<'a> {
+    Root,
+    Field(&'a Trail<'a>, &'a str),
+    Step(&'a Trail<'a>, &'a Step),
+}
+
+impl Trail<'_> {
+    pub(super) fn steps(&self) -> Vec<Step> {
+        match self {
+            Self::Root => Vec::new(),
+            Self::Field(before, name) => before.with(Step::field(*name)),
+            Self::Step(before, step) => before.with((*step).clone()),
+        }
+    }
+
+    fn with(&self, step: Step) -> Vec<Step> {
+        let mut steps = self.steps();
+        steps.push(step);
+        steps
+    }
+
+    /// Whether `key` here is `metadata.managedFields`, which nobody owns.
+    pub(super) fn leads_to_managers(&self, key: &str) -> bool {
+        key == "managedFields" && matches!(self, Self::Field(Self::Root, "metadata"))
+    }
+}
+
 /// Checks what a client applies: no unknown field, no wrong type, no list item without or with a taken name.
 pub(super) fn validate(typing: &Typing<'_>, value: &Value) -> Result<(), String> {
     let mut errors = Errors::default();
@@ -95,28 +124,24 @@ fn validate_items<'s>(
 /// The fields that an object has.
 pub(super) fn field_set(typing: &Typing<'_>, value: &Value) -> FieldSet {
     let mut set = FieldSet::new();
-    collect(typing, typing.root(), value, &mut Vec::new(), &mut set);
+    collect(typing, typing.root(), value, &mut set);
     set
 }
 
-fn collect<'s>(typing: &Typing<'s>, ty: Ty<'s>, value: &Value, path: &mut Vec<Step>, set: &mut FieldSet) {
+/// Adds the fields below a value to `set`; returns whether the value is a field itself, being owned as a whole.
+fn collect<'s>(typing: &Typing<'s>, ty: Ty<'s>, value: &Value, set: &mut FieldSet) -> bool {
     match typing.atom(ty, Some(value)) {
-        Atom::Scalar(_) => set.insert(path),
-        Atom::List(list) if list.is_atomic() => set.insert(path),
-        Atom::List(list) => collect_items(typing, list, value.as_array().map_or(&[], Vec::as_slice), path, set),
-        Atom::Map(map) if map.atomic => set.insert(path),
-        Atom::Map(map) => collect_members(typing, map, value.as_object(), path, set),
+        Atom::Scalar(_) => return true,
+        Atom::List(list) if list.is_atomic() => return true,
+        Atom::List(list) => collect_items(typing, list, value.as_array().map_or(&[], Vec::as_slice), set),
+        Atom::Map(map) if map.atomic => return true,
+        Atom::Map(map) => collect_members(typing, map, value.as_object(), set),
         Atom::Any => {}
     }
+    false
 }
 
-fn collect_items<'s>(
-    typing: &Typing<'s>,
-    list: ListAtom<'s>,
-    items: &[Value],
-    path: &mut Vec<Step>,
-    set: &mut FieldSet,
-) {
+fn collect_items<'s>(typing: &Typing<'s>, list: ListAtom<'s>, items: &[Value], set: &mut FieldSet) {
     let steps: Vec<Option<Step>> = items.iter().map(|item| typing.item_step(list, item).ok()).collect();
     let mut seen = BTreeSet::new();
     let doubled: BTreeSet<&Step> = steps.iter().flatten().filter(|step| !seen.insert(*step)).collect();
@@ -124,13 +149,13 @@ fn collect_items<'s>(
         let Some(step) = step else {
             continue;
         };
-        path.push(step.clone());
         // Items that share a name are owned together and as wholes.
         if !doubled.contains(step) {
-            collect(typing, list.item, item, path, set);
+            let mut below = FieldSet::new();
+            collect(typing, list.item, item, &mut below);
+            set.set_child(step.clone(), below);
         }
-        set.insert(path);
-        path.pop();
+        set.add_member(step.clone());
     }
 }
 
@@ -138,17 +163,18 @@ fn collect_members<'s>(
     typing: &Typing<'s>,
     map: MapAtom<'s>,
     members: Option<&Map<String, Value>>,
-    path: &mut Vec<Step>,
     set: &mut FieldSet,
 ) {
     for (key, value) in members.into_iter().flatten() {
-        path.push(Step::field(key));
-        collect(typing, typing.member(map, key), value, path, set);
+        let mut below = FieldSet::new();
+        let is_whole = collect(typing, typing.member(map, key), value, &mut below);
         let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-        if empty || typing.field(map, key).is_none() {
-            set.insert(path);
+        if is_whole || empty || typing.field(map, key).is_none() {
+            set.add_member(Step::field(key));
         }
-        path.pop();
+        if !below.is_empty() {
+            set.set_child(Step::field(key), below);
+        }
     }
 }
 
@@ -219,13 +245,14 @@ fn with_ways_at<'s>(typing: &Typing<'s>, ty: Option<Ty<'s>>, set: &FieldSet) -> 
     out
 }
 
-/// A set written when the schema was another: what lies below fields that are owned as wholes now becomes them.
-pub(super) fn reconciled(typing: &Typing<'_>, set: &FieldSet) -> FieldSet {
+/// Brings a set that was written when the schema was another in line with today's: what lies below fields that are
+/// owned as wholes now becomes them.
+pub(super) fn reconcile(typing: &Typing<'_>, set: &mut FieldSet) {
     let mut wholes = FieldSet::new();
-    find_wholes(typing, typing.root(), Some(set), false, &mut Vec::new(), &mut wholes);
-    match wholes.is_empty() {
-        true => set.clone(),
-        false => set.without_below(&wholes).union(&wholes),
+    find_wholes(typing, typing.root(), Some(set), false, &Trail::Root, &mut wholes);
+    if !wholes.is_empty() {
+        set.subtract_below(&wholes);
+        set.absorb(wholes);
     }
 }
 
@@ -234,7 +261,7 @@ fn find_wholes<'s>(
     ty: Ty<'s>,
     set: Option<&FieldSet>,
     is_whole: bool,
-    path: &mut Vec<Step>,
+    trail: &Trail<'_>,
     wholes: &mut FieldSet,
 ) {
     let (atomic, named) = match typing.atom(ty, None) {
@@ -246,7 +273,7 @@ fn find_wholes<'s>(
     };
     if atomic && !is_whole {
         if named {
-            wholes.insert(path);
+            wholes.insert(&trail.steps());
         }
         return;
     }
@@ -259,9 +286,8 @@ fn find_wholes<'s>(
             continue;
         };
         let child = set.child(step);
-        path.push(step.clone());
-        find_wholes(typing, below, child, set.has_member(step) && child.is_none(), path, wholes);
-        path.pop();
+        let is_whole = set.has_member(step) && child.is_none();
+        find_wholes(typing, below, child, is_whole, &Trail::Step(trail, step), wholes);
     }
 }
 
