@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{discovery, health, metrics, openapi};
+use crate::{discovery, health, metrics};
 
 /// Answers a path that names no resource.
 pub(crate) fn answer(
@@ -38,7 +38,8 @@ pub(crate) fn answer(
         "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
-            openapi::answer(&server.registry.catalogue, path, build, headers).ok_or_else(Status::path_not_found)
+            let document = server.documents.answer(&server.registry.catalogue, path, query, build, headers);
+            document.ok_or_else(Status::path_not_found)
         }
         _ => match discovery::answer(&server.registry.catalogue, path, headers) {
             Some(answer) => Ok(answer),

@@ -25,6 +25,7 @@ use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::health::Checks;
 use crate::limits::InFlight;
+use crate::openapi::Documents;
 use crate::registry::{Catalogue, Registry, Served};
 use crate::services::ServiceAddresses;
 use crate::streaming::NodeDialer;
@@ -58,6 +59,7 @@ pub struct ApiServer {
     pub version: Value,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) in_flight: InFlight,
+    pub(crate) documents: Documents,
     /// Streams that outlive the request that began them.
     pub(crate) streams: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -150,6 +152,7 @@ impl ApiServer {
             registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
             dialer: config.dialer,
             in_flight: InFlight::new(),
+            documents: Documents::default(),
             streams: tasks.clone(),
             stop,
             following,

@@ -1,9 +1,10 @@
 //! How a whole answer is written: indented for people, compressed for the wire.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
 use http::{HeaderMap, StatusCode};
@@ -48,6 +49,10 @@ impl Shape {
         let Some(size) = response.body().size_hint().exact() else { return response };
         let json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
         let pretty = self.pretty && json;
+        let compressed = response.extensions().get::<Compressed>().is_some();
+        if compressed && (pretty || !self.gzip) {
+            return Box::pin(self.apply(decompress(response).await)).await;
+        }
         let gzip = self.gzip
             && size > WORTH_COMPRESSING
             && response.status() == StatusCode::OK
@@ -73,13 +78,41 @@ impl Shape {
     }
 }
 
+/// Marks an answer of ours that is kept compressed, and goes out otherwise to who cannot read that.
+#[derive(Clone, Copy)]
+struct Compressed;
+
+/// The answer of which `response` carries the bytes that [`gzip`] made.
+pub(crate) fn compressed(mut response: Response) -> Response {
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.extensions_mut().insert(Compressed);
+    response
+}
+
+async fn decompress(response: Response) -> Response {
+    let (mut parts, body) = response.into_parts();
+    let mut plain = Vec::new();
+    let read = match body.collect().await {
+        Ok(body) => GzDecoder::new(&body.to_bytes()[..]).read_to_end(&mut plain),
+        Err(why) => return response::refusal(&api::status::Status::internal(why)),
+    };
+    if let Err(why) = read {
+        return response::refusal(&api::status::Status::internal(why));
+    }
+    parts.headers.remove(CONTENT_ENCODING);
+    parts.extensions.remove::<Compressed>();
+    Response::from_parts(parts, response::full(plain))
+}
+
 /// Away from the tasks of other requests: a large list takes milliseconds.
 async fn compress(plain: Bytes) -> Bytes {
-    let compressing = tokio::task::spawn_blocking(move || {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
-        encoder.write_all(&plain).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
-    });
+    let compressing = tokio::task::spawn_blocking(move || gzip(&plain));
     compressing.await.expect("compression does not panic").into()
+}
+
+pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 4), Compression::fast());
+    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("writing to memory does not fail")
 }
 
 /// The same JSON with two spaces a level, as Go indents it.
@@ -130,8 +163,6 @@ fn indent(plain: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use http::Method;
     use serde_json::{Value, json};
 
@@ -170,10 +201,21 @@ mod tests {
             let body = answer.into_body().collect().await.unwrap().to_bytes();
             let mut plain = String::new();
             match compressed {
-                true => flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut plain).map(drop).unwrap(),
+                true => GzDecoder::new(&body[..]).read_to_string(&mut plain).map(drop).unwrap(),
                 false => plain.push_str(std::str::from_utf8(&body).unwrap()),
             }
             assert_eq!(plain, document.to_string() + "\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_compressed_goes_out_as_it_is_asked_for() {
+        let kept = || compressed(response::bytes(StatusCode::OK, JSON, gzip(b"{}\n")));
+        for (shape, encoded) in [(Shape { pretty: false, gzip: true }, true), (Shape::default(), false)] {
+            let answer = shape.apply(kept()).await;
+            assert_eq!(answer.headers().contains_key(CONTENT_ENCODING), encoded);
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body == "{}\n", !encoded);
         }
     }
 }

@@ -8,7 +8,6 @@ use store::BoxFuture;
 
 use super::{Operation, Plugin, Request};
 use crate::cache::{Caches, ResourceCache};
-use crate::document::Document;
 
 /// Namespaces that are never deleted.
 const PERMANENT: [&str; 3] = ["default", "kube-system", "kube-public"];
@@ -47,7 +46,7 @@ impl NamespaceLifecycle {
         let Some(namespace) = namespace else {
             return Err(Status::not_found(Subject { group: "", resource: "namespaces" }, &request.namespace));
         };
-        if request.operation == Operation::Create && namespace.to_value().is_terminating() {
+        if request.operation == Operation::Create && namespace.relations().deletion_timestamp.is_some() {
             let why = format!(
                 "unable to create new content in namespace {} because it is being terminated",
                 request.namespace

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use api::status::{Status, Subject};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::BoxFuture;
 
@@ -19,6 +20,14 @@ const SUFFIX_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 pub struct ServiceAccounts {
     pub caches: Arc<Caches>,
     pub accounts: Arc<ResourceCache>,
+}
+
+/// What an account says about its Pods.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Account {
+    automount_service_account_token: Option<bool>,
+    image_pull_secrets: Vec<Value>,
 }
 
 impl Plugin for ServiceAccounts {
@@ -55,29 +64,26 @@ impl ServiceAccounts {
         if wants_token(spec, &account) {
             mount_token(spec);
         }
-        if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
-            && account["imagePullSecrets"].as_array().is_some_and(|list| !list.is_empty())
-        {
-            spec["imagePullSecrets"] = account["imagePullSecrets"].clone();
+        if spec["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) && !account.image_pull_secrets.is_empty() {
+            spec["imagePullSecrets"] = Value::Array(account.image_pull_secrets);
         }
         Ok(())
     }
 
-    async fn account(&self, namespace: &str, name: &str) -> Option<Value> {
+    async fn account(&self, namespace: &str, name: &str) -> Option<Account> {
         let key = ObjectKey::new(namespace, name);
         let mut entry = self.accounts.get(&key);
         if entry.is_none() {
             self.caches.reach_current().await;
             entry = self.accounts.get(&key);
         }
-        entry.map(|entry| entry.to_value())
+        entry.and_then(|entry| serde_json::from_slice(entry.stored_json()).ok())
     }
 }
 
 /// The Pod's word counts before its account's; both silent means yes.
-fn wants_token(spec: &Value, account: &Value) -> bool {
-    let word = |value: &Value| value["automountServiceAccountToken"].as_bool();
-    word(spec).or_else(|| word(account)).unwrap_or(true)
+fn wants_token(spec: &Value, account: &Account) -> bool {
+    spec["automountServiceAccountToken"].as_bool().or(account.automount_service_account_token).unwrap_or(true)
 }
 
 /// Gives every container that has nothing mounted there the account's token, CA and namespace.
@@ -152,12 +158,11 @@ mod tests {
 
     #[test]
     fn a_pod_may_refuse_what_its_account_offers() {
-        let yes = json!({"automountServiceAccountToken": true});
-        let no = json!({"automountServiceAccountToken": false});
-        let silent = json!({});
-        assert!(wants_token(&silent, &silent));
-        assert!(!wants_token(&silent, &no));
-        assert!(wants_token(&yes, &no));
-        assert!(!wants_token(&no, &yes));
+        let account = |word| Account { automount_service_account_token: word, ..Account::default() };
+        let (yes, silent) = (json!({"automountServiceAccountToken": true}), json!({}));
+        assert!(wants_token(&silent, &account(None)));
+        assert!(!wants_token(&silent, &account(Some(false))));
+        assert!(wants_token(&yes, &account(Some(false))));
+        assert!(!wants_token(&json!({"automountServiceAccountToken": false}), &account(Some(true))));
     }
 }

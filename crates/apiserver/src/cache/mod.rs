@@ -4,6 +4,7 @@
 //! in-process informers read from there. All caches therefore stand at one revision, [`Caches::revision`], and a
 //! read is as fresh as the revision it waited for ([`Caches::reach`]).
 
+mod flights;
 mod informer;
 mod resource;
 mod ring;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use api::resource::Selectable;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use store::{Backend, Notice, Range, Revision};
+use store::{Backend, Event, Notice, Range, Revision};
 use tokio::sync::watch as watch_channel;
 use tokio_util::sync::CancellationToken;
 
+pub use flights::Flight;
 pub use informer::LocalInformers;
 pub use resource::{Listing, ResourceCache};
 pub use ring::{CacheEvent, EventKind, json_line};
@@ -124,19 +126,28 @@ impl Caches {
             let reached = match notice {
                 Notice::Progress(revision) => revision.get(),
                 Notice::Events(events) => {
-                    let mut reached = self.revision();
-                    for event in events {
-                        reached = event.revision.get();
-                        let cache =
-                            split_prefix(&event.key).and_then(|prefix| self.by_prefix.read().get(prefix).cloned());
-                        if let Some(cache) = cache {
-                            cache.apply(event);
-                        }
-                    }
+                    let reached = events.last().map_or(0, |event| event.revision.get());
+                    self.apply(events);
                     reached
                 }
             };
             self.progress.send_if_modified(|at| std::mem::replace(at, reached.max(*at)) < reached);
+        }
+    }
+
+    /// Hands each event to its cache. Watchers are woken once for all that they are to see.
+    fn apply(&self, events: Vec<Event>) {
+        let by_prefix = self.by_prefix.read();
+        let mut changed: Vec<&Arc<ResourceCache>> = Vec::new();
+        for event in events {
+            let Some(cache) = split_prefix(&event.key).and_then(|prefix| by_prefix.get(prefix)) else { continue };
+            cache.apply(event);
+            if !changed.iter().any(|known| Arc::ptr_eq(known, cache)) {
+                changed.push(cache);
+            }
+        }
+        for cache in changed {
+            cache.wake_watchers();
         }
     }
 }

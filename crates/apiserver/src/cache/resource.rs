@@ -12,6 +12,7 @@ use tokio::sync::watch as watch_channel;
 use tracing::error;
 
 use super::Transformer;
+use super::flights::{Flight, Flights};
 use super::ring::{CacheEvent, Ring};
 use super::watch::{Filter, Start, Watcher};
 
@@ -21,6 +22,7 @@ pub struct ResourceCache {
     selectable: Vec<Selectable>,
     transformer: Arc<dyn Transformer>,
     state: RwLock<State>,
+    flights: Flights,
     /// The ring's end: watchers wait on it. Closed by `close`.
     end: RwLock<Option<watch_channel::Sender<u64>>>,
 }
@@ -46,7 +48,8 @@ impl ResourceCache {
     pub(super) fn new(prefix: String, selectable: Vec<Selectable>, transformer: Arc<dyn Transformer>) -> Self {
         let state = State { objects: BTreeMap::new(), ring: Ring::new(0), early: Some(Vec::new()), revision: 0 };
         let (end, _) = watch_channel::channel(0);
-        Self { prefix, selectable, transformer, state: RwLock::new(state), end: RwLock::new(Some(end)) }
+        let (state, end) = (RwLock::new(state), RwLock::new(Some(end)));
+        Self { prefix, selectable, transformer, state, flights: Flights::default(), end }
     }
 
     /// The key under which the store holds an object.
@@ -92,14 +95,15 @@ impl ResourceCache {
         let mut state = self.state.write();
         match &mut state.early {
             Some(early) => early.push(event),
-            None => {
-                self.apply_to(&mut state, event);
-                let end = state.ring.end();
-                drop(state);
-                if let Some(sender) = &*self.end.read() {
-                    sender.send_replace(end);
-                }
-            }
+            None => self.apply_to(&mut state, event),
+        }
+    }
+
+    /// Lets watchers see what was applied.
+    pub(super) fn wake_watchers(&self) {
+        let end = self.state.read().ring.end();
+        if let Some(sender) = &*self.end.read() {
+            sender.send_if_modified(|known| std::mem::replace(known, end) != end);
         }
     }
 
@@ -108,7 +112,8 @@ impl ResourceCache {
         let Some(key) = self.object_key(&event.key) else { return };
         let event = match event.value {
             Some(value) => {
-                let Some(object) = self.entry(&event.key, value, revision) else { return };
+                let known = self.flights.arrive(&value, revision);
+                let Some(object) = known.or_else(|| self.entry(&event.key, value, revision)) else { return };
                 let old = state.objects.insert(key, object.clone());
                 CacheEvent::new(revision, old, object, false)
             }
@@ -139,9 +144,10 @@ impl ResourceCache {
         Ok(Entry::from_json(plain, revision, &self.selectable)?)
     }
 
-    /// What is stored for an object.
-    pub fn seal(&self, key: &str, plain: bytes::Bytes) -> Result<bytes::Bytes, UnreadableObject> {
-        Ok(self.transformer.seal(key, plain)?)
+    /// What is to be stored at `key` for `object`, which this cache waits for.
+    pub fn seal(&self, key: &str, object: Entry) -> Result<(bytes::Bytes, Flight<'_>), UnreadableObject> {
+        let sealed = self.transformer.seal(key, object.stored_json().clone())?;
+        Ok((sealed.clone(), self.flights.begin(sealed, object)))
     }
 
     fn object_key(&self, key: &str) -> Option<ObjectKey> {
@@ -192,8 +198,15 @@ impl ResourceCache {
         Some(Watcher::new(self.clone(), filter, initial, position, revision, end))
     }
 
-    pub(super) fn read_ring(&self, position: u64, limit: usize) -> Option<Vec<Arc<CacheEvent>>> {
+    /// Up to `limit` events from the sequence number `position` on; `None` when they are gone.
+    pub fn events_from(&self, position: u64, limit: usize) -> Option<Vec<Arc<CacheEvent>>> {
         self.state.read().ring.read(position, limit)
+    }
+
+    /// All objects, and the sequence number of the first event that is not in them.
+    pub fn entries_and_end(&self) -> (Vec<Arc<Entry>>, u64) {
+        let state = self.state.read();
+        (state.objects.values().cloned().collect(), state.ring.end())
     }
 
     /// The position behind the last event, and the revision of that event.

@@ -165,7 +165,7 @@ impl Watcher {
 
     /// Moves events from the ring to `pending`; false when the cursor is at the ring's end.
     fn take_batch(&mut self) -> Result<bool, Lagged> {
-        let events = self.cache.read_ring(self.position, BATCH).ok_or(Lagged)?;
+        let events = self.cache.events_from(self.position, BATCH).ok_or(Lagged)?;
         self.position += events.len() as u64;
         let taken = !events.is_empty();
         for event in events {

@@ -22,12 +22,13 @@ pub struct Served {
     pub custom: bool,
 }
 
-type Key = (String, String, String);
+/// All that is served, by group, version and plural.
+pub type Catalogued = BTreeMap<(String, String, String), Arc<Served>>;
 
 /// The served resources; changed whole, so that a request sees one state of it.
 #[derive(Default)]
 pub struct Catalogue {
-    served: RwLock<Arc<BTreeMap<Key, Arc<Served>>>>,
+    served: RwLock<Arc<Catalogued>>,
 }
 
 impl Served {
@@ -69,7 +70,7 @@ impl Catalogue {
     }
 
     /// All that is served, in order of group, version and plural.
-    pub fn all(&self) -> Arc<BTreeMap<Key, Arc<Served>>> {
+    pub fn all(&self) -> Arc<Catalogued> {
         self.served.read().clone()
     }
 

@@ -26,7 +26,7 @@ use serde_json::Value;
 use store::{Backend, Change, Error as StoreError, Expect, Write};
 
 pub use call::Call;
-pub use catalogue::{Catalogue, Served};
+pub use catalogue::{Catalogue, Catalogued, Served};
 pub use modify::{Decision, Modified, Modify};
 pub use options::DeleteOptions;
 
@@ -97,10 +97,13 @@ impl Registry {
     ) -> Result<Result<Arc<Entry>, Option<Arc<Entry>>>, Status> {
         let entry = Entry::from_value(object, 0, cache.selectable()).map_err(Status::internal)?;
         let store_key = cache.store_key(key);
-        let sealed = cache.seal(&store_key, entry.stored_json().clone()).map_err(Status::internal)?;
+        let (sealed, flight) = cache.seal(&store_key, entry).map_err(Status::internal)?;
         let write = Write { key: store_key, expect, change: Change::Put(sealed) };
         match self.store.write(write).await {
-            Ok(written) => Ok(Ok(Arc::new(entry.at_revision(written.revision.get())))),
+            Ok(written) => {
+                let lost = || Status::internal("a written object was taken away before its writer had it");
+                flight.land(written.revision.get()).map(Ok).ok_or_else(lost)
+            }
             Err(StoreError::Precondition { current }) => {
                 Ok(Err(current.map(|record| decode_record(cache, record)).transpose()?))
             }

@@ -1,5 +1,6 @@
 //! `patch`, in its four dialects.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::field_path::Path;
@@ -98,17 +99,20 @@ impl Modify for Patch<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
         let Some(live) = live else { return self.create().await };
         // A patch is against what the client sees: the served version, not the stored one.
-        let mut old = live.to_value();
-        decode::from_storage(self.served, &mut old);
+        let old = live.to_value();
+        let mut seen = Cow::Borrowed(&old);
+        if !self.served.is_storage_version() {
+            decode::from_storage(self.served, seen.to_mut());
+        }
         let patched = match self.dialect {
-            Dialect::Apply => self.apply(Some(&old))?,
-            Dialect::Json => json::apply(old, &self.patch).map_err(|why| refused(&why))?,
-            Dialect::Merge => merge::apply(old, self.patch.clone()).map_err(bad_patch)?,
-            Dialect::Strategic => self.strategic(old)?,
+            Dialect::Apply => self.apply(Some(&seen))?,
+            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(|why| refused(&why))?,
+            Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch)?,
+            Dialect::Strategic => self.strategic(seen.into_owned())?,
         };
         let mut new = self.typed(patched)?;
         super::update::take_place(self.served, &self.call.key(self.served.row.namespaced), &mut new)?;
-        self.registry.prepare_update(self.served, self.call, new, live, self.dry_run).await
+        self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await
     }
 
     fn is_bound_to_revision(&self) -> bool {

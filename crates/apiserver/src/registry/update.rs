@@ -42,18 +42,19 @@ impl Registry {
         Ok(outcome(modified))
     }
 
-    /// Everything between a new state of an object and its storing, for updates and patches alike. `Keep` when
+    /// Everything between a new state of an object and its storing, for updates and patches alike; `old` is what
+    /// `live` holds. `Keep` when
     /// nothing differs; `Delete` when the update took the last thing that held a dying object.
     pub(super) async fn prepare_update(
         &self,
         served: &Served,
         call: &mut Call,
         mut new: Value,
+        old: Value,
         live: &Entry,
         dry_run: bool,
     ) -> Result<Decision, Status> {
         let row = &served.row;
-        let old = live.to_value();
         check_base(served, &new, live)?;
         keep_identity(&mut new, &old);
         // An update that states no revision is one of whichever is there.
@@ -111,7 +112,8 @@ impl Modify for Update<'_> {
             let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
             return Ok(Decision::Put(object));
         };
-        self.registry.prepare_update(self.served, self.call, self.object.clone(), live, self.dry_run).await
+        let (new, old) = (self.object.clone(), live.to_value());
+        self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await
     }
 
     fn is_bound_to_revision(&self) -> bool {

@@ -1,7 +1,9 @@
 //! Addresses and node ports of Services, given out as Services are written.
 //!
-//! What is taken is what the stored Services hold, and what was given to writes that are still on their way: no table
-//! of its own can drift from them.
+//! What is taken is what the stored Services hold ([`index`]), and what was given to writes that are still on their way:
+//! no table of its own can drift from them.
+
+mod index;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -17,8 +19,9 @@ use serde_json::{Value, json};
 use store::BoxFuture;
 
 use crate::admission::{Operation, Plugin, Request};
-use crate::cache::{Caches, Filter, ResourceCache};
+use crate::cache::{Caches, ResourceCache};
 use crate::document::Document;
+use index::Index;
 
 /// How often a random choice is made before the whole range is walked.
 const DRAWS: usize = 16;
@@ -32,21 +35,45 @@ pub(crate) struct ServiceAddresses {
     services: Arc<ResourceCache>,
     cidrs: Vec<IpNet>,
     ports: RangeInclusive<u16>,
-    in_flight: Mutex<VecDeque<Claim>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    index: Index,
+    in_flight: VecDeque<Claim>,
 }
 
 /// What was given to a Service whose write the cache does not show yet. A write that fails leaves its claim, which is
 /// one candidate fewer for a moment.
 struct Claim {
     service: ObjectKey,
-    given: Taken,
+    ips: Vec<IpAddr>,
+    ports: Vec<u16>,
     since: Instant,
 }
 
-#[derive(Default)]
-struct Taken {
-    ips: BTreeSet<IpAddr>,
-    ports: BTreeSet<u16>,
+/// What others than one Service hold or are about to hold.
+#[derive(Clone, Copy)]
+struct Taken<'a> {
+    known: &'a Known,
+    by_others_than: &'a ObjectKey,
+}
+
+impl Taken<'_> {
+    fn has_ip(&self, ip: &IpAddr) -> bool {
+        self.known.index.holder_of_ip(ip).is_some_and(|holder| holder != self.by_others_than)
+            || self.claims().any(|claim| claim.ips.contains(ip))
+    }
+
+    fn has_port(&self, port: u16) -> bool {
+        self.known.index.holder_of_port(port).is_some_and(|holder| holder != self.by_others_than)
+            || self.claims().any(|claim| claim.ports.contains(&port))
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &Claim> {
+        self.known.in_flight.iter().filter(|claim| claim.service != *self.by_others_than)
+    }
 }
 
 impl ServiceAddresses {
@@ -56,7 +83,7 @@ impl ServiceAddresses {
         cidrs: Vec<IpNet>,
         ports: RangeInclusive<u16>,
     ) -> Self {
-        Self { caches, services, cidrs, ports, in_flight: Mutex::default() }
+        Self { caches, services, cidrs, ports, known: Mutex::default() }
     }
 }
 
@@ -80,41 +107,29 @@ impl ServiceAddresses {
     fn fill(&self, service: &mut Value, old: Option<&Value>, name: &str, dry_run: bool) -> Result<(), Status> {
         let key = ObjectKey::new(service.namespace(), service.name());
         // Held until the claim is made: two writes at once must not choose the same.
-        let mut in_flight = self.in_flight.lock();
-        let taken = self.taken(&key, &mut in_flight);
-        self.cluster_ips(service, old, &taken).map_err(|cause| invalid(name, service, cause))?;
-        self.node_ports(service, old, &taken).map_err(|cause| invalid(name, service, cause))?;
+        let mut known = self.known.lock();
+        self.refresh(&mut known);
+        let taken = Taken { known: &known, by_others_than: &key };
+        self.cluster_ips(service, old, taken).map_err(|cause| invalid(name, service, cause))?;
+        self.node_ports(service, old, taken).map_err(|cause| invalid(name, service, cause))?;
         if !dry_run {
-            let ips = cluster_ips(&service["spec"]).into_iter().collect();
-            let ports = node_ports(&service["spec"]).into_iter().collect();
-            in_flight.push_back(Claim { service: key, given: Taken { ips, ports }, since: Instant::now() });
+            let (ips, ports) = (cluster_ips(&service["spec"]), node_ports(&service["spec"]));
+            known.in_flight.push_back(Claim { service: key, ips, ports, since: Instant::now() });
         }
         Ok(())
     }
 
-    /// What other Services hold or are about to hold. Claims that are settled or too old are forgotten.
-    fn taken(&self, key: &ObjectKey, in_flight: &mut VecDeque<Claim>) -> Taken {
+    /// Claims that are settled or too old are forgotten.
+    fn refresh(&self, known: &mut Known) {
+        known.index.catch_up(&self.services);
+        let in_flight = &mut known.in_flight;
         in_flight.retain(|claim| claim.since.elapsed() < FLIGHT && self.services.get(&claim.service).is_none());
         while in_flight.len() >= IN_FLIGHT {
             in_flight.pop_front();
         }
-        let mut taken = Taken::default();
-        for entry in self.services.list(&Filter::default()).entries {
-            if entry.key == *key {
-                continue;
-            }
-            let other = entry.to_value();
-            taken.ips.extend(cluster_ips(&other["spec"]));
-            taken.ports.extend(node_ports(&other["spec"]));
-        }
-        for claim in in_flight.iter().filter(|claim| claim.service != *key) {
-            taken.ips.extend(&claim.given.ips);
-            taken.ports.extend(&claim.given.ports);
-        }
-        taken
     }
 
-    fn cluster_ips(&self, service: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), Cause> {
+    fn cluster_ips(&self, service: &mut Value, old: Option<&Value>, taken: Taken<'_>) -> Result<(), Cause> {
         let spec = &mut service["spec"];
         if spec["type"] == "ExternalName" {
             return Ok(());
@@ -144,16 +159,16 @@ impl ServiceAddresses {
         Ok(())
     }
 
-    fn draw_ip(&self, taken: &Taken) -> Option<IpAddr> {
+    fn draw_ip(&self, taken: Taken<'_>) -> Option<IpAddr> {
         let cidr = self.cidrs.first()?;
         // Network and broadcast addresses are never given, nor the first, which is the API server's own.
         let size = host_count(cidr).saturating_sub(2);
         let at = |offset: u128| nth_address(cidr, offset);
         let drawn = (0..DRAWS).map(|_| at(2 + random() % size.max(1)));
-        drawn.chain((2..=size).map(at)).find(|ip| !taken.ips.contains(ip))
+        drawn.chain((2..=size).map(at)).find(|ip| !taken.has_ip(ip))
     }
 
-    fn claim_ip(&self, text: &str, taken: &Taken) -> Result<IpAddr, Cause> {
+    fn claim_ip(&self, text: &str, taken: Taken<'_>) -> Result<IpAddr, Cause> {
         let refuse = |why: &str| Cause {
             reason: "FieldValueInvalid",
             message: format!("Invalid value: [\"{text}\"]: {why}"),
@@ -169,13 +184,13 @@ impl ServiceAddresses {
                 "failed to allocate IP {ip}: the provided network does not match the current range"
             )));
         }
-        if taken.ips.contains(&ip) {
+        if taken.has_ip(&ip) {
             return Err(refuse(&format!("failed to allocate IP {ip}: provided IP is already allocated")));
         }
         Ok(ip)
     }
 
-    fn node_ports(&self, service: &mut Value, old: Option<&Value>, taken: &Taken) -> Result<(), Cause> {
+    fn node_ports(&self, service: &mut Value, old: Option<&Value>, taken: Taken<'_>) -> Result<(), Cause> {
         let spec = &mut service["spec"];
         let allocates = match spec["type"].as_str() {
             Some("NodePort") => true,
@@ -211,13 +226,13 @@ impl ServiceAddresses {
         Ok(())
     }
 
-    fn draw_port(&self, taken: &Taken, mine: &BTreeSet<u16>) -> Option<u16> {
+    fn draw_port(&self, taken: Taken<'_>, mine: &BTreeSet<u16>) -> Option<u16> {
         let count = u128::from(self.ports.end() - self.ports.start()) + 1;
         let drawn = (0..DRAWS).map(|_| self.ports.start() + (random() % count) as u16);
-        drawn.chain(self.ports.clone()).find(|port| !taken.ports.contains(port) && !mine.contains(port))
+        drawn.chain(self.ports.clone()).find(|port| !taken.has_port(*port) && !mine.contains(port))
     }
 
-    fn claim_port(&self, asked: u64, at: usize, taken: &Taken) -> Result<u16, Cause> {
+    fn claim_port(&self, asked: u64, at: usize, taken: Taken<'_>) -> Result<u16, Cause> {
         let refuse = |why: &str| Cause {
             reason: "FieldValueInvalid",
             message: format!("Invalid value: {asked}: {why}"),
@@ -227,7 +242,7 @@ impl ServiceAddresses {
             let (first, last) = (self.ports.start(), self.ports.end());
             refuse(&format!("provided port is not in the valid range. The range of valid ports is {first}-{last}"))
         })?;
-        if taken.ports.contains(&port) {
+        if taken.has_port(port) {
             return Err(refuse("provided port is already allocated"));
         }
         Ok(port)
