@@ -4,13 +4,15 @@
 //! D/images/HASH/image.tar   the archive, for engines
 //! D/images/HASH/rootfs/     the tree, for native nodes: their overlays' lower layer, never written
 //! D/images/.lock            held while one is made
+//! D/images/.known           `SOURCES HASH`, a line for each state of the files that images were made of lately
 //! ```
 //!
-//! An image is made beside its place and renamed: it is whole or absent.
+//! An image is made beside its place and renamed: it is whole or absent. To find the image of files that have not changed
+//! since, nothing is read but their times.
 
 use std::fs;
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use linux::files::Lock;
@@ -29,6 +31,9 @@ const BUNDLES: [&str; 4] = [
 const BUSYBOXES: [&str; 2] = ["/bin/busybox", "/usr/bin/busybox"];
 /// Enough to tell images apart, short enough to read.
 const HASH: usize = 16;
+const KNOWN: &str = ".known";
+/// Lines of `.known`: older ones are made again when they are wanted.
+const MOST_KNOWN: usize = 16;
 
 /// The node images in a directory.
 #[derive(Clone, Debug)]
@@ -43,6 +48,11 @@ impl Cache {
 
     /// The image of the running binary, made if it is missing.
     pub(crate) fn ensure(&self) -> Result<NodeImage, ImageError> {
+        let sources = sources();
+        let known = sources.as_ref().and_then(|sources| self.known().into_iter().find(|(it, _)| it == sources));
+        if let Some(image) = known.map(|(_, hash)| self.image(&hash)).filter(|image| image.archive.exists()) {
+            return Ok(image);
+        }
         let binary = strip::strip(fs::read("/proc/self/exe").whilst(|| "reading this program".to_owned())?);
         let entries = rootfs::listing(&from_host());
         // What the host contributes is part of the hash: a new bundle makes a new image.
@@ -52,7 +62,26 @@ impl Cache {
         if !image.archive.exists() {
             self.make(hash, &entries, &binary, &layer)?;
         }
+        // Files that changed while they were read are known by neither state.
+        if let Some(sources) = sources.filter(|before| self::sources().as_ref() == Some(before)) {
+            self.remember(sources, hash);
+        }
         Ok(image)
+    }
+
+    /// The lines of `.known`, the latest first.
+    fn known(&self) -> Vec<(String, String)> {
+        let text = fs::read_to_string(self.directory.join(KNOWN)).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines.map(|(sources, hash)| (sources.to_owned(), hash.to_owned())).collect()
+    }
+
+    fn remember(&self, sources: String, hash: &str) {
+        let others = self.known().into_iter().filter(|(known, _)| *known != sources);
+        let lines = std::iter::once((sources.clone(), hash.to_owned())).chain(others).take(MOST_KNOWN);
+        let text: String = lines.map(|(sources, hash)| format!("{sources} {hash}\n")).collect();
+        // What is not remembered is read again.
+        _ = linux::files::replace(&self.directory.join(KNOWN), text.as_bytes(), 0o644);
     }
 
     /// The images made so far.
@@ -132,6 +161,17 @@ fn write_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
+/// What tells whether the files that an image is made of are those that they were; `None` if that cannot be told.
+fn sources() -> Option<String> {
+    let state = |path: &str| {
+        let it = fs::metadata(path).ok()?;
+        Some(format!("{path} {} {} {} {} {}\n", it.dev(), it.ino(), it.size(), it.ctime(), it.ctime_nsec()))
+    };
+    let program = state("/proc/self/exe")?;
+    let others = BUNDLES.iter().chain(&BUSYBOXES).filter_map(|path| state(path));
+    Some(oci::digest(others.fold(program, |all, one| all + &one).as_bytes()))
+}
+
 fn from_host() -> FromHost {
     let first = |paths: &[&str]| paths.iter().find_map(|it| fs::read(it).ok());
     FromHost { authorities: first(&BUNDLES), busybox: first(&BUSYBOXES).filter(|it| is_static(it)) }
@@ -149,5 +189,24 @@ pub(crate) fn architecture() -> &'static str {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_again_by_the_times_of_what_it_was_made_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = Cache::at(directory.path());
+        fs::create_dir(directory.path().join("feed")).unwrap();
+        fs::File::create(directory.path().join("feed/image.tar")).unwrap();
+        for number in 0..2 * MOST_KNOWN {
+            cache.remember(format!("other-{number}"), "beef");
+        }
+        cache.remember(sources().unwrap(), "feed");
+        assert_eq!(cache.known().len(), MOST_KNOWN);
+        assert_eq!(cache.ensure().unwrap().name, "k3rs.local/node:feed");
     }
 }
