@@ -167,7 +167,7 @@ impl Entry {
                 labels.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
             })
             .unwrap_or_default();
-        let fields = selectable.iter().map(|field| field_text(object.pointer(&field.pointer))).collect();
+        let fields = selectable.iter().map(|field| selected_text(object, field)).collect();
         let splice = metadata_offset(&json).ok_or(EntryError::NoMetadata)?;
         Ok(Self {
             key: ObjectKey::new(text("namespace"), name),
@@ -280,6 +280,14 @@ fn type_head(object: &Value) -> String {
             format!("{{\"apiVersion\":{},\"kind\":{},", Value::from(api_version), Value::from(kind))
         }
         _ => "{".to_owned(),
+    }
+}
+
+fn selected_text(object: &Value, field: &Selectable) -> String {
+    let text = field_text(object.pointer(&field.pointer));
+    match text.is_empty() && !field.otherwise.is_empty() {
+        true => field_text(object.pointer(field.otherwise)),
+        false => text,
     }
 }
 

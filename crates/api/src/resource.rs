@@ -43,6 +43,8 @@ pub struct Selectable {
     pub label: String,
     /// Where it stands in the stored object: `/spec/nodeName`.
     pub pointer: String,
+    /// Where it stands instead in objects that have nothing there; empty where nothing else is meant.
+    pub otherwise: &'static str,
     /// What selectors see where the object says nothing: `false` for an absent bool.
     pub absent: &'static str,
 }
@@ -103,7 +105,7 @@ pub struct GroupVersionResource {
 impl Selectable {
     /// A field whose label is its path.
     pub fn new(label: &str) -> Self {
-        Self { label: label.to_owned(), pointer: format!("/{}", label.replace('.', "/")), absent: "" }
+        Self { label: label.to_owned(), pointer: format!("/{}", label.replace('.', "/")), otherwise: "", absent: "" }
     }
 
     /// What selectors compare, given the text that an [`Entry`](crate::object::Entry) holds for the field.

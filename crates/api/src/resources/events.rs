@@ -21,15 +21,12 @@ static EVENTS: Hooks = Hooks { create_on_update: true, convert, ..PLAIN };
 
 /// The rows of the group.
 pub(super) fn rows() -> Vec<Resource> {
-    let mut row = namespaced("events.k8s.io", "events", "Event")
-        .uncollected()
-        .short(&["ev"])
-        .hooks(&EVENTS)
-        .select(&["reason", "type"]);
+    let mut row = namespaced("events.k8s.io", "events", "Event").uncollected().short(&["ev"]).hooks(&EVENTS);
+    // In the core group's order: both rows select from what is kept of the one stored object.
     for field in ["kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath"] {
         row = row.select_as(&format!("regarding.{field}"), &format!("/involvedObject/{field}"), "");
     }
-    row = row.select_as("reportingController", "/reportingComponent", "");
+    row = row.select(&["reason"]).select_as("reportingController", "/reportingComponent", "").select(&["type"]);
     row.storage_group = String::new();
     vec![row]
 }
@@ -47,7 +44,33 @@ fn convert(event: &mut Value, _from: &str, to: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::Entry;
     use serde_json::json;
+
+    #[test]
+    fn both_groups_select_from_the_same_places() {
+        let places = |group: &str| {
+            let row = crate::resources::builtin().iter().find(|row| row.group == group && row.plural == "events");
+            let fields = row.unwrap().selectable.iter().map(|field| field.pointer.clone());
+            fields.collect::<Vec<_>>()
+        };
+        let (core, here) = (places(""), places("events.k8s.io"));
+        assert_eq!(core[..here.len()], here);
+        assert_eq!(core[here.len()..], ["/source/component"]);
+    }
+
+    #[test]
+    fn the_source_is_the_reporter_where_none_is_named() {
+        let row =
+            crate::resources::builtin().iter().find(|row| row.group.is_empty() && row.plural == "events").unwrap();
+        let source = |event: Value| {
+            let (at, _) = row.selectable("source").unwrap();
+            Entry::from_value(event, 1, &row.selectable).unwrap().fields[at].clone()
+        };
+        let meta = json!({"name": "a", "namespace": "b"});
+        assert_eq!(source(json!({"metadata": meta, "source": {}, "reportingComponent": "r"})), "r");
+        assert_eq!(source(json!({"metadata": meta, "source": {"component": "s"}, "reportingComponent": "r"})), "s");
+    }
 
     #[test]
     fn events_change_names_between_groups() {

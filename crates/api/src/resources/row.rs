@@ -29,6 +29,8 @@ pub(super) trait Row: Sized {
     fn select(self, labels: &[&str]) -> Self;
     /// Field selectors may name this label.
     fn select_as(self, label: &str, pointer: &str, absent: &'static str) -> Self;
+    /// A field selector's label for a field that is found at `otherwise` where `pointer` leads to nothing.
+    fn select_either(self, label: &str, pointer: &str, otherwise: &'static str) -> Self;
     /// A subresource of some other kind.
     fn sub(self, name: &str, group: &str, version: &str, kind: &str, verbs: Verbs) -> Self;
     /// A subresource that reads and writes the object itself.
@@ -98,7 +100,12 @@ impl Row for Resource {
     }
 
     fn select_as(mut self, label: &str, pointer: &str, absent: &'static str) -> Self {
-        self.selectable.push(Selectable { label: label.to_owned(), pointer: pointer.to_owned(), absent });
+        self.selectable.push(Selectable { absent, pointer: pointer.to_owned(), ..Selectable::new(label) });
+        self
+    }
+
+    fn select_either(mut self, label: &str, pointer: &str, otherwise: &'static str) -> Self {
+        self.selectable.push(Selectable { otherwise, pointer: pointer.to_owned(), ..Selectable::new(label) });
         self
     }
 

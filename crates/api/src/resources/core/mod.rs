@@ -51,7 +51,7 @@ pub(super) fn rows() -> Vec<Resource> {
             .hooks(&endpoints::EVENTS)
             .short(&["ev"])
             .select(EVENT_FIELDS)
-            .select_as("source", "/source/component", ""),
+            .select_either("source", "/source/component", "/reportingComponent"),
         namespaced("", "limitranges", "LimitRange").hooks(&config::LIMIT_RANGES).short(&["limits"]),
         cluster("", "namespaces", "Namespace")
             .hooks(&namespaces::NAMESPACES)
