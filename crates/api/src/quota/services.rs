@@ -26,8 +26,6 @@ pub(super) fn usage(service: &Value) -> Amounts {
 
 /// The type of a Service of which more is counted than that it is there.
 pub(super) fn kind(service: &Value) -> &str {
-    match service["spec"]["type"].as_str() {
-        Some(kind @ ("NodePort" | "LoadBalancer")) => kind,
-        _ => "",
-    }
+    let kind = service["spec"]["type"].as_str().unwrap_or_default();
+    if matches!(kind, "NodePort" | "LoadBalancer") { kind } else { "" }
 }
