@@ -5,6 +5,50 @@
 
 use serde_json::{Value, json};
 
+/// All of `metav1.StatusReason`.
+const REASONS: [&str; 21] = [
+    "AlreadyExists",
+    "BadRequest",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Gone",
+    "InternalError",
+    "Invalid",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "NotFound",
+    "RequestEntityTooLarge",
+    "ServerTimeout",
+    "ServiceUnavailable",
+    "StorageError",
+    "StorageReadError",
+    "Timeout",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnknownReason",
+    "UnsupportedMediaType",
+];
+
+/// All of `metav1.CauseType`, and of `field.ErrorType`.
+const CAUSES: [&str; 15] = [
+    "FieldManagerConflict",
+    "FieldValueDuplicate",
+    "FieldValueForbidden",
+    "FieldValueInvalid",
+    "FieldValueNotFound",
+    "FieldValueNotSupported",
+    "FieldValueRequired",
+    "FieldValueTooFew",
+    "FieldValueTooLong",
+    "FieldValueTooMany",
+    "FieldValueTooShort",
+    "FieldValueTypeInvalid",
+    "InternalError",
+    "ResourceVersionTooLarge",
+    "UnexpectedServerResponse",
+];
+
 /// A refused request: upstream's `metav1.Status` with `status: Failure`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
@@ -251,6 +295,34 @@ impl Status {
     /// True when this says that an object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.code == 404
+    }
+
+    /// A refusal that another server worded. Reasons are those that Kubernetes knows.
+    pub fn from_json(document: &Value) -> Self {
+        let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let number = |value: &Value, field: &str| value[field].as_u64().unwrap_or_default();
+        let known = |words: &[&'static str], said: &str| words.iter().copied().find(|word| *word == said);
+        let cause = |cause: &Value| Cause {
+            reason: known(&CAUSES, &text(cause, "reason")).unwrap_or_default(),
+            message: text(cause, "message"),
+            field: text(cause, "field"),
+        };
+        let details = document.get("details").filter(|details| details.is_object()).map(|details| {
+            Box::new(Details {
+                name: text(details, "name"),
+                group: text(details, "group"),
+                kind: text(details, "kind"),
+                uid: text(details, "uid"),
+                causes: details["causes"].as_array().into_iter().flatten().map(cause).collect(),
+                retry_after_seconds: u32::try_from(number(details, "retryAfterSeconds")).unwrap_or(u32::MAX),
+            })
+        });
+        Self {
+            code: u16::try_from(number(document, "code")).ok().filter(|code| *code < 1000).unwrap_or_default(),
+            reason: known(&REASONS, &text(document, "reason")).unwrap_or_default(),
+            message: text(document, "message"),
+            details,
+        }
     }
 
     /// The document that goes over the wire.

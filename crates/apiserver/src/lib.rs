@@ -10,6 +10,7 @@
 //! registry     the generic verbs; the catalogue of what is served
 //! cache        the one copy of each object, its watchers and in-process informers
 //! subresources reviews nonresource discovery health       paths that are not objects
+//! outbound     calls to webhooks and other servers that extend this one
 //! streaming    what nodes, Pods and Services answer themselves
 //! server       all of it put together
 //! bootstrap    what every cluster has from its first second
@@ -32,6 +33,7 @@ mod metrics;
 mod negotiate;
 mod nonresource;
 mod openapi;
+mod outbound;
 mod protobuf;
 pub mod registry;
 pub mod request;

@@ -6,10 +6,10 @@ use client::metrics::{self, Family};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
-use crate::limits;
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
+use crate::{admission, limits};
 
 /// Upstream's buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -211,7 +211,8 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
     let version = |key: &str| server.version[key].as_str().unwrap_or_default();
     BUILD.set(&[version("gitVersion"), version("major"), version("minor"), version("platform")], 1.0);
     process();
-    let text = metrics::text(FAMILIES.into_iter().chain(metrics::FAMILIES));
+    let families = FAMILIES.into_iter().chain(admission::FAMILIES);
+    let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::status::Status;
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::authn::User;
 use crate::authz::{Attributes, Target};
 use crate::registry::{Call, Outcome, Served, document};
@@ -15,7 +16,7 @@ use crate::subresources;
 pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
     match (served.row.plural.as_str(), call.verb) {
         ("componentstatuses", _) => return component_statuses(server, served, call),
-        ("bindings", "create") => return subresources::bind(server, call).await,
+        ("bindings", "create") => return subresources::bind(server, served, call).await,
         (_, "create") => {}
         _ => return Err(Status::method_not_allowed()),
     }
@@ -25,6 +26,10 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     if !review["metadata"].is_object() {
         review["metadata"] = json!({});
     }
+    let mut asked = admission::Request::new(Operation::Create, served, call, call.dry_run()?);
+    asked.object = Some(review);
+    server.registry.admission.check(call, &mut asked).await?;
+    let mut review = asked.object.take().unwrap_or_default();
     let status = match served.row.plural.as_str() {
         "tokenreviews" => token(server, &review["spec"]),
         "selfsubjectreviews" => json!({"userInfo": user_info(&call.user)}),

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::admission::{
-    Admission, DefaultTolerations, NamespaceLifecycle, NodeRestriction, Plugin, Priority, RuntimeClasses,
-    ServiceAccounts,
+    Admission, DefaultTolerations, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, Plugin, Priority,
+    RuntimeClasses, ServiceAccounts, ValidatingWebhooks, WebhookParts,
 };
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
@@ -26,6 +26,7 @@ use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::health::Checks;
 use crate::limits::InFlight;
 use crate::openapi::Documents;
+use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
 use crate::services::ServiceAddresses;
 use crate::streaming::NodeDialer;
@@ -86,7 +87,7 @@ impl ApiServer {
     ) -> Result<Arc<Self>, StartError> {
         let from = store.current();
         let caches = Caches::new(store.clone(), config.transformer);
-        let catalogue = Catalogue::default();
+        let catalogue = Arc::new(Catalogue::default());
         for row in api::resources::builtin() {
             let cache = match is_stored(row) {
                 true => Some(caches.add(&row.storage_group, &row.plural, row.selectable.clone()).await?),
@@ -127,6 +128,16 @@ impl ApiServer {
         };
         let service_accounts =
             ServiceAccountTokens::new(&config.service_account_key, config.issuer, config.audiences, Box::new(lookup))?;
+        let places = Places {
+            services: cache("", "services")?,
+            slices: cache("discovery.k8s.io", "endpointslices")?,
+            nodes: cache("", "nodes")?,
+        };
+        let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
+        let webhooks = WebhookParts { catalogue: catalogue.clone(), namespaces: cache("", "namespaces")?, outbound };
+        const ADMISSION: &str = "admissionregistration.k8s.io";
+        let mutating = cache(ADMISSION, "mutatingwebhookconfigurations")?;
+        let validating = cache(ADMISSION, "validatingwebhookconfigurations")?;
         let plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(NamespaceLifecycle { caches: caches.clone(), namespaces: cache("", "namespaces")? }),
             Arc::new(ServiceAccounts { caches: caches.clone(), accounts }),
@@ -134,6 +145,9 @@ impl ApiServer {
             Arc::new(DefaultTolerations),
             Arc::new(NodeRestriction { pods: cache("", "pods")? }),
             Arc::new(RuntimeClasses { classes: cache("node.k8s.io", "runtimeclasses")? }),
+            Arc::new(MutatingWebhooks::new(webhooks.clone(), mutating)),
+            Arc::new(ValidatingWebhooks::new(webhooks, validating)),
+            // Behind the plugins: what upstream's registry itself gives a Service.
             Arc::new(ServiceAddresses::new(
                 caches.clone(),
                 cache("", "services")?,

@@ -179,7 +179,7 @@ impl ApiService {
         websocket::without_bearer(&mut parts.headers);
         if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
             let body = body.map_err(Into::into).boxed_unsync();
-            return streaming::handle(server, &user, &info, target, &query, parts, body).await;
+            return streaming::handle(server, &served, &user, &info, target, &query, parts, body).await;
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;

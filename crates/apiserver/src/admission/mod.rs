@@ -9,11 +9,14 @@ mod priority;
 mod runtimeclasses;
 mod serviceaccounts;
 mod tolerations;
+mod webhooks;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::status::Status;
-use serde_json::Value;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use store::BoxFuture;
 
 use crate::authn::User;
@@ -25,6 +28,7 @@ pub use priority::Priority;
 pub use runtimeclasses::RuntimeClasses;
 pub use serviceaccounts::ServiceAccounts;
 pub use tolerations::DefaultTolerations;
+pub(crate) use webhooks::{FAMILIES, MutatingWebhooks, ValidatingWebhooks, WebhookParts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -34,21 +38,55 @@ pub enum Operation {
     Connect,
 }
 
+/// A kind in a version of its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GroupVersionKind {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+}
+
+/// What those who look at a write have to say beside yes and no.
+#[derive(Debug, Default)]
+struct Notes {
+    warnings: Vec<String>,
+    annotations: BTreeMap<String, String>,
+}
+
 /// A write on its way in.
 pub struct Request {
     pub operation: Operation,
     pub group: String,
+    /// The version that the client speaks.
+    pub version: String,
     pub resource: String,
     pub subresource: String,
     pub kind: String,
+    /// What the client sends: the resource's kind, or one that a subresource has of its own, such as a Scale.
+    pub sent: GroupVersionKind,
     pub namespace: String,
     pub name: String,
     pub user: User,
     pub dry_run: bool,
-    /// The object as it would be, in the storage version; `None` for deletions.
+    /// The object as it would be, in the storage version; `None` for deletions. What a subresource has a kind of its
+    /// own for is in that kind.
     pub object: Option<Value>,
     /// The object as it is; `None` for creations.
     pub old: Option<Value>,
+    /// The options of the verb, such as `CreateOptions`; null for connections.
+    pub options: Value,
+    pub(crate) reinvocation: Reinvocation,
+    notes: Mutex<Notes>,
+}
+
+/// Whether the plugins are asked a second time, because one of them changed what others had already seen.
+#[derive(Debug, Default)]
+pub(crate) struct Reinvocation {
+    /// Somebody changed the object: once more.
+    pub(crate) wanted: bool,
+    /// This is the second time.
+    pub(crate) again: bool,
+    pub(crate) webhooks: webhooks::Invoked,
 }
 
 /// One rule.
@@ -76,6 +114,11 @@ impl Request {
         Self {
             operation,
             group: served.row.group.clone(),
+            version: served.version.name.clone(),
+            sent: sent(served, &call.target.subresource),
+            options: options(operation, call),
+            reinvocation: Reinvocation::default(),
+            notes: Mutex::default(),
             resource: served.row.plural.clone(),
             subresource: call.target.subresource.clone(),
             kind: served.row.kind.clone(),
@@ -86,6 +129,28 @@ impl Request {
             object: None,
             old: None,
         }
+    }
+
+    /// True where the object is of the resource's own kind, in the storage version.
+    pub(crate) fn is_own_kind(&self) -> bool {
+        self.sent.kind == self.kind && self.sent.group == self.group
+    }
+
+    /// Tells the client something beside the answer.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.notes.lock().warnings.push(text.into());
+    }
+
+    /// Adds to what the audit log says of the request.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.notes.lock().annotations.insert(key.into(), value.into());
+    }
+
+    /// Hands what was noted to the call.
+    fn tell(&self, call: &mut Call) {
+        let notes = std::mem::take(&mut *self.notes.lock());
+        call.warnings.extend(notes.warnings);
+        call.annotations.extend(notes.annotations);
     }
 
     /// True for a write to the object itself of this resource.
@@ -100,18 +165,96 @@ impl Request {
     }
 }
 
+impl Operation {
+    /// As reviews and rules spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What a path takes: its resource's kind, or that of its subresource.
+fn sent(served: &Served, subresource: &str) -> GroupVersionKind {
+    match served.version.subresource(subresource) {
+        Some(sub) => {
+            GroupVersionKind { group: sub.group.clone(), version: sub.version.clone(), kind: sub.kind.clone() }
+        }
+        None => GroupVersionKind {
+            group: served.row.group.clone(),
+            version: served.version.name.clone(),
+            kind: served.row.kind.clone(),
+        },
+    }
+}
+
+/// The options that a call states, in the kind that its operation has for them. A deletion's are in its body: whoever
+/// reads that puts them in place of these.
+fn options(operation: Operation, call: &Call) -> Value {
+    let kind = match operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if call.param("dryRun").is_some_and(|value| value == "All") {
+        options["dryRun"] = json!(["All"]);
+    }
+    if operation != Operation::Delete {
+        for field in ["fieldManager", "fieldValidation"] {
+            if let Some(value) = call.param(field).filter(|value| !value.is_empty()) {
+                options[field] = json!(value);
+            }
+        }
+    }
+    options
+}
+
 impl Admission {
-    pub async fn admit(&self, request: &mut Request) -> Result<(), Status> {
+    /// Lets every plugin change the write or refuse it; once more where one changed what others had seen.
+    pub async fn admit(&self, call: &mut Call, request: &mut Request) -> Result<(), Status> {
+        let outcome = self.admit_twice(request).await;
+        request.tell(call);
+        outcome
+    }
+
+    async fn admit_twice(&self, request: &mut Request) -> Result<(), Status> {
+        self.admit_once(request).await?;
+        if std::mem::take(&mut request.reinvocation.wanted) {
+            request.reinvocation.again = true;
+            self.admit_once(request).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, request: &mut Request) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.admit(request).await?;
         }
         Ok(())
     }
 
-    pub async fn validate(&self, request: &mut Request) -> Result<(), Status> {
+    /// Lets every plugin refuse the write.
+    pub async fn validate(&self, call: &mut Call, request: &Request) -> Result<(), Status> {
+        let outcome = self.validate_once(request).await;
+        request.tell(call);
+        outcome
+    }
+
+    async fn validate_once(&self, request: &Request) -> Result<(), Status> {
         for plugin in &self.plugins {
             plugin.validate(request).await?;
         }
         Ok(())
+    }
+
+    /// Both looks at a write that nothing is prepared for in between.
+    pub async fn check(&self, call: &mut Call, request: &mut Request) -> Result<(), Status> {
+        self.admit(call, request).await?;
+        self.validate(call, request).await
     }
 }

@@ -34,7 +34,8 @@ impl NamespaceLifecycle {
         }
         // A review is an answer, not an object in the namespace.
         let review = request.group == "authorization.k8s.io";
-        if request.namespace.is_empty() || review || request.operation == Operation::Delete {
+        let passes = matches!(request.operation, Operation::Delete | Operation::Connect);
+        if request.namespace.is_empty() || review || passes {
             return Ok(());
         }
         let key = ObjectKey::new("", request.namespace.as_str());

@@ -49,6 +49,8 @@ impl Plugin for NodeRestriction {
 impl NodeRestriction {
     fn refuse(&self, node: &str, request: &Request) -> Result<(), String> {
         match (request.group.as_str(), request.resource.as_str(), request.subresource.as_str()) {
+            _ if request.operation == Operation::Connect => Ok(()),
+            ("", "pods", "eviction") => self.eviction(node, request),
             ("", "pods", _) => pod(node, request),
             ("", "nodes", _) => itself(node, request),
             ("", "persistentvolumeclaims", "status") => claim(node, request),
@@ -59,6 +61,14 @@ impl NodeRestriction {
                 Err(format!("can only access CSINode with the same name as the requesting node {node}"))
             }
             _ => Ok(()),
+        }
+    }
+
+    fn eviction(&self, node: &str, request: &Request) -> Result<(), String> {
+        let pod = self.pods.get(&ObjectKey::new(request.namespace.as_str(), request.name.as_str()));
+        match pod.is_some_and(|pod| is_on(&pod.to_value(), node)) {
+            true => Ok(()),
+            false => Err(format!("node {node} can only evict pods with spec.nodeName set to itself")),
         }
     }
 
@@ -134,8 +144,6 @@ fn pod(node: &str, request: &Request) -> Result<(), String> {
                 (_, false) => Err(format!("node \"{node}\" cannot update resource claim statues")),
             }
         }
-        ("eviction", Operation::Create) if is_on(old, node) => Ok(()),
-        ("eviction", _) => Err(format!("node {node} can only evict pods with spec.nodeName set to itself")),
         (other, _) => Err(format!("unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed")),
     }
 }

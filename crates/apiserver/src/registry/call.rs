@@ -1,5 +1,7 @@
 //! One request to the registry, its identity and path already made out.
 
+use std::collections::BTreeMap;
+
 use api::object::ObjectKey;
 use api::status::Status;
 use bytes::Bytes;
@@ -18,17 +20,33 @@ pub struct Call {
     pub body: Bytes,
     /// Texts for `Warning` headers, gathered on the way.
     pub warnings: Vec<String>,
+    /// What admission has to say to the audit log.
+    pub annotations: BTreeMap<String, String>,
+    /// Admission has seen this write as what the client sent, such as a Scale: it is not asked about what becomes of it.
+    pub(crate) admitted: bool,
 }
 
 impl Call {
     /// A call by a component of the server itself, as `target` in a request of its own.
     pub fn internal(user: User, verb: &'static str, target: ResourceRequest, body: Bytes) -> Self {
-        Self { user, verb, target, query: String::new(), headers: HeaderMap::new(), body, warnings: Vec::new() }
+        Self::of(user, verb, target, String::new(), HeaderMap::new(), body)
     }
 
     /// `None` for paths that are not resources.
     pub fn new(user: User, info: RequestInfo, query: String, headers: HeaderMap, body: Bytes) -> Option<Self> {
-        Some(Self { user, verb: info.verb, target: info.resource?, query, headers, body, warnings: Vec::new() })
+        Some(Self::of(user, info.verb, info.resource?, query, headers, body))
+    }
+
+    fn of(
+        user: User,
+        verb: &'static str,
+        target: ResourceRequest,
+        query: String,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Self {
+        let (warnings, annotations) = (Vec::new(), BTreeMap::new());
+        Self { user, verb, target, query, headers, body, warnings, annotations, admitted: false }
     }
 
     pub fn param(&self, key: &str) -> Option<String> {

@@ -69,8 +69,10 @@ impl Registry {
         // A new object's name is its own: the path has none, but for an apply's.
         object.name().clone_into(&mut request.name);
         request.object = Some(object);
-        self.admission.admit(&mut request).await?;
+        self.admission.admit(call, &mut request).await?;
         let mut object = request.object.take().unwrap_or_default();
+        // Admission may name the object otherwise, not move it.
+        own_metadata(served, call, &mut object)?;
 
         object.set_meta("creationTimestamp", json!(clock::now()));
         object.set_meta("uid", json!(uuid::Uuid::new_v4().to_string()));
@@ -94,7 +96,7 @@ impl Registry {
         let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
         object.name().clone_into(&mut request.name);
         request.object = Some(object);
-        self.admission.validate(&mut request).await?;
+        self.admission.validate(call, &request).await?;
         if stated {
             return Err(Status::unreasoned("resourceVersion should not be set on objects to be created"));
         }

@@ -90,7 +90,7 @@ fn summary(body: &[u8]) -> String {
 }
 
 /// A body in the encoding that its headers name.
-pub(crate) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
+pub(super) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
     match negotiate::body_encoding(headers, true)? {
         Encoding::Yaml => yaml_document(body),
         Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}"))),
@@ -139,6 +139,20 @@ pub(super) fn conform(
     object["kind"] = json!(served.row.kind);
     object.metadata_mut();
     normalise(served, call, &mut object, duplicates)?;
+    to_storage(served, &mut object);
+    (served.row.hooks.default)(&mut object);
+    Ok(object)
+}
+
+/// An object of the served version that somebody else than the client changed, in the storage version: canonical, with
+/// its defaults, without what its kind does not know.
+pub(crate) fn mutated(served: &Served, mut object: Value) -> Result<Value, String> {
+    object["apiVersion"] = json!(served.api_version());
+    object["kind"] = json!(served.row.kind);
+    object.metadata_mut();
+    if let Some(model) = &served.model {
+        codec::normalise::normalise(&mut object, model, Unknown::Ignore).map_err(|why| why.to_string())?;
+    }
     to_storage(served, &mut object);
     (served.row.hooks.default)(&mut object);
     Ok(object)
@@ -235,7 +249,7 @@ pub(super) fn to_storage(served: &Served, object: &mut Value) {
 }
 
 /// Rewrites a stored object in the served version.
-pub(super) fn from_storage(served: &Served, object: &mut Value) {
+pub(crate) fn from_storage(served: &Served, object: &mut Value) {
     convert(served, object, &served.row.storage_api_version(), &served.api_version());
 }
 

@@ -90,8 +90,10 @@ impl Modify for Delete<'_> {
         let old = live.to_value();
         let mut request = admission::Request::new(Operation::Delete, self.served, self.call, self.options.dry_run);
         request.old = Some(old);
-        self.registry.admission.admit(&mut request).await?;
-        self.registry.admission.validate(&mut request).await?;
+        request.options = self.options.to_json();
+        if !self.call.admitted {
+            self.registry.admission.check(self.call, &mut request).await?;
+        }
         let old = request.old.take().unwrap_or_default();
         Ok(self.plan(old))
     }

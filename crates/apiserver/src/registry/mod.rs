@@ -7,7 +7,7 @@
 mod call;
 pub mod catalogue;
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 pub mod encode;
 mod modify;
@@ -37,7 +37,7 @@ use crate::cache::{Caches, ResourceCache};
 pub struct Registry {
     pub store: Arc<dyn Backend>,
     pub caches: Arc<Caches>,
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     pub admission: Admission,
 }
 

@@ -57,8 +57,8 @@ impl Registry {
 
     /// Runs `modify` on the object at `key` until its decision has been stored.
     ///
-    /// The first look is at the cache; a refusal or a decision to change nothing counts only after a look at the
-    /// store, because the cache may be a moment behind.
+    /// The first look is at the cache, which may be a moment behind: a refusal or a decision to change nothing counts
+    /// only if the store has the same. If it has, nobody is asked twice: decisions may call webhooks.
     pub(super) async fn modify(
         &self,
         served: &Served,
@@ -70,22 +70,24 @@ impl Registry {
         let mut live = cache.get(key);
         let mut fresh = false;
         for _ in 0..ROUNDS {
-            let decision = match modify.decide(live.as_ref()).await {
-                Ok(Decision::Put(object) | Decision::Finish(object)) if dry_run => {
+            let outcome = modify.decide(live.as_ref()).await;
+            if !fresh && !matches!(outcome, Ok(Decision::Put(_) | Decision::Delete | Decision::Finish(_))) {
+                let current = self.fresh(cache, key).await?;
+                fresh = true;
+                if revision(live.as_ref()) != revision(current.as_ref()) {
+                    live = current;
+                    continue;
+                }
+            }
+            let decision = match outcome? {
+                Decision::Put(object) | Decision::Finish(object) if dry_run => {
                     return Self::pretend(cache, live, object);
                 }
-                Ok(Decision::Put(object)) => Decision::Put(object),
-                Ok(Decision::Delete) if dry_run => match live {
+                Decision::Delete if dry_run => match live {
                     Some(live) => return Ok(Modified::Deleted(live)),
                     None => Decision::Keep,
                 },
-                Ok(decision) if fresh || matches!(decision, Decision::Delete | Decision::Finish(_)) => decision,
-                Err(status) if fresh => return Err(status),
-                Ok(_) | Err(_) => {
-                    live = self.fresh(cache, key).await?;
-                    fresh = true;
-                    continue;
-                }
+                decision => decision,
             };
             let overtaken_by = match (decision, &live) {
                 (Decision::Put(object), _) => {
@@ -129,4 +131,8 @@ impl Registry {
         let entry = Entry::from_value(object, revision, cache.selectable()).map_err(Status::internal)?;
         Ok(if live.is_some() { Modified::Updated(Arc::new(entry)) } else { Modified::Created(Arc::new(entry)) })
     }
+}
+
+fn revision(entry: Option<&Arc<Entry>>) -> Option<u64> {
+    entry.map(|entry| entry.revision)
 }

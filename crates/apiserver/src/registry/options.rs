@@ -230,6 +230,33 @@ impl Resume {
 }
 
 impl DeleteOptions {
+    /// The object that these options are.
+    pub(super) fn to_json(&self) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = json!(seconds);
+        }
+        for (field, stated) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(stated) = stated {
+                options["preconditions"][field] = json!(stated);
+            }
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            options["orphanDependents"] = json!(orphan);
+        }
+        if let Some(policy) = self.propagation {
+            options["propagationPolicy"] = json!(match policy {
+                Propagation::Orphan => "Orphan",
+                Propagation::Background => "Background",
+                Propagation::Foreground => "Foreground",
+            });
+        }
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
+    }
+
     /// From the body, or where there is none from the query.
     pub fn parse(call: &Call, body: Option<&Value>) -> Result<Self, Status> {
         let text = |key: &str| match body {

@@ -159,7 +159,7 @@ fn slices_of(server: &ApiServer, namespace: &str, service: &str) -> Vec<Value> {
 }
 
 /// The ready endpoints of a port, each with the name of its node.
-fn endpoints<'a>(slices: &'a [Value], port: &str) -> Vec<(SocketAddr, Option<&'a str>)> {
+pub(crate) fn endpoints<'a>(slices: &'a [Value], port: &str) -> Vec<(SocketAddr, Option<&'a str>)> {
     let mut found = Vec::new();
     for slice in slices {
         let ports = slice["ports"].as_array().into_iter().flatten();
@@ -177,7 +177,7 @@ fn endpoints<'a>(slices: &'a [Value], port: &str) -> Vec<(SocketAddr, Option<&'a
     found
 }
 
-fn random_below(count: usize) -> usize {
+pub(crate) fn random_below(count: usize) -> usize {
     let mut random = [0; 4];
     // Without randomness the first is chosen, which is only less even.
     let _even = getrandom::fill(&mut random);

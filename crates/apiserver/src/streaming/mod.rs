@@ -4,6 +4,7 @@
 //! ```text
 //! pods      log, exec, attach, portforward
 //! proxy     .../proxy/... of nodes, pods and services
+//! options   what a connection asks for, as admission sees it
 //! location  which address a proxied request is for
 //! rewrite   links and redirects of what is proxied
 //! ```
@@ -11,14 +12,16 @@
 //! The protocols inside an upgraded connection are between the client and the kubelet; here they are bytes.
 
 mod location;
+mod options;
 mod pods;
 mod proxy;
 mod rewrite;
 
+pub(crate) use location::{endpoints, random_below};
 pub(crate) use proxy::PeerAddress;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +39,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::admission::{self, Operation};
 use crate::authn::User;
+use crate::registry::{Call, Served};
 use crate::request::{RequestInfo, ResourceRequest};
 use crate::response::{self, Body, Response};
 use crate::server::ApiServer;
@@ -72,6 +77,11 @@ pub trait NodeDialer: Send + Sync + 'static {
         node: Option<&'a Value>,
         address: SocketAddr,
     ) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+
+    /// The addresses of a host outside of the cluster.
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move { Err(io::Error::other(format!("{host}: no such host"))) })
+    }
 }
 
 /// True for requests that are passed on.
@@ -84,9 +94,10 @@ pub(crate) fn is_streamed(target: &ResourceRequest) -> bool {
         }
 }
 
-/// Passes the request on.
+/// Passes the request on, if admission lets it: it is asked before anything is connected.
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
+    served: &Served,
     user: &User,
     info: &RequestInfo,
     target: &ResourceRequest,
@@ -94,6 +105,12 @@ pub(crate) async fn handle(
     parts: http::request::Parts,
     body: Body,
 ) -> Result<Response, Status> {
+    if target.subresource != "log" {
+        let mut call = Call::internal(user.clone(), info.verb, target.clone(), Bytes::new());
+        let mut asked = admission::Request::new(Operation::Connect, served, &call, false);
+        asked.object = Some(options::of(&asked.sent.kind, target, query));
+        server.registry.admission.check(&mut call, &mut asked).await?;
+    }
     match target.subresource.as_str() {
         "proxy" => proxy::handle(server, info, target, query, parts, body).await,
         _ => pods::handle(server, user, info, target, query, parts).await,

@@ -6,8 +6,9 @@ use api::object::Entry;
 use api::status::{Status, Subject};
 use serde_json::{Value, json};
 
+use crate::admission::{self, Operation};
 use crate::document::Document;
-use crate::registry::{Call, Decision, Modify, Outcome, document};
+use crate::registry::{Call, Decision, Modify, Outcome, Served, document};
 use crate::server::ApiServer;
 
 const PODS: Subject<'static> = Subject { group: "", resource: "pods/binding" };
@@ -19,11 +20,15 @@ struct Bind {
 }
 
 /// Binds the Pod that the path (or for `bindings` the object) names.
-pub(crate) async fn bind(server: &ApiServer, call: &mut Call) -> Result<Outcome, Status> {
+pub(crate) async fn bind(server: &ApiServer, served: &Served, call: &mut Call) -> Result<Outcome, Status> {
     let binding = document(&call.headers, &call.body)?;
     if call.target.name.is_empty() {
         binding.name().clone_into(&mut call.target.name);
     }
+    let mut asked = admission::Request::new(Operation::Create, served, call, call.dry_run()?);
+    asked.object = Some(binding);
+    server.registry.admission.check(call, &mut asked).await?;
+    let binding = asked.object.take().unwrap_or_default();
     let node = target(&binding["target"])?;
     let pods = server.registry.catalogue.find("", "v1", "pods").ok_or_else(Status::path_not_found)?;
     let key = call.key(true);

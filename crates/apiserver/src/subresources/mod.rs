@@ -19,7 +19,7 @@ pub(crate) use binding::bind;
 pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
     let own = served.version.subresource(&call.target.subresource).is_some_and(|sub| sub.kind == served.row.kind);
     match (call.target.resource.as_str(), call.target.subresource.as_str()) {
-        ("pods", "binding") => bind(server, call).await,
+        ("pods", "binding") => bind(server, served, call).await,
         ("pods", "eviction") => eviction::evict(server, served, call).await,
         ("serviceaccounts", "token") => token::issue(server, served, call).await,
         (_, "scale") => scale::handle(server, served, call).await,

@@ -8,6 +8,7 @@ use api::status::{Cause, Status};
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
+use crate::admission::{self, Operation};
 use crate::document::Document;
 use crate::registry::{Call, Outcome, Registry, Served, document};
 use crate::server::ApiServer;
@@ -27,6 +28,12 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
         "update" => document(&call.headers, &call.body)?,
         _ => patched(scale_of(&object), call)?,
     };
+    let mut asked = admission::Request::new(Operation::Update, served, call, call.dry_run()?);
+    (asked.object, asked.old) = (Some(scale), Some(scale_of(&object)));
+    registry.admission.check(call, &mut asked).await?;
+    // What is stored is the object, but what was written is its scale.
+    call.admitted = true;
+    let scale = asked.object.take().unwrap_or_default();
     let replicas = checked_replicas(&scale, &key.name)?;
     object["spec"]["replicas"] = serde_json::json!(replicas);
     let stated = scale.resource_version().to_owned();

@@ -29,8 +29,7 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
 
     let mut asked = admission::Request::new(Operation::Create, accounts, call, false);
     asked.object = Some(request);
-    server.registry.admission.admit(&mut asked).await?;
-    server.registry.admission.validate(&mut asked).await?;
+    server.registry.admission.check(call, &mut asked).await?;
     request = asked.object.unwrap_or_default();
 
     let spec = &request["spec"];

@@ -8,4 +8,5 @@ mod nodes;
 mod proxies;
 mod reads;
 mod streams;
+mod webhooks;
 mod writes;

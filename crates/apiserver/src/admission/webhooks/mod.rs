@@ -1,0 +1,327 @@
+//! Admission webhooks: rules that somebody in the cluster, or outside of it, decides
+//! (upstream: `k8s.io/apiserver/pkg/admission/plugin/webhook`).
+//!
+//! ```text
+//! configuration  the webhooks that are configured, read once for each state of the configurations
+//! matching       whether a webhook wants to see a write, and as what
+//! conditions     the CEL conditions of a webhook
+//! review         what a webhook is asked, and what its answer must be
+//! metrics        figures of calls
+//! ```
+//!
+//! Mutating webhooks are asked one after the other, each seeing what those before it made; validating ones side by side.
+
+mod conditions;
+mod configuration;
+mod matching;
+mod metrics;
+mod review;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::patch::json as json_patch;
+use api::status::Status;
+use bytes::Bytes;
+use futures::future::join_all;
+use serde_json::{Value, json};
+use store::BoxFuture;
+use tracing::warn;
+
+use super::{Plugin, Request};
+use crate::cache::ResourceCache;
+use crate::outbound::Outbound;
+use crate::registry::{Catalogue, Served, decode};
+use configuration::{Configurations, Webhook};
+use matching::{Invocation, Target};
+use review::Verdict;
+
+pub(crate) use metrics::FAMILIES;
+
+/// Kinds that no webhook sees: one could make itself impossible to remove.
+const EXEMPT: [&str; 6] = [
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+];
+const REGISTRATION: &str = "admissionregistration.k8s.io";
+
+/// What both kinds of webhooks work with.
+#[derive(Clone)]
+pub(crate) struct WebhookParts {
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) namespaces: Arc<ResourceCache>,
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+/// `MutatingAdmissionWebhook`.
+pub(crate) struct MutatingWebhooks {
+    parts: WebhookParts,
+    configurations: Configurations,
+}
+
+/// `ValidatingAdmissionWebhook`.
+pub(crate) struct ValidatingWebhooks {
+    parts: WebhookParts,
+    configurations: Configurations,
+}
+
+/// The mutating webhooks that have seen a request, and those that are to see it again.
+#[derive(Debug, Default)]
+pub(crate) struct Invoked {
+    /// Called, and willing to be called again.
+    willing: BTreeSet<String>,
+    again: BTreeSet<String>,
+    /// The object as the last webhook left it.
+    left: Option<Value>,
+}
+
+impl Invoked {
+    /// Something changed: whoever was asked before and is willing is asked again.
+    fn change(&mut self) {
+        self.again.append(&mut self.willing);
+    }
+}
+
+/// Why a webhook did not let a write pass.
+enum Failure {
+    /// There was no answer to speak of; the code is for metrics.
+    Call { why: String, code: u16 },
+    /// The webhook said no.
+    Denied(Status),
+    /// The webhook may not be asked, or answered what it may not.
+    Refused(Status),
+}
+
+impl MutatingWebhooks {
+    pub(crate) fn new(parts: WebhookParts, configurations: Arc<ResourceCache>) -> Self {
+        Self { parts, configurations: Configurations::new(configurations) }
+    }
+
+    async fn dispatch(&self, request: &mut Request) -> Result<(), Status> {
+        let webhooks = self.configurations.current();
+        if webhooks.is_empty() || is_exempt(request) {
+            return Ok(());
+        }
+        if request.reinvocation.again && request.reinvocation.webhooks.left != request.object {
+            // Plugins of the server itself changed the object since.
+            request.reinvocation.webhooks.change();
+        }
+        for (index, webhook) in webhooks.iter().enumerate() {
+            let Some(invocation) = self.parts.invocation(webhook, request, "admit")? else { continue };
+            if request.reinvocation.again && !request.reinvocation.webhooks.again.contains(&webhook.uid) {
+                continue;
+            }
+            self.ask(webhook, index, &invocation, request).await?;
+        }
+        request.reinvocation.webhooks.left.clone_from(&request.object);
+        Ok(())
+    }
+
+    async fn ask(
+        &self,
+        webhook: &Webhook,
+        index: usize,
+        invocation: &Invocation,
+        request: &mut Request,
+    ) -> Result<(), Status> {
+        let begun = Instant::now();
+        let outcome = self.mutate(webhook, invocation, request).await;
+        metrics::observe(webhook, "admit", request.operation, begun.elapsed(), outcome.as_ref().err());
+        let place = format!("round_{}_index_{index}", u8::from(request.reinvocation.again));
+        let changed = matches!(outcome, Ok(true));
+        let said = json!({"configuration": webhook.configuration, "webhook": webhook.name, "mutated": changed});
+        request.annotate(format!("mutation.webhook.admission.k8s.io/{place}"), said.to_string());
+        if changed {
+            request.reinvocation.webhooks.change();
+            request.reinvocation.wanted = !request.reinvocation.again;
+        }
+        if webhook.reinvoke {
+            request.reinvocation.webhooks.willing.insert(webhook.uid.clone());
+        }
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(failure) => {
+                let open = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
+                judge(webhook, "admit", failure, request, &open)
+            }
+        }
+    }
+
+    /// True if the webhook changed the object.
+    async fn mutate(&self, webhook: &Webhook, invocation: &Invocation, request: &mut Request) -> Result<bool, Failure> {
+        let verdict = self.parts.call(webhook, invocation, request, true).await?;
+        let Some(patch) = verdict.patch.filter(|patch| patch.as_array().is_none_or(|list| !list.is_empty())) else {
+            return Ok(false);
+        };
+        let Some(object) = &request.object else {
+            return Err(Failure::Refused(Status::internal(format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                webhook.name
+            ))));
+        };
+        let refuse = |why: String| Failure::Refused(Status::internal(why));
+        let seen = self.parts.seen(invocation, request, object);
+        let patched = json_patch::apply(seen, &patch).map_err(|why| refuse(why.to_string()))?;
+        let made = match (&invocation.served, request.is_own_kind()) {
+            (Some(served), true) => decode::mutated(served, patched).map_err(refuse)?,
+            _ => patched,
+        };
+        let changed = *object != made;
+        request.object = Some(made);
+        Ok(changed)
+    }
+}
+
+impl ValidatingWebhooks {
+    pub(crate) fn new(parts: WebhookParts, configurations: Arc<ResourceCache>) -> Self {
+        Self { parts, configurations: Configurations::new(configurations) }
+    }
+
+    async fn dispatch(&self, request: &Request) -> Result<(), Status> {
+        let webhooks = self.configurations.current();
+        if webhooks.is_empty() || is_exempt(request) {
+            return Ok(());
+        }
+        let mut wanted = Vec::new();
+        for webhook in webhooks.iter() {
+            if let Some(invocation) = self.parts.invocation(webhook, request, "validating")? {
+                wanted.push((webhook, invocation));
+            }
+        }
+        let asked = wanted.iter().enumerate().map(|(index, (webhook, invocation))| async move {
+            let begun = Instant::now();
+            let outcome = self.parts.call(webhook, invocation, request, false).await;
+            metrics::observe(webhook, "validating", request.operation, begun.elapsed(), outcome.as_ref().err());
+            let open = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+            outcome.map(drop).or_else(|failure| judge(webhook, "validating", failure, request, &open))
+        });
+        // All are heard out, as upstream's are: what each has to say counts, whoever refuses.
+        join_all(asked).await.into_iter().collect()
+    }
+}
+
+impl Plugin for MutatingWebhooks {
+    fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.dispatch(request))
+    }
+}
+
+impl Plugin for ValidatingWebhooks {
+    fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.dispatch(request))
+    }
+}
+
+impl WebhookParts {
+    /// Whether and as what a webhook wants to see a write.
+    fn invocation(&self, webhook: &Webhook, request: &Request, step: &str) -> Result<Option<Invocation>, Status> {
+        let target = Target::of(request);
+        if !webhook.rules_match(&target) && !webhook.equivalent {
+            return Ok(None);
+        }
+        // A namespace that there is not matters only to a webhook that would be called.
+        let in_namespace = matching::namespace_matches(webhook, request, &target, &self.namespaces);
+        if matches!(in_namespace, Ok(false)) || !matching::object_matches(webhook, request)? {
+            return Ok(None);
+        }
+        let Some(invocation) = matching::find(webhook, &target, request, &self.catalogue) else { return Ok(None) };
+        in_namespace?;
+        if webhook.conditions.is_empty() {
+            return Ok(Some(invocation));
+        }
+        let object = request.object.as_ref().map(|object| self.seen(&invocation, request, object));
+        let old = request.old.as_ref().map(|old| self.seen(&invocation, request, old));
+        let asked = review::request(&invocation, request, &target);
+        match webhook.conditions.matches(object.as_ref(), old.as_ref(), &asked, webhook.fails_closed) {
+            Ok(true) => Ok(Some(invocation)),
+            Ok(false) => {
+                metrics::exclude(webhook, step, request.operation);
+                Ok(None)
+            }
+            Err(why) => Err(request.forbid(&why)),
+        }
+    }
+
+    /// An object as the webhook sees it: in the version that its rule is for.
+    fn seen(&self, invocation: &Invocation, request: &Request, object: &Value) -> Value {
+        let mut object = object.clone();
+        match &invocation.served {
+            Some(served) if request.is_own_kind() => {
+                decode::from_storage(served, &mut object);
+                // A kind that is served by two groups is stored as one of them.
+                object["apiVersion"] = json!(served.api_version());
+            }
+            _ => {}
+        }
+        object
+    }
+
+    async fn call(
+        &self,
+        webhook: &Webhook,
+        invocation: &Invocation,
+        request: &Request,
+        mutating: bool,
+    ) -> Result<Verdict, Failure> {
+        if request.dry_run && !webhook.takes_dry_run {
+            let why = format!("admission webhook {:?} does not support dry run", webhook.name);
+            return Err(Failure::Refused(Status::bad_request(why)));
+        }
+        let failed = |why: String, code: u16| Failure::Call { why, code };
+        let version = webhook.review_version.ok_or_else(|| {
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions \
+                       (v1, v1beta1)";
+            failed(why.to_owned(), 400)
+        })?;
+        let callee = webhook.callee.as_ref().map_err(|why| failed(format!("could not get REST client: {why}"), 500))?;
+        let uid = uuid::Uuid::new_v4().to_string();
+        let target = Target::of(request);
+        let object = request.object.as_ref().map(|object| self.seen(invocation, request, object));
+        let old = request.old.as_ref().map(|old| self.seen(invocation, request, old));
+        let asked = review::review(version, &uid, review::request(invocation, request, &target), object, old);
+        let answer = self.outbound.post(callee, Bytes::from(asked.to_string()), webhook.timeout).await;
+        let answer = answer.map_err(|why| failed(format!("failed to call webhook: {why}"), why.code))?;
+        let verdict = review::verdict(version, &uid, mutating, &answer)
+            .map_err(|why| failed(format!("received invalid webhook response: {why}"), 503))?;
+        for (key, value) in &verdict.annotations {
+            request.annotate(format!("{}/{key}", webhook.name), value.clone());
+        }
+        for text in &verdict.warnings {
+            request.warn(text.clone());
+        }
+        match verdict.allowed {
+            true => Ok(verdict),
+            false => Err(Failure::Denied(review::denial(&webhook.name, &verdict.result))),
+        }
+    }
+}
+
+/// What becomes of a write whose webhook failed.
+fn judge(webhook: &Webhook, step: &str, failure: Failure, request: &Request, open: &str) -> Result<(), Status> {
+    match failure {
+        Failure::Denied(status) | Failure::Refused(status) => Err(status),
+        Failure::Call { why, .. } if webhook.fails_closed => {
+            Err(Status::internal(format!("failed calling webhook {:?}: {why}", webhook.name)))
+        }
+        Failure::Call { why, .. } => {
+            warn!(webhook = webhook.name, %why, "webhook could not be called, and its policy is to ignore that");
+            metrics::fail_open(webhook, step);
+            request.annotate(open, webhook.name.clone());
+            Ok(())
+        }
+    }
+}
+
+fn is_exempt(request: &Request) -> bool {
+    request.sent.group == REGISTRATION && EXEMPT.contains(&request.sent.kind.as_str())
+}
+
+/// The resource that a write names, in the version that it names.
+fn served(catalogue: &Catalogue, request: &Request) -> Option<Arc<Served>> {
+    catalogue.find(&request.group, &request.version, &request.resource)
+}

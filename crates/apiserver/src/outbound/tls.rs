@@ -1,0 +1,128 @@
+//! Whom a call believes: the authorities that its configuration names, or those of the host.
+
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Where hosts keep the authorities that they believe.
+const HOST_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Authorities that cannot be believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TlsError {
+    #[error("unable to load root certificates: unable to parse bytes as PEM block")]
+    NoAuthority,
+    #[error("unable to load root certificates: {0}")]
+    Authority(String),
+    #[error("the client's own certificate cannot be used: {0}")]
+    Client(rustls::Error),
+}
+
+/// How to call whoever one of these authorities (PEM) vouches for; without any, whoever the host believes. `client` is
+/// shown to those who ask.
+pub(crate) fn client_config(
+    authorities: &[u8],
+    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let own;
+    let pem = match authorities {
+        [] => {
+            own = host_authorities();
+            own.as_slice()
+        }
+        given => given,
+    };
+    let roots: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|why| TlsError::Authority(why.to_string()))?;
+    let mut store = RootCertStore::empty();
+    for root in &roots {
+        // An authority of a form that is not understood vouches for nobody.
+        let _unusable = store.add(root.clone());
+    }
+    if store.is_empty() {
+        return Err(TlsError::NoAuthority);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+        .build()
+        .map_err(|why| TlsError::Authority(why.to_string()))?;
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .expect("ring knows the default versions of TLS")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Verifier { chains, roots, provider }));
+    Ok(Arc::new(match client {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)?,
+        None => builder.with_no_client_auth(),
+    }))
+}
+
+fn host_authorities() -> Vec<u8> {
+    HOST_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default()
+}
+
+/// Believes chains that end in an authority, and certificates that are believed themselves: people configure a
+/// webhook's self-signed certificate as its own authority, which Go takes.
+#[derive(Debug)]
+struct Verifier {
+    chains: Arc<WebPkiServerVerifier>,
+    roots: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        between: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        stapled: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if !self.roots.iter().any(|root| root.as_ref() == leaf.as_ref()) {
+            return self.chains.verify_server_cert(leaf, between, name, stapled, now);
+        }
+        rustls::client::verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        let (_, parsed) =
+            X509Certificate::from_der(leaf).map_err(|_| rustls::Error::from(CertificateError::BadEncoding))?;
+        let at = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        match parsed.validity() {
+            valid if at < valid.not_before.timestamp() => Err(CertificateError::NotValidYet.into()),
+            valid if at > valid.not_after.timestamp() => Err(CertificateError::Expired.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, known)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, known)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
