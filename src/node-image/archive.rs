@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use containers::Filled;
 use flate2::read::MultiGzDecoder;
 use serde_json::Value;
 
@@ -79,14 +80,14 @@ fn read(mut file: File) -> Result<Members, String> {
     }
     if magic == GZIP {
         // What is passed over is read, so that its end is known to be there.
-        let mut archive = tar::Archive::new(MultiGzDecoder::new(BufReader::new(file)));
+        let mut archive = tar::Archive::new(Filled::new(MultiGzDecoder::new(BufReader::new(file))));
         for entry in archive.entries().map_err(broken)? {
             members.add(entry.map_err(broken)?)?;
         }
         return Ok(members);
     }
     let size = file.metadata().map_err(broken)?.len();
-    let mut archive = tar::Archive::new(file);
+    let mut archive = tar::Archive::new(Filled::new(file));
     for entry in archive.entries_with_seek().map_err(broken)? {
         let entry = entry.map_err(broken)?;
         if entry.raw_file_position().saturating_add(entry.size()) > size {

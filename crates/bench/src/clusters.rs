@@ -137,7 +137,7 @@ impl Drop for Home {
     fn drop(&mut self) {
         // An interrupt has stopped the measuring, not this.
         let deleted =
-            self.command(&["cluster", "delete", "--all"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+            self.command(&["cluster", "delete", "--all", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !deleted.is_ok_and(|it| it.success()) {
             crate::say("clusters of the benchmark are left: k3rs-dev cluster delete --all, with its K3RS_DEV_DATA");
         }

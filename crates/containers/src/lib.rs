@@ -20,6 +20,7 @@ mod shim;
 mod tasks;
 mod users;
 
+pub use images::blanks::Filled;
 pub use images::{Error as ImageError, Image, Images};
 pub use runtime::{Config, OpenError, Runtime, Services};
 pub use sandboxes::{LoopbackOnly, NetworkError, SandboxLink, SandboxNetwork};

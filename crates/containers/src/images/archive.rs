@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
+use super::blanks::Filled;
 use super::formats::{Descriptor, DockerManifest, Index, Manifest};
 use super::{Error, digests, names};
 
@@ -43,7 +44,7 @@ impl Archive {
     pub(super) fn open(mut file: File) -> Result<Self, Error> {
         let mut entries = HashMap::new();
         file.seek(SeekFrom::Start(0)).map_err(Error::Archive)?;
-        let mut archive = tar::Archive::new(&mut file);
+        let mut archive = tar::Archive::new(Filled::new(&mut file));
         for entry in archive.entries_with_seek().map_err(Error::Archive)? {
             let entry = entry.map_err(Error::Archive)?;
             let path = clean(&String::from_utf8_lossy(&entry.path_bytes()));

@@ -11,6 +11,7 @@
 //! ```
 
 mod archive;
+pub(crate) mod blanks;
 mod digests;
 pub(crate) mod formats;
 mod layers;

@@ -74,49 +74,19 @@ fn ledger(directory: &Path) -> Vec<String> {
 
 /// A docker archive with this binary in it.
 pub(crate) fn image(directory: &Path) -> File {
-    let mut layer = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, content: &[u8], mode: u32, kind: tar::EntryType| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(content.len() as u64);
-        layer.append_data(&mut header, path, content).unwrap();
-    };
-    let program = fs::read("/proc/self/exe").unwrap();
+    let mut image = fixtures::Image::new(serde_json::json!({
+        "Entrypoint": ["/bin/payload"], "Cmd": ["echo", "hello"], "Env": ["FROM=image", "BOTH=image"],
+    }));
     for folder in ["bin", "etc", "data"] {
-        add(folder, b"", 0o755, tar::EntryType::Directory);
+        image.folder(folder, 0o755).unwrap();
     }
-    add("tmp", b"", 0o1777, tar::EntryType::Directory);
-    add("bin/payload", &program, 0o755, tar::EntryType::Regular);
-    add("etc/passwd", b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n", 0o644, tar::EntryType::Regular);
-    add("etc/group", b"root:x:0:\nlogs:x:40:web\n", 0o644, tar::EntryType::Regular);
-    let layer = layer.into_inner().unwrap();
-    let hex = |bytes: &[u8]| -> String {
-        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-        digest.as_ref().iter().map(|it| format!("{it:02x}")).collect()
-    };
-    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-    let configuration = serde_json::json!({
-        "architecture": architecture, "os": "linux",
-        "config": {"Entrypoint": ["/bin/payload"], "Cmd": ["echo", "hello"], "Env": ["FROM=image", "BOTH=image"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex(&layer))]},
-    })
-    .to_string();
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]).to_string();
+    image.folder("tmp", 0o1777).unwrap();
+    image.file("bin/payload", &fs::read("/proc/self/exe").unwrap(), 0o755).unwrap();
+    let users = b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n";
+    image.file("etc/passwd", users, 0o644).unwrap();
+    image.file("etc/group", b"root:x:0:\nlogs:x:40:web\n", 0o644).unwrap();
     let path = directory.join("image.tar");
-    let mut archive = tar::Builder::new(File::create(&path).unwrap());
-    for (name, content) in
-        [("layer.tar", &layer[..]), ("config.json", configuration.as_bytes()), ("manifest.json", manifest.as_bytes())]
-    {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, content).unwrap();
-    }
-    archive.into_inner().unwrap();
+    image.write(IMAGE, &path).unwrap();
     File::open(path).unwrap()
 }
 

@@ -13,6 +13,8 @@ use linux::paths::{Root, remove_tree_at};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::blanks::Filled;
+
 /// What went wrong at which entry.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -27,7 +29,7 @@ pub(crate) enum Error {
 pub(crate) fn unpack(tar: impl Read, target: &Path, lower: &[PathBuf]) -> Result<u64, Error> {
     let open = |path: &Path| Root::open(path).map_err(|source| entry_error(path, source));
     let unpacker = Unpacker { root: open(target)?, lower: lower.iter().map(|it| open(it)).collect::<Result<_, _>>()? };
-    let mut archive = tar::Archive::new(tar);
+    let mut archive = tar::Archive::new(Filled::new(tar));
     let mut size = 0;
     let mut directories = Vec::new();
     for entry in archive.entries().map_err(Error::Archive)? {
