@@ -156,7 +156,8 @@ fn component_statuses(server: &ApiServer, served: &Served, call: &Call) -> Resul
         }),
         _ => {
             let name = names.iter().find(|name| **name == call.target.name);
-            item(name.ok_or_else(|| Status::not_found(served.subject(), &call.target.name))?)
+            let object = item(name.ok_or_else(|| Status::not_found(served.subject(), &call.target.name))?);
+            return Ok(Outcome::Object { code: 200, object });
         }
     };
     Ok(Outcome::Document { code: 200, document })

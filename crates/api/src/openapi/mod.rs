@@ -15,8 +15,9 @@ use serde_json::{Map, Value, json};
 use crate::resource::{Resource, api_version};
 use definitions::{Definitions, Gvk};
 
-/// The media type of an OpenAPI v2 document in protobuf, as client-go asks for it.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of an OpenAPI v2 document in protobuf. client-go asks for it with an `@`, which no media type may
+/// have: upstream answers with this one, and Go's parser takes nothing else.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Which OpenAPI a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,8 @@ impl Informers for LocalInformers {
         if let Some(informer) = known.get(&scope) {
             return informer.clone();
         }
+        // Those that nobody holds any more: pods come and go with informers of their own.
+        known.retain(|_, informer| Arc::strong_count(informer) > 1);
         let cache = (self.resolve)(&scope.resource);
         let selectable = cache.as_ref().map(|cache| cache.selectable().to_vec()).unwrap_or_default();
         let filter = filter(&scope, &selectable);
@@ -118,11 +120,14 @@ impl Informer for LocalInformer {
 /// Tells a subscriber of every change until it goes or the resource does.
 async fn forward(cache: &Arc<ResourceCache>, filter: &Filter, sender: &mpsc::Sender<Change>) {
     let mut start = Start::Objects;
-    while let Some(mut watcher) = cache.watch(filter.clone(), start) {
-        match follow(&mut watcher, sender, start).await {
-            Ok(()) => return,
-            Err(Lagged) if sender.send(Change::Resync).await.is_err() => return,
-            Err(Lagged) => start = Start::Now,
+    let Some(mut watcher) = cache.watch(filter.clone(), start) else { return };
+    while let Err(Lagged) = follow(&mut watcher, sender, start).await {
+        start = Start::Now;
+        // Watched before it is told: what happens while the subscriber looks is in what he sees, or comes.
+        let Some(anew) = cache.watch(filter.clone(), start) else { return };
+        watcher = anew;
+        if sender.send(Change::Resync).await.is_err() {
+            return;
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Call {
     pub annotations: BTreeMap<String, String>,
     /// Admission has seen this write as what the client sent, such as a Scale: it is not asked about what becomes of it.
     pub(crate) admitted: bool,
+    /// The subresource in whose name the object itself is written: the owner of what changes.
+    pub through: Option<&'static str>,
 }
 
 impl Call {
@@ -46,7 +48,7 @@ impl Call {
         body: Bytes,
     ) -> Self {
         let (warnings, annotations) = (Vec::new(), BTreeMap::new());
-        Self { user, verb, target, query, headers, body, warnings, annotations, admitted: false }
+        Self { user, verb, target, query, headers, body, warnings, annotations, admitted: false, through: None }
     }
 
     pub fn param(&self, key: &str) -> Option<String> {

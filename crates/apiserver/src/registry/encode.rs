@@ -32,7 +32,7 @@ pub fn answer(served: &Arc<Served>, outcome: Outcome, asked: Negotiated, query: 
         Outcome::Object { code, object } => one(served, code, One::Document(object), asked, query),
         Outcome::List(list) => list_answer(served, &list, asked, query),
         Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
-        Outcome::Document { code, document } => document_answer(code, &document, asked),
+        Outcome::Document { code, document } => document_answer(served, code, document, asked, query),
     }
 }
 
@@ -79,8 +79,20 @@ fn one(served: &Served, code: u16, object: One<'_>, asked: Negotiated, query: &s
     Ok(response::bytes(code, media_type, bytes))
 }
 
-fn document_answer(code: u16, document: &Value, asked: Negotiated) -> Result<Response, Status> {
-    let (media_type, bytes) = encode(document, asked)?;
+/// A document of its own kind goes as it is; a list of the resource that nothing stores is shown as others are.
+fn document_answer(
+    served: &Served,
+    code: u16,
+    mut document: Value,
+    asked: Negotiated,
+    query: &str,
+) -> Result<Response, Status> {
+    if asked.view == View::Table && document["kind"] == *served.row.list_kind {
+        let items = document["items"].take();
+        let items = serde_json::from_value(items).map_err(|why| Status::internal(why.to_string()))?;
+        document = table::of(served, items, document["metadata"].take(), query, asked, true)?;
+    }
+    let (media_type, bytes) = encode(&document, asked)?;
     Ok(response::bytes(status_code(code), media_type, bytes))
 }
 

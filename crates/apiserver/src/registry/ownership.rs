@@ -23,7 +23,7 @@ pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl 
         api_version: &api_version,
         kind: &served.row.kind,
         manager: &manager,
-        subresource: &call.target.subresource,
+        subresource: call.through.unwrap_or(&call.target.subresource),
         reset: reset.as_ref(),
         is_served: &|version| {
             let (group, version) = api::resource::split_api_version(version);

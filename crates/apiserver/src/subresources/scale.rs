@@ -52,7 +52,8 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     Ok(Outcome::Document { code: 200, document })
 }
 
-/// Writes the object itself: the rules of its kind hold, whatever path its replicas came by.
+/// Writes the object itself: the rules of its kind hold, whatever path its replicas came by. Who scales owns the
+/// replicas through the scale, apart from what else they own (upstream's `managedfields.NewScaleHandler`).
 async fn update_object(
     registry: &Registry,
     served: &Served,
@@ -60,7 +61,9 @@ async fn update_object(
     object: Value,
 ) -> Result<Outcome, Status> {
     let subresource = std::mem::take(&mut call.target.subresource);
+    call.through = Some("scale");
     let outcome = registry.update_object(served, call, object).await;
+    call.through = None;
     call.target.subresource = subresource;
     outcome
 }

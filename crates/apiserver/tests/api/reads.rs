@@ -119,3 +119,24 @@ async fn reviews_answer_without_storing() {
     let who = cluster.send("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", json!({})).await.expect(201);
     assert_eq!(who["status"]["userInfo"]["username"], "admin");
 }
+
+/// What kubectl validates a `List` by: asked for with a sign that the answer may not have.
+#[tokio::test]
+async fn openapi_in_protobuf_has_a_media_type_that_go_can_read() {
+    let cluster = Cluster::start().await;
+    let asked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    let answer = get(&cluster, "/openapi/v2", asked).await;
+    assert_eq!(answer.headers["content-type"], "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+}
+
+#[tokio::test]
+async fn what_nothing_stores_has_its_columns_too() {
+    let cluster = Cluster::start().await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let row = ["scheduler", "Healthy", "ok", ""];
+    let all = get(&cluster, "/api/v1/componentstatuses", table).await.expect(200);
+    assert_eq!((&all["kind"], all["rows"].as_array().unwrap().len()), (&json!("Table"), 3));
+    assert_eq!(all["rows"][2]["cells"], json!(row));
+    let one = get(&cluster, "/api/v1/componentstatuses/scheduler", table).await.expect(200);
+    assert_eq!(one["rows"][0]["cells"], json!(row));
+}

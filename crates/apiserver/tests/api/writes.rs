@@ -117,6 +117,9 @@ async fn a_workload_is_scaled_in_every_way() {
     cluster.patch(&path, "merge-patch+json", json!({"spec": {"replicas": -1}})).await.expect(422);
     let object = cluster.send("GET", &format!("{DEPLOYMENTS}/web"), Value::Null).await.expect(200);
     assert_eq!(object["spec"]["replicas"], 6);
+    let fields = object["metadata"]["managedFields"].as_array().unwrap();
+    let scaling = fields.iter().find(|it| it["subresource"] == "scale").unwrap();
+    assert_eq!(scaling["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
 }
 
 #[tokio::test]
