@@ -74,7 +74,8 @@ pub(crate) fn check_ports(nodes: &[NodeSpec], others: &[ClusterState]) -> Result
         let holder = || {
             let mut theirs = published(others).filter(|(cluster, _)| nodes.iter().all(|it| it.cluster != cluster.name));
             let cluster = theirs.find(|(_, it)| it.host.port() == address.port() && it.transport == transport);
-            cluster.map(|(cluster, _)| format!("cluster {}", cluster.name)).or_else(|| holder(address, transport))
+            let cluster = cluster.map(|(cluster, _)| format!("cluster {}", cluster.name));
+            cluster.or_else(|| linux::listeners::holder(&transport.to_string(), address.port()))
         };
         bound.map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => HostError::PortInUse { address, transport, holder: holder() },
@@ -99,54 +100,9 @@ pub(crate) fn taken_networks(clusters: &[ClusterState]) -> Result<Vec<u8>, HostE
     Ok(taken)
 }
 
-/// Who listens at an address: found by the socket's inode among the descriptors of all processes we may look at.
-fn holder(address: SocketAddr, transport: Transport) -> Option<String> {
-    let inodes: Vec<String> = ["", "6"]
-        .iter()
-        .filter_map(|family| std::fs::read_to_string(format!("/proc/net/{transport}{family}")).ok())
-        .flat_map(|table| listeners(&table, address.port()))
-        .collect();
-    for process in std::fs::read_dir("/proc").ok()?.flatten() {
-        // Beside the processes there are other folders, and another name of our own.
-        if process.file_name().to_str().is_none_or(|it| it.parse::<u32>().is_err()) {
-            continue;
-        }
-        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let links = descriptors.flatten().filter_map(|it| std::fs::read_link(it.path()).ok());
-        let mut links = links.filter_map(|it| it.to_str().map(str::to_owned));
-        if links.any(|link| inodes.iter().any(|inode| link == format!("socket:[{inode}]"))) {
-            let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("process {} ({})", process.file_name().to_string_lossy(), name.trim()));
-        }
-    }
-    None
-}
-
-/// The inodes of sockets bound to `port` and not connected, from a table of /proc/net (proc_net(5)).
-fn listeners(table: &str, port: u16) -> Vec<String> {
-    let listening = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let local = fields.get(1)?.rsplit_once(':')?.1;
-        let remote = fields.get(2)?.rsplit_once(':')?.1;
-        let inode = fields.get(9)?;
-        (u16::from_str_radix(local, 16) == Ok(port) && remote == "0000").then(|| (*inode).to_owned())
-    };
-    table.lines().skip(1).filter_map(listening).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whoever_listens_is_named() {
-        let listener = TcpListener::bind((LOOPBACK, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let name = holder(address, Transport::Tcp).unwrap();
-        assert!(name.starts_with(&format!("process {} ", std::process::id())), "{name}");
-        drop(listener);
-        assert_eq!(holder(address, Transport::Tcp), None);
-    }
 
     #[test]
     fn free_ports_differ() {

@@ -14,6 +14,10 @@ pub(crate) const API_PORT: u16 = 6443;
 /// Clusters' networks are the /24s of this /16; k3s's own ranges, 10.42 and 10.43, are elsewhere.
 const POOL: [u8; 2] = [10, 89];
 const FIRST_NODE: u8 = 2;
+/// Nodes share the host's disk, and nearly full is how developers' disks are: that makes no node unusable, as in kind's
+/// clusters. Memory keeps its threshold.
+const EVICTION: &str = "--kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,\
+                        imagefs.available<0%,imagefs.inodesFree<0%";
 
 /// What only the host can tell, found out before.
 #[derive(Clone, Debug)]
@@ -121,7 +125,8 @@ fn free_network(name: &str, taken: &[u8]) -> Option<u8> {
 fn node(spec: &ClusterSpec, facts: &Facts, role: Role, index: u32, third: u8, last: u8) -> NodeSpec {
     let name = format!("k3rs-{}-{role}-{index}", spec.name);
     let address = Ipv4Addr::new(POOL[0], POOL[1], third, last);
-    let command = ["/bin/k3rs", "init", &role.to_string(), "--node-name", &name, "--node-ip", &address.to_string()];
+    let (role_name, address_text) = (role.to_string(), address.to_string());
+    let command = ["/bin/k3rs", "init", &role_name, "--node-name", &name, "--node-ip", &address_text, EVICTION];
     NodeSpec {
         cluster: spec.name.clone(),
         role,

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, ServerUrl};
 use crate::components::node;
-use crate::flags::{Cli, Command, NodeFlags, ServerFlags, expand};
+use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, expand};
 use crate::server::{Options, Server};
 use crate::tokens::Token;
 use crate::{VERSION, addresses};
@@ -153,7 +153,7 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
                     --server (K3S_URL) to make a cluster of its own"
             .to_owned());
     }
-    let node = node_options(&flags.node);
+    let node = node_options(&flags.node)?;
     let node_ip = node.ips[0];
     Ok(Options {
         data_dir: flags.node.data_dir.clone(),
@@ -177,9 +177,9 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
 }
 
 /// What the flags mean for a node.
-fn node_options(flags: &NodeFlags) -> node::Options {
+fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
     let here = || vec![addresses::default_route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))];
-    node::Options {
+    Ok(node::Options {
         name: flags.node_name.clone().unwrap_or_else(addresses::hostname).to_lowercase(),
         ips: if flags.node_ip.is_empty() { here() } else { flags.node_ip.clone() },
         external_ips: flags.node_external_ip.clone(),
@@ -188,7 +188,8 @@ fn node_options(flags: &NodeFlags) -> node::Options {
         resolv_conf: flags.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
         password: PathBuf::from(NODE_PASSWORD),
         port: KUBELET_PORT,
-    }
+        kubelet: KubeletSettings::parse(&flags.kubelet_arg).map_err(|why| why.to_string())?,
+    })
 }
 
 /// What the flags mean for an agent.
@@ -201,7 +202,7 @@ fn agent_options(flags: &NodeFlags) -> Result<agent::Options, String> {
         data_dir: flags.data_dir.clone(),
         server: ServerUrl::parse(server).map_err(|why| why.to_string())?,
         token: Token::parse(&token)?,
-        node: node_options(flags),
+        node: node_options(flags)?,
     })
 }
 

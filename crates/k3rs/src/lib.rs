@@ -10,6 +10,7 @@
 //! layout        where everything lies on disk
 //! certificates  authorities, leaves, keys
 //! tls           listeners and clients made of them
+//! listen        the ports, and who has them
 //! kubeconfig    the administrator's way in
 //! server        an API server and everything that works for it
 //! components    what works for it
@@ -23,6 +24,7 @@ pub mod components;
 pub mod flags;
 pub mod kubeconfig;
 pub mod layout;
+mod listen;
 mod node_password;
 pub mod server;
 pub mod supervisor;

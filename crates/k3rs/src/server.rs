@@ -13,14 +13,15 @@ use apiserver::{bootstrap, serve};
 use client::request::Requests;
 use ipnet::IpNet;
 use store::sqlite::SqliteStore;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
-use crate::components::{self, node, published};
+use crate::components::node::{self, NodeError};
+use crate::components::{self, published};
 use crate::layout::Layout;
+use crate::listen::{self, ListenError};
 use crate::supervisor::{ClusterConfig, Mounted, NodePasswords, Secrets, Supervisor, serving_subject};
 use crate::tunnel::Tunnels;
 use crate::{VERSION, kubeconfig, node_password, tls, tokens};
@@ -80,8 +81,8 @@ pub enum ServerError {
     Start(#[from] StartError),
     #[error("making the first objects: {0}")]
     Bootstrap(#[from] api::status::Status),
-    #[error("listening on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("the API's port: {0}: stop that, or take another with --bind-address and --https-listen-port")]
+    Listen(#[from] ListenError),
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("no randomness from the system: {0}")]
@@ -91,7 +92,7 @@ pub enum ServerError {
     #[error("token {path}: {source}")]
     Token { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
-    Node(#[from] node::NodeError),
+    Node(#[from] NodeError),
     #[error("writing {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -105,6 +106,9 @@ struct Authorities {
 impl Server {
     /// Starts everything; returns when the API is ready.
     pub async fn start(options: Options) -> Result<Self, ServerError> {
+        if options.node.is_some() {
+            node::requirements::check().map_err(NodeError::from)?;
+        }
         let layout = Layout::new(&options.data_dir);
         layout.create_server().map_err(|source| ServerError::DataDir { path: options.data_dir.clone(), source })?;
         let store = Arc::new(SqliteStore::open(layout.database())?);
@@ -135,9 +139,9 @@ impl Server {
         published::allow_nodes(&api).await?;
         tasks.spawn(components::run_compaction(store.clone(), following.clone()));
 
-        let listen = |source| ServerError::Listen { address: options.bind, source };
-        let listener = TcpListener::bind(options.bind).await.map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
+        let listener = listen::on(options.bind).await?;
+        let failed = |source| ListenError::Failed { address: options.bind, source };
+        let address = listener.local_addr().map_err(failed)?;
         let passwords = node_passwords(&api, &options).await?;
         let supervisor = Supervisor::new(
             authorities.server.clone(),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 
+use crate::eviction::Thresholds;
+
 /// The settings of one node. [`Config::new`] gives upstream's defaults.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Config {
     pub pod_pids_limit: Option<i64>,
     /// What is held back from pods: `cpu`, `memory`, `ephemeral-storage` as quantities.
     pub reserved: BTreeMap<String, String>,
+    /// What must stay free: below it the node is under pressure.
+    pub eviction_hard: Thresholds,
     /// The cgroup below which all pods' cgroups are.
     pub cgroup_root: String,
     /// The port of the kubelet's HTTPS API, as the Node announces it.
@@ -65,6 +69,7 @@ impl Config {
             max_pods: 110,
             pod_pids_limit: Some(4096),
             reserved: BTreeMap::new(),
+            eviction_hard: Thresholds::default(),
             cgroup_root: "/kubepods".to_owned(),
             port: 10250,
             version: "v1.36.3+k3rs1".to_owned(),

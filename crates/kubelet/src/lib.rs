@@ -8,6 +8,7 @@
 //! env/        variables          volumes/  files           probes/   is it alive, ready, started
 //! logs/       what it wrote      node/     the Node, its lease and conditions
 //! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
+//! eviction    what must stay free
 //! handle      what others may ask of a running agent, in process or through the server
 //! ```
 
@@ -18,6 +19,7 @@ mod config;
 mod context;
 mod dns;
 mod env;
+mod eviction;
 mod handle;
 mod logs;
 mod names;
@@ -34,5 +36,6 @@ mod volumes;
 
 pub use agent::{Kubelet, KubeletError};
 pub use config::Config;
+pub use eviction::{ThresholdError, Thresholds};
 pub use handle::{Handle, HandleError, PodName, Streams};
 pub use logs::LogOptions;

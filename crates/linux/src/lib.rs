@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod files;
 pub mod init;
+pub mod listeners;
 pub mod mounts;
 pub mod namespaces;
 pub mod netlink;

@@ -74,7 +74,12 @@ pub enum AgentError {
 
 impl Agent {
     /// Joins, however long that takes, and starts the node.
+    ///
+    /// An agent that has joined before starts by what it has on disk while no server answers. Pods that run are left
+    /// running; which pods there are only the API tells, so until it answers none is started, and one that ends is not
+    /// started again. Upstream's kubelet is no further: without the API it knows static pods alone.
     pub async fn start(options: Options) -> Result<Self, AgentError> {
+        node::requirements::check().map_err(NodeError::from)?;
         let layout = Layout::new(&options.data_dir);
         layout.create_agent().map_err(|source| AgentError::DataDir { path: options.data_dir.clone(), source })?;
         let password = node_password::ensure(&options.node.password)

@@ -5,6 +5,7 @@
 //! wins over it, and both win over the environment.
 
 mod config;
+mod kubelet;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 pub use config::{ConfigError, expand};
+pub use kubelet::{KubeletArgumentError, KubeletSettings};
 
 /// `k3rs`
 #[derive(Debug, Parser)]
@@ -132,6 +134,9 @@ pub struct NodeFlags {
     /// Register the node with this taint, KEY=VALUE:EFFECT
     #[arg(long, value_delimiter = ',', help_heading = "Node")]
     pub node_taint: Vec<String>,
+    /// Set a flag of the kubelet, NAME=VALUE: eviction-hard (what must stay free of memory and disk), max-pods
+    #[arg(long, help_heading = "Node")]
+    pub kubelet_arg: Vec<String>,
     /// The node's addresses; that of the default route if not given
     #[arg(long, short = 'i', value_delimiter = ',', help_heading = "Networking")]
     pub node_ip: Vec<IpAddr>,

@@ -1,13 +1,14 @@
 //! A server in a directory of its own with one image, and the ledger that must be empty afterwards.
 
 use std::fmt::Debug;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k3rs::components::node;
+use k3rs::flags::KubeletSettings;
 use k3rs::server::{Options, Server};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
@@ -97,6 +98,7 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         resolv_conf,
         password: directory.join("node-password"),
         port: 10250,
+        kubelet: KubeletSettings::default(),
     }
 }
 
@@ -200,40 +202,12 @@ fn command_of(pid: &str) -> String {
 
 /// Puts a docker archive with this binary in it where the node looks for images.
 pub(crate) fn save_image(directory: &Path) {
-    let mut layer = tar::Builder::new(Vec::new());
-    let mut add = |path: &str, content: &[u8], mode: u32, kind: tar::EntryType| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_size(content.len() as u64);
-        layer.append_data(&mut header, path, content).unwrap();
-    };
+    let mut image = fixtures::Image::new(serde_json::json!({"Entrypoint": ["/bin/payload"]}));
     for folder in ["bin", "etc"] {
-        add(folder, b"", 0o755, tar::EntryType::Directory);
+        image.folder(folder, 0o755).unwrap();
     }
-    add("bin/payload", &fs::read("/proc/self/exe").unwrap(), 0o755, tar::EntryType::Regular);
-    let layer = layer.into_inner().unwrap();
-    let digest = ring::digest::digest(&ring::digest::SHA256, &layer);
-    let digest: String = digest.as_ref().iter().map(|it| format!("{it:02x}")).collect();
-    let architecture = if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" };
-    let configuration = serde_json::json!({
-        "architecture": architecture, "os": "linux", "config": {"Entrypoint": ["/bin/payload"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
-    });
-    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    image.file("bin/payload", &fs::read("/proc/self/exe").unwrap(), 0o755).unwrap();
     let images = directory.join("agent/images");
     fs::create_dir_all(&images).unwrap();
-    let mut archive = tar::Builder::new(File::create(images.join("payload.tar")).unwrap());
-    let (configuration, manifest) = (configuration.to_string(), manifest.to_string());
-    for (name, content) in
-        [("layer.tar", &layer[..]), ("config.json", configuration.as_bytes()), ("manifest.json", manifest.as_bytes())]
-    {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        archive.append_data(&mut header, name, content).unwrap();
-    }
-    archive.into_inner().unwrap();
+    image.write(IMAGE, &images.join("payload.tar")).unwrap();
 }

@@ -1,9 +1,11 @@
 //! What a server says when it cannot start or go on: one line with the remedy, an exit code that is not 0, and nothing
-//! lost. The server is the program itself, without a node, so none of this needs root but the full disk.
+//! lost. The server is the program itself, without a node, so none of this needs root but the full disk and the
+//! missing kernel features.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so and ends")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 
 mod disk;
+mod kernel;
 mod server;
 
 use std::fs;
@@ -17,6 +19,18 @@ use server::{Server, refused};
 fn check(data: &Path, more: &[&str], wanted: Expect) {
     let told = refused(data, more);
     wanted.assert_eq(&told.replace(data.to_str().unwrap(), "D"));
+}
+
+/// Whether this test can go on; where root is required it may not be missing.
+fn root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    #[expect(clippy::disallowed_methods, reason = "the tests' own switch")]
+    let required = std::env::var("K3RS_TEST_REQUIRE").is_ok_and(|it| it.contains("root"));
+    assert!(root || !required, "this test needs root, and K3RS_TEST_REQUIRE says it must run");
+    if !root {
+        eprintln!("SKIPPED: needs root");
+    }
+    root
 }
 
 fn write(path: &Path, contents: &[u8]) {
@@ -146,5 +160,30 @@ fn a_port_in_use_is_named() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
     let told = refused(home.path(), &["--https-listen-port", &port]).replace(&port, "PORT");
-    expect!["k3rs: listening on 127.0.0.1:PORT: Address already in use (os error 98)"].assert_eq(&told);
+    let me = format!("process {} (", std::process::id());
+    let (before, holder) = told.split_once(&me).unwrap();
+    expect!["k3rs: the API's port: 127.0.0.1:PORT is in use by "].assert_eq(before);
+    let remedy = holder.split_once("): ").unwrap().1;
+    expect!["stop that, or take another with --bind-address and --https-listen-port"].assert_eq(remedy);
+}
+
+#[test]
+fn arguments_for_the_kubelet_that_mean_nothing_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    check(
+        &data,
+        &["--kubelet-arg", "feature-gates=A=true"],
+        expect![
+            "k3rs: --kubelet-arg feature-gates: there is no such setting here: known are eviction-hard and max-pods"
+        ],
+    );
+    check(
+        &data,
+        &["--kubelet-arg=eviction-hard=nodefs.available<lots"],
+        expect![
+            "k3rs: --kubelet-arg eviction-hard: nodefs.available<lots: the amount is a quantity above 0, such as 100Mi, or a share from 0% to 100%"
+        ],
+    );
+    assert!(!data.exists(), "something was made");
 }

@@ -12,7 +12,7 @@ const READY: &str = "API server is ready";
 
 fn program(data: &Path, more: &[&str]) -> (Program, BufReader<File>) {
     let mut program = Program::new(env!("CARGO_BIN_EXE_k3rs"));
-    let fixed = ["server", "--disable-agent", "--bind-address", "127.0.0.1", "--node-ip", "127.0.0.1"];
+    let fixed = ["server", "--bind-address", "127.0.0.1", "--node-ip", "127.0.0.1"];
     program.arguments = fixed.iter().chain(more).map(Into::into).collect();
     if !more.contains(&"--https-listen-port") && !more.contains(&"--config") {
         program.arguments.extend(["--https-listen-port".into(), "0".into()]);
@@ -31,6 +31,12 @@ fn kubeconfig(data: &Path) -> PathBuf {
 /// Starts a server that cannot; returns what it said last.
 #[track_caller]
 pub(crate) fn refused(data: &Path, more: &[&str]) -> String {
+    refused_with_node(data, &[more, &["--disable-agent"]].concat())
+}
+
+/// The same of a server with a node beside it.
+#[track_caller]
+pub(crate) fn refused_with_node(data: &Path, more: &[&str]) -> String {
     let (program, mut told) = program(data, more);
     let process = program.start().unwrap();
     let mut text = String::new();
@@ -58,7 +64,7 @@ pub(crate) struct Server {
 impl Server {
     #[track_caller]
     pub(crate) fn start(data: &Path, more: &[&str]) -> Self {
-        let (program, mut told) = program(data, more);
+        let (program, mut told) = program(data, &[more, &["--disable-agent"]].concat());
         let process = program.start().unwrap();
         let mut said = String::new();
         while !said.contains(READY) {

@@ -5,14 +5,12 @@ use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::info::DISK_LEFT_PERCENT;
+use super::info::{DISK, MEMORY};
 use crate::config::Config;
 use crate::quantity;
 
 /// A cgroup v1 limit at or above this is none.
 const UNLIMITED: u64 = 1 << 60;
-/// Below this much free memory pods are evicted, so it is not handed out (upstream's default threshold).
-const EVICTION_MEMORY: u64 = 100 << 20;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Capacity {
@@ -22,7 +20,7 @@ pub(crate) struct Capacity {
     pub(crate) memory: u64,
     pub(crate) disk: u64,
     pub(crate) pods: u32,
-    /// Held back: thousandths of a core, bytes, bytes.
+    /// Held back, with what must stay free: thousandths of a core, bytes, bytes.
     pub(crate) reserved: (i64, u64, u64),
 }
 
@@ -32,15 +30,18 @@ impl Capacity {
         let reserved = |name: &str| config.reserved.get(name).and_then(|text| quantity::parse(text)).unwrap_or(0.0);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let disk = rustix::fs::statvfs(&config.root_dir).or_else(|_| rustix::fs::statvfs("/"));
+        let disk = disk.map_or(0, |stat| stat.f_blocks * stat.f_frsize);
+        let memory = machine_memory().min(cgroup_memory(Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX));
+        let kept = &config.eviction_hard;
         Self {
             cpu_milli: i64::try_from(cores).unwrap_or(1) * 1000,
-            memory: machine_memory().min(cgroup_memory(Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX)),
-            disk: disk.map_or(0, |stat| stat.f_blocks * stat.f_frsize),
+            memory,
+            disk,
             pods: config.max_pods,
             reserved: (
                 quantity::milli(reserved("cpu")),
-                reserved("memory") as u64,
-                reserved("ephemeral-storage") as u64,
+                reserved("memory") as u64 + kept.kept(&MEMORY, memory),
+                reserved("ephemeral-storage") as u64 + kept.kept(&DISK, disk),
             ),
         }
     }
@@ -64,12 +65,7 @@ impl Capacity {
 
     fn rest(&self) -> (i64, u64, u64) {
         let (cpu, memory, disk) = self.reserved;
-        let free_disk = self.disk / 100 * (100 - DISK_LEFT_PERCENT);
-        (
-            (self.cpu_milli - cpu).max(0),
-            self.memory.saturating_sub(memory + EVICTION_MEMORY),
-            free_disk.saturating_sub(disk),
-        )
+        ((self.cpu_milli - cpu).max(0), self.memory.saturating_sub(memory), self.disk.saturating_sub(disk))
     }
 
     /// The node's capacity and allocatable lists as the API has them.
@@ -135,7 +131,7 @@ mod tests {
         let (whole, rest) = capacity.lists();
         assert_eq!(whole["cpu"].0, "2");
         assert_eq!(rest["cpu"].0, "1500m");
-        assert_eq!(rest["memory"].0, format!("{}Mi", 1024 - 101));
-        assert_eq!(rest["ephemeral-storage"].0, "850");
+        assert_eq!(rest["memory"].0, format!("{}Mi", 1024 - 1));
+        assert_eq!(rest["ephemeral-storage"].0, "900");
     }
 }

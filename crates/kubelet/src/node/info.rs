@@ -5,13 +5,13 @@ use k8s_openapi::api::core::v1::NodeSystemInfo;
 use crate::config::Config;
 use crate::runtime::Runtime;
 
-/// Below this much free memory, this share of a free disk, this share of free process numbers, the node is under
-/// pressure: upstream's defaults, but for the disk k3s's, which asks for half as much.
-const MEMORY_LEFT: u64 = 100 << 20;
-pub(super) const DISK_LEFT_PERCENT: u64 = 5;
-const INODES_LEFT_PERCENT: u64 = 5;
-const PIDS_LEFT_PERCENT: u64 = 10;
+/// The signals that mean a disk, of which a node here has one.
+pub(super) const DISK: [&str; 3] = ["nodefs.available", "imagefs.available", "containerfs.available"];
+const INODES: [&str; 3] = ["nodefs.inodesFree", "imagefs.inodesFree", "containerfs.inodesFree"];
+pub(super) const MEMORY: [&str; 1] = ["memory.available"];
+const PIDS: [&str; 1] = ["pid.available"];
 
+/// Of what the node has too little left.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Pressure {
     pub(crate) memory: bool,
@@ -56,24 +56,26 @@ fn os_image(release: &str) -> String {
 }
 
 pub(crate) fn pressure(config: &Config) -> Pressure {
-    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    let least = &config.eviction_hard;
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = field(&meminfo, "MemAvailable:").zip(field(&meminfo, "MemTotal:"));
     let disk = rustix::fs::statvfs(&config.root_dir).or_else(|_| rustix::fs::statvfs("/"));
-    let below = |free: u64, all: u64, percent: u64| all > 0 && free < all / 100 * percent;
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let most = number("/proc/sys/kernel/pid_max").unwrap_or(0);
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     Pressure {
-        memory: memory.is_some_and(|free| free < MEMORY_LEFT),
+        memory: memory.is_some_and(|(free, all)| least.are_met(&MEMORY, free, all)),
         disk: disk.is_ok_and(|it| {
-            below(it.f_bavail, it.f_blocks, DISK_LEFT_PERCENT) || below(it.f_favail, it.f_files, INODES_LEFT_PERCENT)
+            least.are_met(&DISK, it.f_bavail * it.f_frsize, it.f_blocks * it.f_frsize)
+                || least.are_met(&INODES, it.f_favail, it.f_files)
         }),
-        pids: below(most.saturating_sub(tasks(&load)), most, PIDS_LEFT_PERCENT),
+        pids: least.are_met(&PIDS, most.saturating_sub(tasks(&load)), most),
     }
 }
 
-/// Bytes of memory that could be had, from `/proc/meminfo`.
-fn available(meminfo: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Bytes, from a line of `/proc/meminfo`.
+fn field(meminfo: &str, name: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     Some(rest.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_read() {
-        assert_eq!(available("MemTotal: 10 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
+        assert_eq!(field("MemTotal: 10 kB\nMemAvailable:    2048 kB\n", "MemAvailable:"), Some(2 << 20));
         assert_eq!(tasks("0.10 0.20 0.30 2/734 12345\n"), 734);
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian GNU/Linux 13\"\n"), "Debian GNU/Linux 13");
         assert_eq!(os_image(""), "Linux");

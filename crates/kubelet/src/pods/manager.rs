@@ -126,7 +126,11 @@ impl Manager {
 
     fn take(&mut self, change: Change) {
         match change {
-            Change::Applied { new, .. } => {
+            Change::Applied { old, new } => {
+                // After a list another pod may have the name: of the first nothing else is told.
+                if let Some(old) = old.filter(|old| old.uid != new.uid) {
+                    self.take(Change::Deleted(old));
+                }
                 if let Some(pod) = decode::<Pod>(&new) {
                     self.applied(Arc::new(pod));
                 }

@@ -18,6 +18,8 @@ use crate::context::Context;
 /// The objects of one pod, followed until this is dropped.
 pub(crate) struct Sources {
     changed: Arc<AtomicBool>,
+    /// What there is has been read: an object may have come since it was looked for in vain.
+    begun: Arc<AtomicBool>,
     _following: DropGuard,
 }
 
@@ -25,6 +27,13 @@ pub(crate) struct Sources {
 enum Kind {
     ConfigMap,
     Secret,
+}
+
+/// What a change means to the pod.
+enum News {
+    None,
+    Begun,
+    Changed,
 }
 
 impl Sources {
@@ -49,27 +58,38 @@ impl Sources {
             let stream =
                 futures::stream::unfold((receiver, informer, false), |(mut receiver, informer, synced)| async move {
                     let change = receiver.recv().await?;
-                    let now_synced = synced || matches!(change, Change::Synced);
-                    let news = synced && !matches!(change, Change::Synced);
-                    Some((news, (receiver, informer, now_synced)))
+                    let synced_now = matches!(change, Change::Synced);
+                    let news = match synced_now {
+                        true => News::Begun,
+                        false if synced => News::Changed,
+                        false => News::None,
+                    };
+                    Some((news, (receiver, informer, synced || synced_now)))
                 });
             changes.push(stream.boxed());
         }
-        let changed = Arc::new(AtomicBool::new(false));
-        let (flag, token) = (Arc::clone(&changed), CancellationToken::new());
+        let (changed, begun) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (flags, token) = ((Arc::clone(&changed), Arc::clone(&begun)), CancellationToken::new());
         let ended = token.clone();
         context.tasks.spawn(async move {
             let follow = async {
                 while let Some(news) = changes.next().await {
-                    if news {
-                        flag.store(true, Ordering::Release);
-                        wake.notify_one();
+                    match news {
+                        News::None => continue,
+                        News::Begun => flags.1.store(true, Ordering::Release),
+                        News::Changed => flags.0.store(true, Ordering::Release),
                     }
+                    wake.notify_one();
                 }
             };
             let _ended = ended.run_until_cancelled(follow).await;
         });
-        Some(Self { changed, _following: token.drop_guard() })
+        Some(Self { changed, begun, _following: token.drop_guard() })
+    }
+
+    /// Whether what failed before may succeed now that what there is has been read; true once an object.
+    pub(crate) fn begun(&self) -> bool {
+        self.begun.swap(false, Ordering::Acquire)
     }
 
     /// Whether something changed since the last call.

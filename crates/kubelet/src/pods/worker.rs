@@ -180,8 +180,9 @@ impl Worker {
         self.prober.sync(&self.pod, &observed, stopping);
         self.memory.health = self.prober.health();
         self.show_pull_backoff(now);
+        let failed = self.memory.failed.contains_key(VOLUMES);
         if self.mounted.refresh_at.is_some_and(|at| at <= now)
-            || self.sources.as_ref().is_some_and(super::sources::Sources::changed)
+            || self.sources.as_ref().is_some_and(|it| it.changed() || (failed && it.begun()))
         {
             self.memory.refresh_due = true;
             self.memory.failed.retain(|_, failed| failed.reason != "CreateContainerConfigError");

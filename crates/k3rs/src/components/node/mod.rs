@@ -4,11 +4,11 @@
 //! same code serves the server's own node and an agent's.
 
 pub mod images;
-mod requirements;
+pub mod requirements;
 mod sandbox_network;
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,13 +19,14 @@ use kubelet::Kubelet;
 use kubelet::server::Delegated;
 use network::{dns, overlay, ruleset};
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
 use self::sandbox_network::NodeNetwork;
+use crate::flags::KubeletSettings;
 use crate::layout::Layout;
+use crate::listen::{self, ListenError};
 use crate::supervisor::ClusterConfig;
 
 /// The first word by which this binary becomes a pod's shim.
@@ -44,6 +45,7 @@ pub struct Options {
     pub password: PathBuf,
     /// The kubelet's port.
     pub port: u16,
+    pub kubelet: KubeletSettings,
 }
 
 /// How the node reaches the API.
@@ -67,13 +69,13 @@ pub enum NodeError {
     Label(String),
     #[error("node taint {0} is not KEY=VALUE:EFFECT")]
     Taint(String),
-    #[error("listening on port {port} for the kubelet: {source}; is another kubelet running?")]
-    Listen { port: u16, source: std::io::Error },
+    #[error("the kubelet's port: {0}: is another node running on this host?")]
+    Listen(#[from] ListenError),
     #[error("watching {} for images: {source}", path.display())]
     Images { path: PathBuf, source: std::io::Error },
 }
 
-/// Starts the node's parts on `tasks`; they run until `stop`, the pods longer.
+/// Starts the node's parts on `tasks`; they run until `stop`, the pods longer. Its requirements have been checked.
 pub async fn start(
     options: Options,
     cluster: ClusterConfig,
@@ -82,11 +84,10 @@ pub async fn start(
     tasks: &TaskTracker,
     stop: CancellationToken,
 ) -> Result<(), NodeError> {
-    requirements::check()?;
     let overlay = overlay::Config {
         backend: overlay::Backend::Vxlan,
         node: options.name.clone(),
-        node_ip: options.ips.first().copied().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+        node_ip: options.ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
     let network = NodeNetwork::new(&*access.informers, &options.name, overlay.clone());
     tasks.spawn(network.clone().await_ranges(stop.clone()));
@@ -114,9 +115,7 @@ pub async fn start(
         image_service,
     )
     .await?;
-    let listener = TcpListener::bind(("0.0.0.0", options.port))
-        .await
-        .map_err(|source| NodeError::Listen { port: options.port, source })?;
+    let listener = listen::on((Ipv4Addr::UNSPECIFIED, options.port).into()).await?;
     let authorizer = Arc::new(Delegated::new(access.kubelet.clone()));
     tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, stop.clone()));
     let agent = kubelet.run(stop.clone());
@@ -174,6 +173,8 @@ fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -
     config.root_dir = layout.agent("kubelet");
     config.pod_logs_dir = layout.agent("pod-logs");
     config.port = options.port;
+    config.eviction_hard = options.kubelet.eviction_hard.clone();
+    config.max_pods = options.kubelet.max_pods;
     for label in &options.labels {
         let (key, value) = label.split_once('=').ok_or_else(|| NodeError::Label(label.clone()))?;
         config.labels.insert(key.to_owned(), value.to_owned());

@@ -34,7 +34,7 @@ const CGROUPS: Feature = Feature { name: "cgroups with cpu, memory and pids", op
 const ALL: [Feature; 5] = [OVERLAY, NFTABLES, NAMESPACES, VETH, CGROUPS];
 
 /// Fails with everything that is missing.
-pub(super) fn check() -> Result<(), RequirementError> {
+pub fn check() -> Result<(), RequirementError> {
     if !rustix::process::geteuid().is_root() {
         return Err(RequirementError::Root);
     }
