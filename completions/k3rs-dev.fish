@@ -115,7 +115,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_se
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l no-color -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s a -l all -d 'All clusters'
-complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Don\'t ask before all are deleted (without a terminal nobody is asked)'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s y -l yes -d 'Delete all without asking; needed where there is no terminal to ask at'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s q -l quiet -d 'Only errors'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
@@ -123,7 +123,7 @@ complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_se
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l data -d 'Where clusters and images are kept' -r -F
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l no-color -r
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s a -l all -d 'All clusters'
-complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s y -l yes -d 'Don\'t ask before all are deleted (without a terminal nobody is asked)'
+complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s y -l yes -d 'Delete all without asking; needed where there is no terminal to ask at'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s q -l quiet -d 'Only errors'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -l plain -d 'No colours, no moving lines'
 complete -c k3rs-dev -n "__fish_k3rs_dev_using_subcommand cluster; and __fish_seen_subcommand_from rm" -s h -l help -d 'Print help'

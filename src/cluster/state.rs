@@ -56,6 +56,11 @@ pub(crate) struct ClusterState {
 }
 
 impl ClusterState {
+    /// When it was made, to the second.
+    pub(crate) fn made(&self) -> String {
+        self.created.split_once('.').map_or_else(|| self.created.clone(), |(seconds, _)| format!("{seconds}Z"))
+    }
+
     pub(crate) fn node(&self, name: &str) -> Option<&NodeSpec> {
         self.nodes.iter().find(|it| it.name == name)
     }

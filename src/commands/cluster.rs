@@ -114,7 +114,7 @@ pub(super) struct Named {
 pub(super) struct Delete {
     #[command(flatten)]
     named: Named,
-    /// Don't ask before all are deleted (without a terminal nobody is asked)
+    /// Delete all without asking; needed where there is no terminal to ask at
     #[arg(short, long)]
     yes: bool,
 }
@@ -153,6 +153,7 @@ impl Verb {
             Self::Stop(named) => each(global, &named, Change::Stop, None).await,
             Self::Delete(delete) => {
                 if delete.named.all && !delete.yes && !confirmed(&session::store(global)?.list()?)? {
+                    Talk::new(global).say("nothing was deleted");
                     return Ok(());
                 }
                 each(global, &delete.named, Change::Delete, None).await
@@ -216,7 +217,7 @@ impl Create {
 }
 
 fn exists(state: &ClusterState) -> Failure {
-    Failure::new(Code::Exists, format!("cluster {} exists, made {}", state.name, state.created))
+    Failure::new(Code::Exists, format!("cluster {} exists, made {}", state.name, state.made()))
         .remedy(format!("take another name, or delete it first: k3rs-dev cluster delete {}", state.name))
 }
 
@@ -248,15 +249,18 @@ fn dry_run(state: &ClusterState, wishes: Wishes) -> Value {
     })
 }
 
-/// Asks whoever sits at a terminal.
+/// Asks whoever sits at a terminal; a script must have said it beforehand.
 fn confirmed(clusters: &[ClusterState]) -> Result<bool> {
-    if clusters.is_empty() || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+    if clusters.is_empty() {
         return Ok(true);
     }
     let names: Vec<&str> = clusters.iter().map(|it| it.name.as_str()).collect();
-    let question = dialoguer::Confirm::new()
-        .with_prompt(format!("Delete {} with all their data?", names.join(", ")))
-        .default(false);
+    let names = names.join(", ");
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        let unasked = format!("all clusters would be deleted ({names}), and there is no terminal to ask at");
+        return Err(Failure::new(Code::Usage, unasked).remedy("say --yes, or name the clusters"));
+    }
+    let question = dialoguer::Confirm::new().with_prompt(format!("Delete {names} with all their data?")).default(false);
     question.interact().map_err(|error| Failure::new(Code::Interrupted, error.to_string()))
 }
 
@@ -371,7 +375,6 @@ impl<'a> Row<'a> {
             format!("{}/{}", running.as_deref().unwrap_or("?"), self.count(role))
         });
         let state = self.state;
-        let created = state.created.split('.').next().unwrap_or_default().to_owned();
         vec![
             state.name.clone(),
             self.status().to_owned(),
@@ -379,7 +382,7 @@ impl<'a> Row<'a> {
             servers,
             agents,
             state.api.to_string(),
-            created,
+            state.made(),
         ]
     }
 

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr};
 use serde_json::Value;
 
 use super::Global;
@@ -55,6 +56,36 @@ pub(super) fn print_table(header: &[&str], rows: &[Vec<String>]) -> Result<()> {
     print(&text)
 }
 
+/// The terminal's settings while its lines move.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Has the terminal not show `^C`, which would push down the lines that are drawn.
+fn hush() {
+    let terminal = io::stdin();
+    let mut kept = BEFORE.lock().expect("no holder panics");
+    // Whoever is in the background would be stopped for it.
+    let ours = tcgetpgrp(&terminal).is_ok_and(|it| it == rustix::process::getpgrp());
+    if let (None, true, Ok(before)) = (&*kept, ours, tcgetattr(&terminal)) {
+        let mut hushed = before.clone();
+        hushed.local_modes.remove(LocalModes::ECHOCTL);
+        *kept = tcsetattr(&terminal, OptionalActions::Now, &hushed).is_ok().then_some(before);
+    }
+}
+
+/// Gives the terminal back as it was.
+pub(super) fn restore() {
+    if let Some(before) = BEFORE.lock().expect("no holder panics").take() {
+        // A terminal that is gone needs no care.
+        _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
 /// Tells the user how things go.
 pub(crate) struct Talk {
     bars: Option<MultiProgress>,
@@ -67,6 +98,9 @@ impl Talk {
     pub(super) fn new(global: &Global) -> Self {
         let plain = global.plain || global.no_color.as_ref().is_some_and(|it| !it.is_empty());
         let moving = !global.quiet && !plain && io::stderr().is_terminal();
+        if moving {
+            hush();
+        }
         Self {
             bars: moving.then(MultiProgress::new),
             lines: Mutex::default(),

@@ -6,7 +6,7 @@ use directories::BaseDirs;
 use tokio_util::sync::CancellationToken;
 
 use super::Global;
-use super::output::{Talk, complain};
+use super::output::{Talk, complain, restore};
 use crate::cluster::kubeconfig::{Target, entry_name};
 use crate::cluster::spec;
 use crate::cluster::state::{ClusterState, Store};
@@ -103,6 +103,7 @@ impl Interrupts {
                 if round > 0 {
                     let left =
                         Failure::new(Code::Interrupted, "interrupted twice: what was under way was left as it is");
+                    restore();
                     complain(&left.remedy("see what there is with `k3rs-dev cluster list`, and delete it"));
                     std::process::exit(Code::Interrupted as i32);
                 }

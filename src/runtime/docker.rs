@@ -68,15 +68,28 @@ fn refused(what: String, error: &Refusal) -> RuntimeError {
     }
 }
 
+/// No engine, or one that does not talk to this user.
+fn unreachable(error: &Refusal) -> RuntimeError {
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |it| it.source());
+    let denied =
+        causes.any(|it| it.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::PermissionDenied));
+    match denied {
+        true => RuntimeError::Permission {
+            what: "this user may not talk to the Docker engine".to_owned(),
+            remedy: "join the group that owns its socket (docker), or run it with sudo".to_owned(),
+        },
+        false => RuntimeError::Unable {
+            what: format!("no Docker engine answers: {error}"),
+            remedy: "start Docker, or make the cluster with --runtime native".to_owned(),
+        },
+    }
+}
+
 impl DockerRuntime {
     /// The engine of `DOCKER_HOST`, or the local one; it must answer.
     pub(crate) async fn connect() -> Result<Self> {
-        let unable = |why: &dyn std::fmt::Display| RuntimeError::Unable {
-            what: format!("no Docker engine answers: {why}"),
-            remedy: "start Docker, or make the cluster with --runtime native".to_owned(),
-        };
-        let engine = Docker::connect_with_defaults().map_err(|error| unable(&error))?;
-        engine.ping().await.map_err(|error| unable(&error))?;
+        let engine = Docker::connect_with_defaults().map_err(|error| unreachable(&error))?;
+        engine.ping().await.map_err(|error| unreachable(&error))?;
         Ok(Self { engine })
     }
 

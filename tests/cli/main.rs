@@ -1,6 +1,10 @@
 //! What the CLI says and with which exit code it ends: help and bad input. Needs no engine; what needs root says so.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on says so and ends")]
 
+mod disk;
+mod rights;
+mod terminal;
+
 use std::fs::File;
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -21,8 +25,8 @@ impl Home {
         self.0.path()
     }
 
-    /// Runs the CLI: exit code, standard output and standard error. Paths of this home read `~`.
-    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+    /// The CLI, with nothing around it that a test does not know.
+    fn program(&self, arguments: &[&str]) -> Program {
         let mut program = Program::new(env!("CARGO_BIN_EXE_k3rs-dev"));
         program.arguments = arguments.iter().map(Into::into).collect();
         let none = "unix:///nowhere/docker.sock";
@@ -31,6 +35,12 @@ impl Home {
             ("DOCKER_HOST".into(), none.into()),
             ("COLUMNS".into(), "100".into()),
         ];
+        program
+    }
+
+    /// Runs the CLI: exit code, standard output and standard error. Paths of this home read `~`.
+    fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut program = self.program(arguments);
         let (out, out_end) = linux::sockets::pipe().unwrap();
         let (err, err_end) = linux::sockets::pipe().unwrap();
         program.stdout = Some(out_end);

@@ -92,7 +92,7 @@ impl User {
 /// Whatever a test leaves behind is gone at its end, also when it fails.
 impl Drop for User {
     fn drop(&mut self) {
-        drop(self.command(&["cluster", "delete", "--all"]).output());
+        drop(self.command(&["cluster", "delete", "--all", "--yes"]).output());
     }
 }
 
