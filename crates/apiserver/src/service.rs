@@ -183,7 +183,9 @@ impl ApiService {
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
-        let asked = negotiate::negotiate(&call.headers, call.verb, !served.custom, served.cache.is_some())?;
+        // What is only created is answered as it is; what can be read has views, also where nothing is stored.
+        let viewed = served.cache.is_some() || matches!(call.verb, "get" | "list");
+        let asked = negotiate::negotiate(&call.headers, call.verb, !served.custom, viewed)?;
 
         let outcome = if !call.target.subresource.is_empty() {
             subresources::handle(server, &served, &mut call).await
