@@ -87,8 +87,6 @@ fn who_sits_at_a_terminal_is_asked_before_all_clusters_go() {
         assert_eq!(code, 0, "{shown}");
         assert!(shown.contains("nothing was deleted"), "{shown}");
     }
-    let (code, shown) = delete(b"\x03");
-    assert_eq!(code, 130, "{shown}");
     assert_eq!(home.clusters(), "web\n");
     let (code, shown) = delete(b"y");
     assert!(code == 6 && shown.contains("no Docker engine answers"), "{shown}");

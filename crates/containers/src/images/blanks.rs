@@ -311,7 +311,7 @@ mod tests {
         header.set_mode(0o644);
         header.set_device_major(0).unwrap();
         header.set_device_minor(0).unwrap();
-        whole.append_data(&mut header, "a".repeat(150), &b"abc"[..]).unwrap();
+        whole.append_data(&mut header, "file", &b"abc"[..]).unwrap();
         let whole = whole.into_inner().unwrap();
         for bytes in [&whole[..], &whole[..700], &whole[..100], b"no tar at all", &[0x5a; 3000]] {
             let mut passed = Vec::new();
