@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask <verb>`.
 
 mod bench;
+mod conformance;
 mod corpus;
 #[cfg(test)]
 mod house;
@@ -31,6 +32,8 @@ enum Verb {
     },
     /// Send the requests of tests/corpus to k3rs and to upstream's kube-apiserver, compare the answers (needs Go)
     Corpus(corpus::Args),
+    /// Run upstream's end-to-end suite against a cluster of this tree (needs root, Go, Debian's apt)
+    Conformance(conformance::Args),
     /// Measure the release build beside its peers (needs root; --help says more)
     #[command(disable_help_flag = true)]
     Bench {
@@ -45,6 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Schema => schema::run(root)?,
         Verb::Tools { names } => tools::build(root, &names)?,
         Verb::Corpus(args) => return corpus::run(root, &args),
+        Verb::Conformance(args) => return conformance::run(root, &args),
         Verb::Bench { arguments } => return bench::run(root, &arguments),
     }
     Ok(ExitCode::SUCCESS)

@@ -4,18 +4,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-/// A program: its name, the folder of the Go module that pins it, its package.
+const MODULE: &str = "tests/conformance";
+const HELM: &str = "tests/conformance/helm";
+
+/// A program: its name, the folder of the Go module that pins it, its package, the verb of `go` that makes it.
 struct Tool {
     name: &'static str,
     module: &'static str,
     package: &'static str,
+    verb: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 4] = [
-    Tool { name: "kubectl", module: "tests/conformance", package: "k8s.io/kubernetes/cmd/kubectl" },
-    Tool { name: "etcd", module: "tests/conformance", package: "go.etcd.io/etcd/server/v3" },
-    Tool { name: "helm", module: "tests/conformance/helm", package: "helm.sh/helm/v4/cmd/helm" },
-    Tool { name: "kube-apiserver", module: "tests/conformance", package: "k8s.io/kubernetes/cmd/kube-apiserver" },
+const BUILD: &[&str] = &["build"];
+const TEST: &[&str] = &["test", "-c"];
+
+const TOOLS: [Tool; 9] = [
+    Tool { name: "kubectl", module: MODULE, package: "k8s.io/kubernetes/cmd/kubectl", verb: BUILD },
+    Tool { name: "etcd", module: MODULE, package: "go.etcd.io/etcd/server/v3", verb: BUILD },
+    Tool { name: "helm", module: HELM, package: "helm.sh/helm/v4/cmd/helm", verb: BUILD },
+    Tool { name: "kube-apiserver", module: MODULE, package: "k8s.io/kubernetes/cmd/kube-apiserver", verb: BUILD },
+    Tool { name: "e2e.test", module: MODULE, package: "k8s.io/kubernetes/test/e2e", verb: TEST },
+    Tool { name: "ginkgo", module: MODULE, package: "github.com/onsi/ginkgo/v2/ginkgo", verb: BUILD },
+    Tool { name: "agnhost", module: MODULE, package: "k8s.io/kubernetes/test/images/agnhost", verb: BUILD },
+    Tool { name: "nnp", module: MODULE, package: "k8s.io/kubernetes/test/images/nonewprivs", verb: BUILD },
+    Tool { name: "sample-apiserver", module: MODULE, package: "k8s.io/sample-apiserver", verb: BUILD },
 ];
 
 /// What upstream's release scripts stamp into its programs.
@@ -43,12 +55,25 @@ pub(crate) fn path(root: &Path, name: &str) -> PathBuf {
     root.join("target/tools").join(name)
 }
 
+/// Where the sources of `k8s.io/kubernetes` are, in the version that `tests/conformance` pins.
+pub(crate) fn kubernetes(root: &Path) -> Result<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "as below")]
+    let listed = std::process::Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", "k8s.io/kubernetes"])
+        .current_dir(root.join(MODULE))
+        .output()
+        .context("cannot run go: install Go 1.26 or newer")?;
+    ensure!(listed.status.success(), "go list failed: {}", String::from_utf8_lossy(&listed.stderr));
+    Ok(PathBuf::from(String::from_utf8(listed.stdout)?.trim()))
+}
+
 fn build_one(root: &Path, tool: &Tool) -> Result<()> {
     let stamps: Vec<String> = STAMP.iter().map(|(symbol, value)| format!("-X {symbol}={value}")).collect();
     let output = std::path::absolute(path(root, tool.name))?;
     #[expect(clippy::disallowed_methods, reason = "a chore of the project, not the product: Go's own compiler")]
     let status = std::process::Command::new("go")
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &format!("-s -w {}", stamps.join(" ")), "-o"])
+        .args(tool.verb)
+        .args(["-trimpath", "-buildvcs=false", "-ldflags", &format!("-s -w {}", stamps.join(" ")), "-o"])
         .arg(output)
         .arg(tool.package)
         .current_dir(root.join(tool.module))
