@@ -13,10 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-use crate::admission::{
-    Admission, DefaultTolerations, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, Plugin, Priority,
-    RuntimeClasses, ServiceAccounts, ValidatingWebhooks, WebhookParts,
-};
+use crate::admission::{Admission, Configured, MutatingWebhooks, Sources, ValidatingWebhooks, WebhookParts};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
@@ -105,7 +102,7 @@ impl ApiServer {
         }));
         following.close();
 
-        let cache = |group, plural: &'static str| {
+        let cache = |group: &str, plural: &'static str| {
             let served = catalogue.preferred(group, plural);
             served.and_then(|served| served.cache.clone()).ok_or(StartError::MissingResource(plural))
         };
@@ -138,32 +135,28 @@ impl ApiServer {
         const ADMISSION: &str = "admissionregistration.k8s.io";
         let mutating = cache(ADMISSION, "mutatingwebhookconfigurations")?;
         let validating = cache(ADMISSION, "validatingwebhookconfigurations")?;
-        let plugins: Vec<Arc<dyn Plugin>> = vec![
-            Arc::new(NamespaceLifecycle { caches: caches.clone(), namespaces: cache("", "namespaces")? }),
-            Arc::new(ServiceAccounts { caches: caches.clone(), accounts }),
-            Arc::new(Priority { classes: cache("scheduling.k8s.io", "priorityclasses")? }),
-            Arc::new(DefaultTolerations),
-            Arc::new(NodeRestriction { pods: cache("", "pods")? }),
-            Arc::new(RuntimeClasses { classes: cache("node.k8s.io", "runtimeclasses")? }),
-            Arc::new(MutatingWebhooks::new(webhooks.clone(), mutating)),
-            Arc::new(ValidatingWebhooks::new(webhooks, validating)),
-            // Behind the plugins: what upstream's registry itself gives a Service.
-            Arc::new(ServiceAddresses::new(
-                caches.clone(),
-                cache("", "services")?,
-                config.service_cidrs,
-                config.node_ports,
-            )),
-        ];
-        Ok(Arc::new(Self {
+        let configured = Configured {
+            mutating_webhooks: MutatingWebhooks::new(webhooks.clone(), mutating),
+            validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
+        };
+        let sources = Sources::new(caches.clone(), cache)?;
+        let addresses =
+            ServiceAddresses::new(caches.clone(), cache("", "services")?, config.service_cidrs, config.node_ports);
+        let nodes = NodeAuthorizer::new(cache("", "pods")?);
+        Ok(Arc::new_cyclic(|server| Self {
             authenticator: Authenticator {
                 client_cas: ClientCas::new(config.client_cas),
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
             },
-            authorizer: Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac },
+            authorizer: Authorizer { nodes, rbac },
             version: version_document(&config.version),
-            registry: Registry { store, caches, catalogue, admission: Admission { plugins } },
+            registry: Registry {
+                store,
+                caches,
+                catalogue,
+                admission: Admission { plugins: sources.plugins(server, configured, addresses) },
+            },
             dialer: config.dialer,
             in_flight: InFlight::new(),
             documents: Documents::default(),

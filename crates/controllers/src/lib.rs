@@ -20,6 +20,7 @@ pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
 pub mod replicasets;
+pub mod resourcequotas;
 pub mod serviceaccounts;
 pub mod statefulsets;
 pub mod tainteviction;
@@ -130,6 +131,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "pod-garbage-collector-controller" => podgc::run,
     "replicaset-controller" => replicasets::run,
     "replicationcontroller-controller" => replicasets::run_replication_controllers,
+    "resourcequota-controller" => resourcequotas::run,
     "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
     "serviceaccount-controller" => serviceaccounts::run,
     "statefulset-controller" => statefulsets::run,

@@ -111,6 +111,11 @@ impl Evaluator {
         self.group.is_empty() && self.resource == name && ALIASED.contains(&name)
     }
 
+    /// True when every object uses the same, whatever is in it.
+    pub fn only_counts(&self) -> bool {
+        self.measure == Measure::Objects
+    }
+
     /// What the object uses, of everything that can be counted.
     pub fn usage(&self, object: &Value, surroundings: &dyn Surroundings) -> Amounts {
         let mut usage = match self.measure {
@@ -154,7 +159,7 @@ impl Evaluator {
     }
 
     /// Whether a write can use more than was used before it.
-    fn handles(&self, write: &Write<'_>) -> bool {
+    pub fn handles(&self, write: &Write<'_>) -> bool {
         match (self.measure, write.subresource) {
             (Measure::Pods, "") => match write.old {
                 None => true,

@@ -3,12 +3,20 @@
 //! Each plugin sees a write twice: [`Plugin::admit`] may change it, [`Plugin::validate`] may only refuse. They run
 //! for every write of every resource, so none can be forgotten.
 
+mod classes;
+mod limitranges;
 mod namespaces;
 mod nodes;
+mod order;
+mod podsecurity;
 mod priority;
+mod quotas;
+mod resizes;
 mod runtimeclasses;
 mod serviceaccounts;
+mod signers;
 mod tolerations;
+mod topology;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -20,14 +28,23 @@ use serde_json::{Value, json};
 use store::BoxFuture;
 
 use crate::authn::User;
+use crate::document::Document;
 use crate::registry::{Call, Served};
 
+pub use classes::{DefaultIngressClass, DefaultStorageClass};
+pub use limitranges::LimitRanges;
 pub use namespaces::NamespaceLifecycle;
 pub use nodes::NodeRestriction;
+pub(crate) use order::{Configured, Sources};
+pub use podsecurity::PodSecurity;
 pub use priority::Priority;
+pub use quotas::ResourceQuotas;
+pub use resizes::{ClaimResizes, PodResizes};
 pub use runtimeclasses::RuntimeClasses;
 pub use serviceaccounts::ServiceAccounts;
+pub use signers::{CertificateSubjects, Signers};
 pub use tolerations::DefaultTolerations;
+pub use topology::PodTopology;
 pub(crate) use webhooks::{FAMILIES, MutatingWebhooks, ValidatingWebhooks, WebhookParts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,10 +175,12 @@ impl Request {
         self.group == group && self.resource == resource && self.subresource.is_empty()
     }
 
-    /// The refusal of this write.
+    /// The refusal of this write. What has no name yet is told by the one that it is to be given, or by its beginning.
     pub fn forbid(&self, why: &str) -> Status {
         let subject = api::status::Subject { group: &self.group, resource: &self.resource };
-        Status::forbidden(subject, &self.name, why)
+        let own = self.object.as_ref().map_or(["", ""], |object| [object.name(), object.meta("generateName")]);
+        let named = [self.name.as_str(), own[0], own[1]].into_iter().find(|name| !name.is_empty());
+        Status::forbidden(subject, named.unwrap_or("Unknown"), why)
     }
 }
 

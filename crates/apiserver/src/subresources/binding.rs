@@ -77,8 +77,10 @@ impl Modify for Bind {
             return conflict(&format!("pod {} has non-empty .spec.schedulingGates", self.name));
         }
         pod["spec"]["nodeName"] = json!(self.node);
-        for (key, value) in self.binding["metadata"]["annotations"].as_object().into_iter().flatten() {
-            pod["metadata"]["annotations"][key] = value.clone();
+        for field in ["annotations", "labels"] {
+            for (key, value) in self.binding["metadata"][field].as_object().into_iter().flatten() {
+                pod["metadata"][field][key] = value.clone();
+            }
         }
         set_scheduled(&mut pod);
         pod.remove_meta("resourceVersion");
