@@ -86,6 +86,10 @@ impl Verbs {
     pub const ALL: Self = Self(&["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]);
     /// The verbs of a status subresource.
     pub const STATUS: Self = Self(&["get", "patch", "update"]);
+    /// The verbs of a custom resource, in the order in which upstream tells them.
+    pub const CUSTOM: Self = Self(&["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"]);
+    /// Those of one whose definition is on its way out.
+    pub const TERMINATING: Self = Self(&["delete", "deletecollection", "get", "list", "watch"]);
     /// Reviews: posted, answered, not stored.
     pub const CREATE: Self = Self(&["create"]);
 

@@ -48,6 +48,11 @@ impl Errors {
         self.causes.extend(other.causes);
     }
 
+    /// Brings the errors in the order of their texts.
+    pub fn sort(&mut self) {
+        self.causes.sort_by_cached_key(|cause| format!("{}: {}", cause.field, cause.message));
+    }
+
     /// The field must be set. `detail` may be empty.
     pub fn required(&mut self, path: &Path<'_>, detail: &str) {
         self.push("FieldValueRequired", path, described("Required value", detail));

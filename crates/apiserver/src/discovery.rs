@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::custom::compare_versions;
 use api::resource::{Resource, Subresource, api_version};
 use api::resources::GROUPS;
 use http::header::{ACCEPT, ETAG, VARY};
@@ -71,7 +72,7 @@ fn group_rank(name: &str) -> usize {
 
 fn version_rank(group: &str, version: &str) -> usize {
     let known = GROUPS.iter().find(|known| known.name == group);
-    known.and_then(|known| known.versions.iter().position(|(name, _)| *name == version)).unwrap_or(0)
+    known.and_then(|known| known.versions.iter().position(|(name, _)| *name == version)).unwrap_or(usize::MAX)
 }
 
 impl Groups {
@@ -90,7 +91,10 @@ impl Groups {
         }
         for group in &mut groups {
             let mut versions: Vec<String> = group.served.iter().map(|served| served.version.name.clone()).collect();
-            versions.sort_by_key(|version| (version_rank(&group.name, version), version.clone()));
+            versions.sort_by(|a, b| {
+                let rank = |version: &str| version_rank(&group.name, version);
+                rank(a).cmp(&rank(b)).then_with(|| compare_versions(a, b))
+            });
             versions.dedup();
             group.versions = versions;
         }
@@ -152,7 +156,7 @@ fn described(served: &Served) -> Vec<Value> {
     let row: &Resource = &served.row;
     let mut main = json!({
         "name": row.plural, "singularName": row.singular, "namespaced": row.namespaced, "kind": row.kind,
-        "verbs": row.verbs.0,
+        "verbs": served.verbs().0,
     });
     if !row.short_names.is_empty() {
         main["shortNames"] = json!(row.short_names);
@@ -201,7 +205,7 @@ fn resource_discovery(served: &Served) -> Value {
         "responseKind": kind(&row.group, &served.version.name, &row.kind),
         "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": row.singular,
-        "verbs": row.verbs.0,
+        "verbs": served.verbs().0,
     });
     if !row.short_names.is_empty() {
         entry["shortNames"] = json!(row.short_names);

@@ -9,6 +9,7 @@
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
 //! cache        the one copy of each object, its watchers and in-process informers
+//! crds         what is served as CustomResourceDefinitions say
 //! subresources reviews nonresource discovery health       paths that are not objects
 //! outbound     calls to webhooks and other servers that extend this one
 //! streaming    what nodes, Pods and Services answer themselves
@@ -24,6 +25,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod clock;
+mod crds;
 mod discovery;
 mod document;
 pub mod encryption;

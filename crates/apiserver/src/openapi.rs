@@ -63,11 +63,11 @@ impl Documents {
             Some(document) => document,
             None => {
                 let document = Document::new(make(&all, path, build, protobuf)?);
-                self.keep(all, key, document)
+                self.keep(all.clone(), key, document)
             }
         };
         let mut response = document.answer(headers);
-        let hash = group_version(path).map(|(group, version)| hash(build, group, version));
+        let hash = group_version(path).map(|(group, version)| hash(&all, build, group, version));
         if hash.is_some() && query_value(query, "hash") == hash {
             let expires = (Timestamp::now() + FOREVER).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             let headers = response.headers_mut();
@@ -117,16 +117,19 @@ impl Document {
 /// Makes a document, and says of which media type it is.
 fn make(all: &Catalogued, path: &str, build: &str, protobuf: bool) -> Option<(&'static str, Vec<u8>)> {
     let mut rows: Vec<&Arc<Served>> = all.values().collect();
+    rows.sort_by_key(|served| (&served.row.group, &served.row.plural));
     rows.dedup_by(|a, b| Arc::ptr_eq(&a.row, &b.row));
-    let sources = || rows.iter().map(|served| openapi::Source::from(served.row.as_ref()));
+    let sources = || rows.iter().map(|served| source(served));
     let document = match path.strip_prefix("/openapi/")? {
         "v2" if protobuf => return Some((openapi::V2_PROTOBUF, openapi::gnostic::encode(&openapi::v2(sources())))),
         "v2" => openapi::v2(sources()),
         "v3" => {
             let versions: BTreeSet<(&str, &str)> =
                 all.keys().map(|(group, version, _)| (&**group, &**version)).collect();
-            let hashes: Vec<(&str, &str, String)> =
-                versions.into_iter().map(|(group, version)| (group, version, hash(build, group, version))).collect();
+            let hashes: Vec<(&str, &str, String)> = versions
+                .into_iter()
+                .map(|(group, version)| (group, version, hash(all, build, group, version)))
+                .collect();
             openapi::v3_index(hashes.iter().map(|(group, version, hash)| (*group, *version, hash.as_str())))
         }
         _ => {
@@ -160,9 +163,22 @@ fn accepts(headers: &HeaderMap, media: &str) -> bool {
     asked.flat_map(|value| value.split(',')).any(|one| one.trim().starts_with(media))
 }
 
-/// What stands for the schemas of a group's version in their address.
-fn hash(build: &str, group: &str, version: &str) -> String {
-    let words = format!("{build} {}", api_version(group, version));
+/// What is published of a resource.
+fn source(served: &Served) -> openapi::Source<'_> {
+    let definition = served.custom.as_ref().map(|custom| custom.definition.as_ref());
+    openapi::Source { resource: &served.row, definition }
+}
+
+/// What stands for the schemas of a group's version in their address. Those of built-in kinds change with the build.
+fn hash(all: &Catalogued, build: &str, group: &str, version: &str) -> String {
+    let mut words = format!("{build} {}", api_version(group, version));
+    for ((known, name, plural), served) in all.iter() {
+        if let (Some(custom), true) = (&served.custom, known == group && name == version) {
+            let shown = (&served.row.kind, served.row.namespaced, &served.version.subresources);
+            let schema = custom.version().openapi.as_ref().map(ToString::to_string);
+            words += &format!(" {plural} {shown:?} {schema:?}");
+        }
+    }
     hexadecimal(&ring::digest::digest(&ring::digest::SHA256, words.as_bytes()).as_ref()[..16])
 }
 

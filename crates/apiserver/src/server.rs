@@ -20,6 +20,7 @@ use crate::authn::x509::ClientCas;
 use crate::authn::{Authenticator, User};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
+use crate::crds;
 use crate::health::Checks;
 use crate::limits::InFlight;
 use crate::openapi::Documents;
@@ -143,7 +144,7 @@ impl ApiServer {
         let addresses =
             ServiceAddresses::new(caches.clone(), cache("", "services")?, config.service_cidrs, config.node_ports);
         let nodes = NodeAuthorizer::new(cache("", "pods")?);
-        Ok(Arc::new_cyclic(|server| Self {
+        let server = Arc::new_cyclic(|server| Self {
             authenticator: Authenticator {
                 client_cas: ClientCas::new(config.client_cas),
                 static_tokens: StaticTokens::new(config.tokens),
@@ -161,9 +162,12 @@ impl ApiServer {
             in_flight: InFlight::new(),
             documents: Documents::default(),
             streams: tasks.clone(),
-            stop,
+            stop: stop.clone(),
             following,
-        }))
+        });
+        let definitions = crds::Definitions::load(server.clone()).await?;
+        tasks.spawn(definitions.run(tasks.clone(), stop));
+        Ok(server)
     }
 
     /// Informers over the watch cache, whose subscriptions run on `tasks` until `stop`.
@@ -173,7 +177,7 @@ impl ApiServer {
             let served = server.registry.catalogue.find(&resource.group, &resource.version, &resource.resource)?;
             served.cache.clone()
         };
-        LocalInformers::new(Box::new(resolve), tasks, stop)
+        LocalInformers::new(Arc::new(resolve), tasks, stop)
     }
 
     /// What `/readyz` tells.
@@ -196,7 +200,7 @@ fn versions(row: Arc<Resource>, cache: Option<&Arc<ResourceCache>>) -> Vec<Serve
             version: version.clone(),
             model: api::schema::builtin_model(&version.type_name),
             cache: cache.cloned(),
-            custom: false,
+            custom: None,
         })
         .collect()
 }

@@ -185,7 +185,9 @@ impl ApiService {
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
         // What is only created is answered as it is; what can be read has views, also where nothing is stored.
         let viewed = served.cache.is_some() || matches!(call.verb, "get" | "list");
-        let asked = negotiate::negotiate(&call.headers, call.verb, !served.custom, viewed)?;
+        // Custom resources have no protobuf form; their scale is a kind like others.
+        let protobuf = served.custom.is_none() || call.target.subresource == "scale";
+        let asked = negotiate::negotiate(&call.headers, call.verb, protobuf, viewed)?;
 
         let outcome = if !call.target.subresource.is_empty() {
             subresources::handle(server, &served, &mut call).await
@@ -195,7 +197,7 @@ impl ApiService {
             server.registry.handle(&served, &mut call).await
         };
         let mut response = match outcome {
-            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query)?,
+            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await?,
             Err(status) => encode::refusal(&status, asked),
         };
         warn(&mut response, &served, &call.warnings);

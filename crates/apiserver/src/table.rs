@@ -1,5 +1,6 @@
 //! Objects as the rows that `kubectl get` prints.
 
+use api::custom::PrinterColumn;
 use api::resources::columns::{self, Embed};
 use api::status::Status;
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use crate::registry::Served;
 use crate::registry::encode::in_version;
 use crate::request::query_value;
 
-/// A `meta.k8s.io/v1 Table` of `objects`, which are in the storage version. The columns are named only in the first
+/// A `meta.k8s.io/v1 Table` of `objects`, which are as writes work on them. The columns are named only in the first
 /// Table of a watch (`with_columns`). `?includeObject=` says how much of each object goes along.
 pub(crate) fn of(
     served: &Served,
@@ -32,11 +33,25 @@ pub(crate) fn of(
         }
     };
     let now = Timestamp::now();
-    let rows = objects.iter().map(|stored| {
-        let shown = in_version(served, stored.clone());
-        columns::table_row(&served.row, stored, &shown, embed, now)
-    });
-    let mut table = columns::table(&served.row, rows.collect(), metadata);
+    let mut table = match &served.custom {
+        Some(custom) => {
+            let printed = &custom.version().columns;
+            let rows = objects.iter().map(|object| {
+                let own = printed.iter().map(|column| column.cell(object, now));
+                columns::row(std::iter::once(columns::name(object)).chain(own).collect(), object, embed)
+            });
+            let definitions =
+                std::iter::once(columns::name_definition()).chain(printed.iter().map(PrinterColumn::definition));
+            columns::table_of(definitions.collect(), rows.collect(), metadata)
+        }
+        None => {
+            let rows = objects.iter().map(|stored| {
+                let shown = in_version(served, stored.clone());
+                columns::table_row(&served.row, stored, &shown, embed, now)
+            });
+            columns::table(&served.row, rows.collect(), metadata)
+        }
+    };
     if !with_columns {
         table["columnDefinitions"] = Value::Null;
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{Edition, Source, published};
+use super::{Edition, Source, descriptions, published};
+use crate::custom::CustomVersion;
 use crate::resource::Version;
 use crate::resources::definition_name;
 use crate::schema::{self, Field, ListKind, Schema, SchemaAlternative, Shape, Type};
@@ -27,6 +28,7 @@ pub(super) const META_KINDS: [(&str, &str); 4] = [
 pub(super) const SHARED_KINDS: [(&str, &str); 2] = [(DELETE_OPTIONS, "DeleteOptions"), (WATCH_EVENT, "WatchEvent")];
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
 
 /// A group, version and kind, as `x-kubernetes-group-version-kind` lists them.
@@ -59,9 +61,9 @@ pub(super) struct Definitions<'a> {
 }
 
 enum Custom<'a> {
-    Object(&'a Value),
-    /// A list of the objects with this definition.
-    List(String),
+    Object(&'a CustomVersion),
+    /// A list of objects, with their definition and the two kinds.
+    List(&'a CustomVersion, String, (&'a str, &'a str)),
 }
 
 impl<'a> Definitions<'a> {
@@ -90,10 +92,11 @@ impl<'a> Definitions<'a> {
             let Some(definition) = self.subresource_definition(served, subresource) else { continue };
             self.add_gvk(&definition, Gvk::new(&subresource.group, &subresource.version, &subresource.kind));
         }
-        let schemas = source.schemas.unwrap_or_default();
-        if let Some((_, schema)) = schemas.iter().find(|(name, _)| *name == version) {
-            self.custom.insert(served.type_name.clone(), Custom::Object(schema));
-            self.custom.insert(list, Custom::List(served.type_name.clone()));
+        let versions = source.definition.map(|definition| definition.versions.as_slice()).unwrap_or_default();
+        if let Some(custom) = versions.iter().find(|known| known.name == version) {
+            let kinds = (resource.list_kind.as_str(), resource.kind.as_str());
+            self.custom.insert(served.type_name.clone(), Custom::Object(custom));
+            self.custom.insert(list, Custom::List(custom, served.type_name.clone(), kinds));
         }
     }
 
@@ -147,17 +150,23 @@ impl<'a> Definitions<'a> {
             return schema;
         }
         match self.custom.get(name) {
-            Some(Custom::Object(schema)) => {
-                let schema = published::schema(self.edition, schema);
-                published::object(schema, |definition| self.described_reference(definition))
+            Some(Custom::Object(version)) => {
+                let version = *version;
+                published::object(self.edition, version, |definition| self.described_reference(definition))
             }
-            Some(Custom::List(item)) => {
-                let item = item.clone();
+            Some(Custom::List(version, item, kinds)) => {
+                let (version, item, kinds) = (*version, item.clone(), *kinds);
                 let item = self.reference(&item);
-                published::list(item, self.described_reference(&format!("{META}.ListMeta")))
+                published::list(kinds, version, &item, self.described_reference(&format!("{META}.ListMeta")))
             }
             None => match self.table.id(name) {
-                Some(id) => self.structure(self.table.get(id)),
+                Some(id) => {
+                    let mut schema = self.structure(self.table.get(id));
+                    if name == OBJECT_META {
+                        descriptions::describe_object_meta(&mut schema);
+                    }
+                    schema
+                }
                 // A kind without a schema of its own: any object.
                 None => json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
             },

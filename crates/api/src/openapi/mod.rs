@@ -6,12 +6,14 @@
 //! prose of upstream's, and would be larger than all the rest.
 
 mod definitions;
+mod descriptions;
 pub mod gnostic;
 mod paths;
 mod published;
 
 use serde_json::{Map, Value, json};
 
+use crate::custom::Definition;
 use crate::resource::{Resource, api_version};
 use definitions::{Definitions, Gvk};
 
@@ -30,13 +32,13 @@ pub enum Edition {
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     pub resource: &'a Resource,
-    /// For a custom resource, the `openAPIV3Schema` of each served version by its name.
-    pub schemas: Option<&'a [(&'a str, &'a Value)]>,
+    /// What a custom resource is made of.
+    pub definition: Option<&'a Definition>,
 }
 
 impl<'a> From<&'a Resource> for Source<'a> {
     fn from(resource: &'a Resource) -> Self {
-        Self { resource, schemas: None }
+        Self { resource, definition: None }
     }
 }
 
@@ -126,7 +128,8 @@ impl<'a> Document<'a> {
         for (definition, kind) in definitions::META_KINDS {
             self.definitions.add_gvk(definition, Gvk::new("", "v1", kind));
         }
-        for (definition, kind) in definitions::SHARED_KINDS {
+        let built_in = sources.iter().any(|source| source.definition.is_none());
+        for (definition, kind) in definitions::SHARED_KINDS.into_iter().filter(|_| built_in) {
             self.definitions.add_gvk(definition, Gvk::new(group, version, kind));
         }
         // No path refers to the items of a watch, yet their readers look for them.
@@ -139,7 +142,7 @@ impl<'a> Document<'a> {
         let mut writer = paths::Writer::new(self.edition, group, version, &mut self.definitions);
         writer.group();
         for source in sources {
-            writer.resource(source.resource);
+            writer.resource(source.resource, source.definition.is_some());
         }
         self.paths.extend(writer.finish());
     }

@@ -49,6 +49,8 @@ pub(super) struct Writer<'d, 'a> {
     title: String,
     /// `apps_v1`
     tag: String,
+    /// The resource at hand is custom: it has no protobuf form, and takes no strategic merge patch.
+    custom: bool,
     definitions: &'d mut Definitions<'a>,
     paths: Map<String, Value>,
 }
@@ -86,6 +88,7 @@ impl<'d, 'a> Writer<'d, 'a> {
             root: format!("/{}", group_path(group, version)),
             title: format!("{joined}{}", title_case(version)),
             tag: format!("{}_{version}", lower_first(&joined)),
+            custom: false,
             definitions,
             paths: Map::new(),
         }
@@ -108,7 +111,8 @@ impl<'d, 'a> Writer<'d, 'a> {
     }
 
     /// Every path of a resource.
-    pub(super) fn resource(&mut self, resource: &Resource) {
+    pub(super) fn resource(&mut self, resource: &Resource, custom: bool) {
+        self.custom = custom;
         let Some(version) = resource.version(&self.version) else { return };
         let version = version.clone();
         let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
@@ -349,10 +353,13 @@ impl<'d, 'a> Writer<'d, 'a> {
     fn operation(&mut self, operation: Operation<'_>) -> Value {
         let Operation { id, action, gvk, query, body, answer, codes, streams } = operation;
         let mut parameters: Vec<Value> = query.iter().map(|(name, ty)| self.parameter("query", name, ty)).collect();
+        let known = |media: &&'static str| !self.custom || !(media.contains("protobuf") || media.contains("strategic"));
+        let produces: Vec<&str> = answer_media(action, answer, streams).into_iter().filter(known).collect();
+        let patches: Vec<&str> = PATCHES.into_iter().filter(known).collect();
         let mut value = json!({
             "operationId": id,
             "tags": [self.tag],
-            "responses": self.responses(answer, codes, &answer_media(action, answer, streams)),
+            "responses": self.responses(answer, codes, &produces),
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": gvk.to_json(),
         });
@@ -373,7 +380,7 @@ impl<'d, 'a> Writer<'d, 'a> {
                     parameters.push(parameter);
                 }
                 Edition::V3 => {
-                    let media: &[&str] = if patch { &PATCHES } else { &["*/*"] };
+                    let media: &[&str] = if patch { &patches } else { &["*/*"] };
                     value["requestBody"] = json!({"content": content(media, &schema)});
                     if required {
                         value["requestBody"]["required"] = json!(true);
@@ -384,8 +391,12 @@ impl<'d, 'a> Writer<'d, 'a> {
         if !parameters.is_empty() {
             value["parameters"] = Value::Array(parameters);
         }
-        let consumes: &[&str] = if patch { &PATCHES } else { &["*/*"] };
-        self.describe_media(&mut value, consumes, &answer_media(action, answer, streams));
+        let consumes: &[&str] = match (patch, self.custom) {
+            (true, _) => &patches,
+            (false, true) => &["application/json", "application/yaml"],
+            (false, false) => &["*/*"],
+        };
+        self.describe_media(&mut value, consumes, &produces);
         value
     }
 

@@ -177,8 +177,13 @@ fn a_custom_resource_is_published_with_the_fields_of_every_object() {
             }},
         },
     });
-    let resource = Resource::new("example.com", "v1", "widgets", "Widget", true);
-    let source = Source { resource: &resource, schemas: Some(&[("v1", &schema)]) };
+    let definition = Definition::read(&json!({
+        "spec": {"group": "example.com", "scope": "Namespaced", "versions": [
+            {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}},
+        ]},
+        "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget", "listKind": "WidgetList"}},
+    }));
+    let source = Source { resource: &definition.row, definition: Some(&definition) };
     let document = v3("example.com", "v1", [source]);
     let schemas = &document["components"]["schemas"];
     let widget = &schemas["com.example.v1.Widget"];
@@ -191,6 +196,9 @@ fn a_custom_resource_is_published_with_the_fields_of_every_object() {
     assert_eq!(items["items"], json!({"$ref": "#/components/schemas/com.example.v1.Widget"}));
     let path = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets"]["post"];
     assert_eq!(path["operationId"], "createExampleComV1NamespacedWidget");
+    let patch = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}"]["patch"];
+    let media: Vec<_> = patch["requestBody"]["content"].as_object().unwrap().keys().collect();
+    assert_eq!(media, ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]);
 
     // Version 2 has no words for a value of two types, or for null.
     let spec = &v2([source])["definitions"]["com.example.v1.Widget"]["properties"]["spec"]["properties"];

@@ -1,9 +1,9 @@
-//! What extends the API: `admissionregistration.k8s.io`, `apiextensions.k8s.io`, `apiregistration.k8s.io`.
+//! What extends the API: `admissionregistration.k8s.io`, `apiregistration.k8s.io`.
 
 use serde_json::{Value, json};
 
 use super::essentials;
-use super::fields::{default, default_zero, each, is_empty, items, object, text, within};
+use super::fields::{default, each, object, within};
 use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::row::{Row, cluster};
 use crate::resource::Resource;
@@ -50,8 +50,6 @@ static POLICY_BINDINGS: Hooks = Hooks {
     ..PLAIN
 };
 
-static DEFINITIONS: Hooks = Hooks { generation: Generation::Counted, default: definition, ..PLAIN };
-
 static API_SERVICES: Hooks = Hooks {
     default: |service| within(object(service, "spec"), "service", |reference| default(reference, "port", 443)),
     ..PLAIN
@@ -68,16 +66,6 @@ pub(super) fn admissionregistration() -> Vec<Resource> {
         extension("validatingadmissionpolicies", "ValidatingAdmissionPolicy", &POLICIES).status(),
         extension("validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", &POLICY_BINDINGS),
         extension("validatingwebhookconfigurations", "ValidatingWebhookConfiguration", &VALIDATING_WEBHOOKS),
-    ]
-}
-
-pub(super) fn apiextensions() -> Vec<Resource> {
-    vec![
-        cluster("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition")
-            .short(&["crd", "crds"])
-            .category("api-extensions")
-            .status()
-            .hooks(&DEFINITIONS),
     ]
 }
 
@@ -106,27 +94,5 @@ fn match_resources(constraints: &mut Value) {
     default(constraints, "objectSelector", json!({}));
     for list in ["resourceRules", "excludeResourceRules"] {
         each(constraints, list, |rule| default(rule, "scope", "*"));
-    }
-}
-
-fn definition(definition: &mut Value) {
-    let spec = object(definition, "spec");
-    let kind = text(&spec["names"], "kind").to_owned();
-    let names = object(spec, "names");
-    if !kind.is_empty() {
-        default_zero(names, "singular", kind.to_lowercase());
-        default_zero(names, "listKind", format!("{kind}List"));
-    }
-    default(spec, "conversion", json!({"strategy": "None"}));
-    within(&mut spec["conversion"], "webhook", |webhook| {
-        within(webhook, "clientConfig", |config| {
-            within(config, "service", |reference| default(reference, "port", 443));
-        });
-    });
-    let stored = items(spec, "versions").iter().find(|version| version["storage"] == true);
-    let stored = stored.map(|version| version["name"].clone());
-    let status = object(definition, "status");
-    if let (Some(name), true) = (stored, is_empty(&status["storedVersions"])) {
-        status["storedVersions"] = json!([name]);
     }
 }

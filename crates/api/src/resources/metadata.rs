@@ -15,7 +15,11 @@ const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
 /// The metadata of a new object, whose name has been generated if it was to be.
 pub fn validate(errors: &mut Errors, metadata: &Value, namespaced: bool, names: Names) {
-    let path = Path::root("metadata");
+    validate_at(errors, metadata, namespaced, names, &Path::root("metadata"));
+}
+
+/// The metadata of an object that stands within another.
+pub fn validate_at(errors: &mut Errors, metadata: &Value, namespaced: bool, names: Names, path: &Path<'_>) {
     let (name, prefix) = (text(metadata, "name"), text(metadata, "generateName"));
     if !prefix.is_empty() {
         errors.invalid_each(&path.child("generateName"), prefix, names.check_prefix(prefix));

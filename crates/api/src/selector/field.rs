@@ -60,6 +60,15 @@ impl FieldSelector {
         &self.terms
     }
 
+    pub fn into_terms(self) -> impl Iterator<Item = Term> {
+        self.terms.into_iter()
+    }
+
+    /// The selector of what meets all these conditions.
+    pub fn of_terms(terms: Vec<Term>) -> Self {
+        Self { terms }
+    }
+
     /// True when every object matches.
     pub fn is_everything(&self) -> bool {
         self.terms.is_empty()

@@ -11,7 +11,7 @@ use api::resource::{GroupVersionResource, Selectable};
 use api::selector::field::FieldSelector;
 use api::selector::label::LabelSelector;
 use client::informer::{Change, Informer, Informers, Scope};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,23 +29,29 @@ pub(super) type Resolve = dyn Fn(&GroupVersionResource) -> Option<Arc<ResourceCa
 
 /// Informers over the watch cache.
 pub struct LocalInformers {
-    resolve: Box<Resolve>,
+    resolve: Arc<Resolve>,
     known: Mutex<HashMap<Scope, Arc<LocalInformer>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
 struct LocalInformer {
-    /// `None` for a resource that is not served: it has no objects.
-    cache: Option<Arc<ResourceCache>>,
-    filter: Filter,
+    resolve: Arc<Resolve>,
+    scope: Scope,
+    /// What was found last: custom resources come, go, and come again. A resource that is not served has no objects.
+    source: RwLock<Option<Arc<Source>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
+struct Source {
+    cache: Arc<ResourceCache>,
+    filter: Filter,
+}
+
 impl LocalInformers {
     /// Subscriptions run on `tasks` and end with `stop`.
-    pub fn new(resolve: Box<Resolve>, tasks: TaskTracker, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(resolve: Arc<Resolve>, tasks: TaskTracker, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self { resolve, known: Mutex::default(), tasks, stop })
     }
 }
@@ -58,18 +64,16 @@ impl Informers for LocalInformers {
         }
         // Those that nobody holds any more: pods come and go with informers of their own.
         known.retain(|_, informer| Arc::strong_count(informer) > 1);
-        let cache = (self.resolve)(&scope.resource);
-        let selectable = cache.as_ref().map(|cache| cache.selectable().to_vec()).unwrap_or_default();
-        let filter = filter(&scope, &selectable);
-        if cache.is_none() || filter.is_none() {
-            warn!(resource = scope.resource.resource, "informer of a resource or selector that is not served");
-        }
         let informer = Arc::new(LocalInformer {
-            cache: cache.filter(|_| filter.is_some()),
-            filter: filter.unwrap_or_default(),
+            resolve: self.resolve.clone(),
+            scope: scope.clone(),
+            source: RwLock::default(),
             tasks: self.tasks.clone(),
             stop: self.stop.clone(),
         });
+        if informer.source().is_none() {
+            warn!(resource = scope.resource.resource, "informer of a resource or selector that is not served");
+        }
         known.insert(scope, informer.clone());
         informer
     }
@@ -81,20 +85,36 @@ fn filter(scope: &Scope, selectable: &[Selectable]) -> Option<Filter> {
     Filter::new(scope.namespace.clone(), labels, &fields, selectable).ok()
 }
 
+impl LocalInformer {
+    /// The resource as it is served now.
+    fn source(&self) -> Option<Arc<Source>> {
+        if let Some(known) = self.source.read().as_ref().filter(|known| !known.cache.is_closed()) {
+            return Some(known.clone());
+        }
+        let found = (self.resolve)(&self.scope.resource).and_then(|cache| {
+            let filter = filter(&self.scope, cache.selectable())?;
+            Some(Arc::new(Source { cache, filter }))
+        });
+        self.source.write().clone_from(&found);
+        found
+    }
+}
+
 impl Informer for LocalInformer {
     fn get(&self, key: &ObjectKey) -> Option<Arc<Entry>> {
-        self.cache.as_ref()?.get(key).filter(|entry| self.filter.matches(entry))
+        let source = self.source()?;
+        source.cache.get(key).filter(|entry| source.filter.matches(entry))
     }
 
     fn list(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
-        let Some(cache) = &self.cache else { return Vec::new() };
-        let mut filter = self.filter.clone();
+        let Some(source) = self.source() else { return Vec::new() };
+        let mut filter = source.filter.clone();
         match (&filter.namespace, namespace) {
             (Some(scope), Some(asked)) if scope != asked => return Vec::new(),
             (None, Some(asked)) => filter.namespace = Some(asked.to_owned()),
             _ => {}
         }
-        cache.list(&filter).entries
+        source.cache.list(&filter).entries
     }
 
     /// The cache is loaded before any component starts.
@@ -104,12 +124,12 @@ impl Informer for LocalInformer {
 
     fn subscribe(&self) -> mpsc::Receiver<Change> {
         let (sender, receiver) = mpsc::channel(CHANNEL);
-        if let Some(cache) = self.cache.clone() {
-            let (filter, stop) = (self.filter.clone(), self.stop.clone());
+        if let Some(source) = self.source() {
+            let stop = self.stop.clone();
             self.tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = forward(&cache, &filter, &sender) => {}
+                    () = forward(&source.cache, &source.filter, &sender) => {}
                 }
             });
         }

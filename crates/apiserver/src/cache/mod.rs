@@ -68,7 +68,6 @@ impl Caches {
     }
 
     /// Begins to cache the resource stored under `/registry/GROUP/PLURAL/`; returns once its objects are there.
-    ///
     pub async fn add(
         &self,
         group: &str,
@@ -81,7 +80,14 @@ impl Caches {
         }
         let cache = Arc::new(ResourceCache::new(prefix.clone(), selectable, self.transformer.clone()));
         self.by_prefix.write().insert(prefix.clone(), cache.clone());
-        let page = self.store.range(Range { prefix, ..Range::default() }, None).await?;
+        let page = match self.store.range(Range { prefix: prefix.clone(), ..Range::default() }, None).await {
+            Ok(page) => page,
+            Err(why) => {
+                // A cache that was never filled must not be found by who tries again.
+                self.by_prefix.write().remove(&prefix);
+                return Err(why);
+            }
+        };
         cache.load(page.records, page.revision.get());
         Ok(cache)
     }

@@ -34,6 +34,8 @@ struct State {
     early: Option<Vec<Event>>,
     /// The last event applied, or the revision of the load.
     revision: u64,
+    /// What the load brought already: the follower of a resource that is cached later may be behind it.
+    loaded: u64,
 }
 
 /// A consistent set of objects.
@@ -46,7 +48,8 @@ pub struct Listing {
 
 impl ResourceCache {
     pub(super) fn new(prefix: String, selectable: Vec<Selectable>, transformer: Arc<dyn Transformer>) -> Self {
-        let state = State { objects: BTreeMap::new(), ring: Ring::new(0), early: Some(Vec::new()), revision: 0 };
+        let state =
+            State { objects: BTreeMap::new(), ring: Ring::new(0), early: Some(Vec::new()), revision: 0, loaded: 0 };
         let (end, _) = watch_channel::channel(0);
         let (state, end) = (RwLock::new(state), RwLock::new(Some(end)));
         Self { prefix, selectable, transformer, state, flights: Flights::default(), end }
@@ -79,15 +82,14 @@ impl ResourceCache {
         let mut state = self.state.write();
         state.ring = Ring::new(revision);
         state.revision = revision;
+        state.loaded = revision;
         for record in records {
             if let Some(entry) = self.entry(&record.key, record.value, record.revision.get()) {
                 state.objects.insert(entry.key.clone(), entry);
             }
         }
         for event in state.early.take().unwrap_or_default() {
-            if event.revision.get() > revision {
-                self.apply_to(&mut state, event);
-            }
+            self.apply_to(&mut state, event);
         }
     }
 
@@ -109,6 +111,9 @@ impl ResourceCache {
 
     fn apply_to(&self, state: &mut State, event: Event) {
         let revision = event.revision.get();
+        if revision <= state.loaded {
+            return;
+        }
         let Some(key) = self.object_key(&event.key) else { return };
         let event = match event.value {
             Some(value) => {
@@ -213,6 +218,11 @@ impl ResourceCache {
     pub(super) fn ring_end(&self) -> (u64, u64) {
         let state = self.state.read();
         (state.ring.end(), state.revision)
+    }
+
+    /// True once the resource is no longer served.
+    pub fn is_closed(&self) -> bool {
+        self.end.read().is_none()
     }
 
     /// Ends all watchers: the resource is no longer served.

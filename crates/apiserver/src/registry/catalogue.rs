@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::resource::{Resource, Version, api_version};
+use api::custom::{CustomVersion, Definition};
+use api::resource::{Resource, Verbs, Version, api_version};
 use api::schema::Model;
 use api::status::Subject;
 use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
 
+use super::versions::Converter;
 use crate::cache::ResourceCache;
 
 /// One version of a resource, ready to be served.
@@ -18,8 +21,25 @@ pub struct Served {
     pub model: Option<Model>,
     /// Absent for resources that are not stored, such as reviews.
     pub cache: Option<Arc<ResourceCache>>,
-    /// Made from a CustomResourceDefinition.
-    pub custom: bool,
+    /// What its definition says of a custom resource.
+    pub custom: Option<Custom>,
+}
+
+/// A version of a custom resource, of one state of its definition.
+#[derive(Clone)]
+pub struct Custom {
+    pub definition: Arc<Definition>,
+    /// The place of the version among the definition's.
+    pub at: usize,
+    pub converter: Arc<dyn Converter>,
+    /// Cancelled when what is served is no longer this: watches end, and their clients begin anew.
+    pub retired: CancellationToken,
+}
+
+impl Custom {
+    pub fn version(&self) -> &CustomVersion {
+        &self.definition.versions[self.at]
+    }
 }
 
 /// All that is served, by group, version and plural.
@@ -42,7 +62,35 @@ impl Served {
         api_version(&self.row.group, &self.version.name)
     }
 
-    /// True when objects of this version are read and written as they are stored.
+    /// True when objects are shown as they are stored, byte for byte. Of a custom resource that is never known: its
+    /// schema may have changed since an object was stored.
+    pub fn is_shown_as_stored(&self) -> bool {
+        self.custom.is_none() && self.is_storage_version()
+    }
+
+    /// True when writes work on objects in this version, not in the storage version: hooks of built-in kinds know but
+    /// one version, schemas of custom resources each their own.
+    pub fn is_written_as_shown(&self) -> bool {
+        self.custom.is_some() || self.is_storage_version()
+    }
+
+    /// The verbs that discovery tells.
+    pub fn verbs(&self) -> Verbs {
+        match &self.custom {
+            Some(custom) if custom.definition.terminating => Verbs::TERMINATING,
+            _ => self.row.verbs,
+        }
+    }
+
+    /// True when a subresource writes the status.
+    pub fn has_status(&self) -> bool {
+        match &self.custom {
+            Some(custom) => custom.version().has_status,
+            None => self.row.has_status(),
+        }
+    }
+
+    /// True when this is the version in which objects are stored.
     pub fn is_storage_version(&self) -> bool {
         self.row.storage_version == self.version.name && self.row.storage_group == self.row.group
     }

@@ -5,7 +5,7 @@ use api::status::{Cause, Status};
 use serde_json::{Value, json};
 use store::Expect;
 
-use super::{Call, Outcome, Registry, Served, decode, options, ownership};
+use super::{Call, Outcome, Registry, Served, decode, options, ownership, versions};
 use crate::admission::{self, Operation};
 use crate::authn::User;
 use crate::clock;
@@ -30,6 +30,7 @@ impl Registry {
         let Some(cache) = &served.cache else {
             return Err(Status::method_not_supported(served.subject(), "create"));
         };
+        refuse_doomed(served)?;
         let dry_run = call.dry_run()?;
         let generated = object.name().is_empty() && !object.meta("generateName").is_empty();
         let mut draws = if generated { NAME_DRAWS } else { 1 };
@@ -44,6 +45,7 @@ impl Registry {
                 }
                 return Ok(Outcome::Object { code: 201, object });
             }
+            let object = versions::stored(served, object).await?;
             match self.put(cache, &key, object, Expect::Absent).await? {
                 Ok(entry) => return Ok(Outcome::Entry { code: 201, entry }),
                 Err(_) if draws > 1 => draws -= 1,
@@ -85,12 +87,12 @@ impl Registry {
             object.set_meta("name", json!(name));
         }
         // Knows the name and the uid: a Job's selector is made of them.
-        strategy::prepare_create(row, &mut object);
+        served.prepare_create(&mut object);
         if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
             state_requester(&mut object, &call.user);
         }
 
-        refuse_invalid(served, &object, strategy::validate_create(row, &object))?;
+        refuse_invalid(served, &object, served.validate_create(&object))?;
         call.warnings.extend((row.hooks.warnings)(&object, None));
 
         let mut request = admission::Request::new(Operation::Create, served, call, dry_run);
@@ -102,6 +104,16 @@ impl Registry {
         }
         Ok(request.object.take().unwrap_or_default())
     }
+}
+
+/// Nothing new is made of a custom resource whose definition is on its way out.
+fn refuse_doomed(served: &Served) -> Result<(), Status> {
+    if served.custom.as_ref().is_none_or(|custom| !custom.definition.terminating) {
+        return Ok(());
+    }
+    let mut status = Status::method_not_supported(served.subject(), "create");
+    status.message = "create not allowed while custom resource definition is terminating".to_owned();
+    Err(status)
 }
 
 /// The namespace of a new object is the path's; a revision must not be stated.

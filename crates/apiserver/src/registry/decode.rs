@@ -1,8 +1,10 @@
 //! From what a client sent to a document in the storage version.
 
 use api::codec::{self, normalise::Unknown};
+use api::field_path::Path;
 use api::resource::{api_version, split_api_version};
 use api::status::Status;
+use api::validation::Errors;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
@@ -139,9 +141,19 @@ pub(super) fn conform(
     object["kind"] = json!(served.row.kind);
     object.metadata_mut();
     normalise(served, call, &mut object, duplicates)?;
-    to_storage(served, &mut object);
-    (served.row.hooks.default)(&mut object);
+    default(served, &mut object);
     Ok(object)
+}
+
+/// Fills in defaults, in the version that writes work on.
+fn default(served: &Served, object: &mut Value) {
+    match &served.custom {
+        Some(custom) => custom.version().schema.default(object),
+        None => {
+            to_storage(served, object);
+            (served.row.hooks.default)(object);
+        }
+    }
 }
 
 /// An object of the served version that somebody else than the client changed, in the storage version: canonical, with
@@ -153,8 +165,7 @@ pub(crate) fn mutated(served: &Served, mut object: Value) -> Result<Value, Strin
     if let Some(model) = &served.model {
         codec::normalise::normalise(&mut object, model, Unknown::Ignore).map_err(|why| why.to_string())?;
     }
-    to_storage(served, &mut object);
-    (served.row.hooks.default)(&mut object);
+    default(served, &mut object);
     Ok(object)
 }
 
@@ -168,6 +179,10 @@ fn normalise(
     let Some(model) = &served.model else { return Ok(()) };
     let mut reports = codec::normalise::normalise(object, model, Unknown::Report)
         .map_err(|why| Nonconforming::Unfit(why.to_string()))?;
+    if served.custom.is_some() {
+        // Upstream looks at the object first, and names what it does not know by path; then at its metadata.
+        reports.sort_by_cached_key(|report| (report.starts_with("unknown field \"metadata."), report.clone()));
+    }
     // Go's strict decoder looks for fields that stand twice before it looks at types.
     reports.splice(0..0, duplicates);
     if reports.is_empty() {
@@ -196,6 +211,11 @@ pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> 
     let sent = object["apiVersion"].as_str().unwrap_or_default();
     let expected = served.api_version();
     let kind = object["kind"].as_str().unwrap_or_default();
+    if !kind.is_empty() && kind != served.row.kind && served.custom.is_some() {
+        let mut errors = Errors::new();
+        errors.invalid(&Path::root("kind"), kind, &format!("must be {}", served.row.kind));
+        return errors.into_result(&served.row.group, &served.row.kind, object.name());
+    }
     if !kind.is_empty() && kind != served.row.kind {
         let (_, version) = split_api_version(sent);
         let (group, _) = split_api_version(sent);
@@ -214,7 +234,7 @@ pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> 
     }
     if !sent.is_empty() && sent != expected {
         let (group, version) = split_api_version(sent);
-        if !served.custom && !kind.is_empty() && !is_registered(group, version, kind) {
+        if served.custom.is_none() && !kind.is_empty() && !is_registered(group, version, kind) {
             let why = unregistered(kind, sent);
             return Err(Status::bad_request(format!(
                 "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
@@ -253,8 +273,9 @@ pub(crate) fn from_storage(served: &Served, object: &mut Value) {
     convert(served, object, &served.row.storage_api_version(), &served.api_version());
 }
 
+/// Custom resources are converted by [`super::versions`].
 fn convert(served: &Served, object: &mut Value, from: &str, to: &str) {
-    if from != to {
+    if from != to && served.custom.is_none() {
         (served.row.hooks.convert)(object, from, to);
         object["apiVersion"] = json!(to);
     }

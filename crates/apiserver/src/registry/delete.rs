@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::modify::{Decision, Modified, Modify};
 use super::options::{DeleteOptions, Propagation, ReadOptions};
-use super::{Call, Outcome, Registry, Served, decode};
+use super::{Call, Outcome, Registry, Served, decode, versions};
 use crate::admission::{self, Operation};
 use crate::clock;
 use crate::document::Document;
@@ -68,7 +68,7 @@ impl Registry {
         let options = DeleteOptions::parse(call, body.as_ref())?;
         let read = ReadOptions::parse(served, call)?;
         let revision = self.caches.reach_current().await;
-        let entries = cache.list(&read.filter).entries;
+        let entries = read.select(served, cache.list(&read.filter).entries).await?;
         for entry in &entries {
             call.target.namespace.clone_from(&entry.key.namespace);
             call.target.name.clone_from(&entry.key.name);
@@ -87,7 +87,7 @@ impl Modify for Delete<'_> {
             return Err(Status::not_found(self.served.subject(), &self.call.target.name));
         };
         self.check_preconditions(live)?;
-        let old = live.to_value();
+        let old = versions::working(self.served, live).await?;
         let mut request = admission::Request::new(Operation::Delete, self.served, self.call, self.options.dry_run);
         request.old = Some(old);
         request.options = self.options.to_json();

@@ -15,7 +15,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::watch::{Item, Stream};
-use super::{Outcome, Served, decode, read};
+use super::{Outcome, Served, decode, read, versions};
 use crate::cache::{EventKind, json_line};
 use crate::document::Document;
 use crate::negotiate::{Encoding, Negotiated, View};
@@ -26,11 +26,20 @@ use crate::{protobuf, table};
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// The answer that carries `outcome`.
-pub fn answer(served: &Arc<Served>, outcome: Outcome, asked: Negotiated, query: &str) -> Result<Response, Status> {
+pub async fn answer(
+    served: &Arc<Served>,
+    outcome: Outcome,
+    asked: Negotiated,
+    query: &str,
+) -> Result<Response, Status> {
     match outcome {
-        Outcome::Entry { code, entry } => one(served, code, One::Entry(&entry), asked, query),
-        Outcome::Object { code, object } => one(served, code, One::Document(object), asked, query),
-        Outcome::List(list) => list_answer(served, &list, asked, query),
+        Outcome::Entry { entry, code } if asked.is_copy_of(served) => Ok(copied(code, &entry)),
+        Outcome::Entry { code, entry } => {
+            let object = versions::working(served, &entry).await?;
+            one(served, code, object, asked, query)
+        }
+        Outcome::Object { code, object } => one(served, code, object, asked, query),
+        Outcome::List(list) => list_answer(served, &list, asked, query).await,
         Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
         Outcome::Document { code, document } => document_answer(served, code, document, asked, query),
     }
@@ -48,35 +57,32 @@ pub fn refusal(status: &Status, asked: Negotiated) -> Response {
     answer
 }
 
-enum One<'a> {
-    Entry(&'a Entry),
-    Document(Value),
+impl Negotiated {
+    /// True when the answer is what the cache holds, byte for byte.
+    fn is_copy_of(self, served: &Served) -> bool {
+        self.encoding == Encoding::Json && self.view == View::Whole && served.is_shown_as_stored()
+    }
 }
 
-fn one(served: &Served, code: u16, object: One<'_>, asked: Negotiated, query: &str) -> Result<Response, Status> {
-    let code = status_code(code);
-    if let (One::Entry(entry), Encoding::Json, View::Whole, true) =
-        (&object, asked.encoding, asked.view, served.is_storage_version())
-    {
-        let mut out = BytesMut::new();
-        entry.write_json(&mut out);
-        out.put_u8(b'\n');
-        return Ok(response::bytes(code, Encoding::Json.media_type(), out.freeze()));
-    }
-    let document = match object {
-        One::Entry(entry) => entry.to_value(),
-        One::Document(document) => document,
-    };
+fn copied(code: u16, entry: &Entry) -> Response {
+    let mut out = BytesMut::new();
+    entry.write_json(&mut out);
+    out.put_u8(b'\n');
+    response::bytes(status_code(code), Encoding::Json.media_type(), out.freeze())
+}
+
+/// One object, which is as writes work on it.
+fn one(served: &Served, code: u16, object: Value, asked: Negotiated, query: &str) -> Result<Response, Status> {
     let shown = match asked.view {
-        View::Whole => in_version(served, document),
-        View::Metadata => metadata_only(document),
+        View::Whole => in_version(served, object),
+        View::Metadata => metadata_only(object),
         View::Table => {
-            let revision = document.resource_version().to_owned();
-            table::of(served, vec![document], json!({"resourceVersion": revision}), query, asked, true)?
+            let revision = object.resource_version().to_owned();
+            table::of(served, vec![object], json!({"resourceVersion": revision}), query, asked, true)?
         }
     };
     let (media_type, bytes) = encode(&shown, asked)?;
-    Ok(response::bytes(code, media_type, bytes))
+    Ok(response::bytes(status_code(code), media_type, bytes))
 }
 
 /// A document of its own kind goes as it is; a list of the resource that nothing stores is shown as others are.
@@ -96,7 +102,7 @@ fn document_answer(
     Ok(response::bytes(status_code(code), media_type, bytes))
 }
 
-fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
+async fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
     let mut metadata = json!({"resourceVersion": list.revision.to_string()});
     if let Some(token) = &list.resume {
         metadata["continue"] = json!(token);
@@ -104,19 +110,23 @@ fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &st
     if let Some(remaining) = list.remaining {
         metadata["remainingItemCount"] = json!(remaining);
     }
-    if asked.encoding == Encoding::Json && asked.view == View::Whole && served.is_storage_version() {
+    if asked.is_copy_of(served) {
         let bytes = list_json(served, &list.entries, &metadata);
         return Ok(response::bytes(StatusCode::OK, Encoding::Json.media_type(), bytes));
     }
-    let documents = list.entries.iter().map(|entry| entry.to_value());
+    let documents = match &served.custom {
+        Some(_) => versions::shown_entries(served, &list.entries).await?,
+        None => list.entries.iter().map(|entry| entry.to_value()).collect(),
+    };
     let shown = match asked.view {
-        View::Table => table::of(served, documents.collect(), metadata, query, asked, true)?,
+        View::Table => table::of(served, documents, metadata, query, asked, true)?,
         View::Metadata => {
-            let items: Vec<Value> = documents.map(metadata_only).collect();
+            let items: Vec<Value> = documents.into_iter().map(metadata_only).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
         View::Whole => {
-            let items: Vec<Value> = documents.map(|document| item(served, in_version(served, document))).collect();
+            let items: Vec<Value> =
+                documents.into_iter().map(|document| item(served, in_version(served, document))).collect();
             json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
         }
     };
@@ -137,7 +147,7 @@ fn list_json(served: &Served, entries: &[Arc<Entry>], metadata: &Value) -> Bytes
         if at > 0 {
             out.put_u8(b',');
         }
-        if served.custom { entry.write_json(&mut out) } else { entry.write_item(&mut out) }
+        entry.write_item(&mut out);
     }
     out.put_slice(b"]}\n");
     out.freeze()
@@ -145,7 +155,7 @@ fn list_json(served: &Served, entries: &[Arc<Entry>], metadata: &Value) -> Bytes
 
 /// Items of typed lists have no type of their own; those of custom resources do.
 fn item(served: &Served, mut document: Value) -> Value {
-    if !served.custom
+    if served.custom.is_none()
         && let Some(fields) = document.as_object_mut()
     {
         fields.remove("apiVersion");
@@ -154,6 +164,7 @@ fn item(served: &Served, mut document: Value) -> Value {
     document
 }
 
+/// An object that writes have worked on, as clients see it.
 pub(crate) fn in_version(served: &Served, mut document: Value) -> Value {
     decode::from_storage(served, &mut document);
     document
@@ -191,7 +202,7 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
     let encoder = WatchEncoder { served, asked, query: query.to_owned(), columns_sent: false };
     let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
         let item = watch.next().await?;
-        let bytes = encoder.encode(item);
+        let bytes = encoder.encode(item).await;
         Some((bytes, (watch, encoder)))
     });
     response::with_body(StatusCode::OK, asked.encoding.stream_media_type(), response::stream(chunks))
@@ -206,18 +217,17 @@ struct WatchEncoder {
 }
 
 impl WatchEncoder {
-    fn encode(&mut self, item: Item) -> Bytes {
-        let copied =
-            self.asked.encoding == Encoding::Json && self.asked.view == View::Whole && self.served.is_storage_version();
+    async fn encode(&mut self, item: Item) -> Bytes {
+        let copied = self.asked.is_copy_of(&self.served);
         match item {
             Item::Initial(entry) if copied => json_line("ADDED", &entry),
-            Item::Initial(entry) => self.event("ADDED", entry.to_value()),
+            Item::Initial(entry) => self.event("ADDED", &entry).await,
             // What left the selection is shown as it was before, which the shared line does not say.
             Item::Event(EventKind::Deleted, event) if copied && !event.deleted => {
                 json_line("DELETED", &event.shown(EventKind::Deleted))
             }
             Item::Event(kind, event) if copied => event.json_line(kind),
-            Item::Event(kind, event) => self.event(kind.as_str(), event.shown(kind).to_value()),
+            Item::Event(kind, event) => self.event(kind.as_str(), &event.shown(kind)).await,
             Item::Bookmark { revision, initial_events_end } => {
                 let mut metadata = json!({"resourceVersion": revision.to_string()});
                 if initial_events_end {
@@ -232,7 +242,11 @@ impl WatchEncoder {
         }
     }
 
-    fn event(&mut self, kind: &str, document: Value) -> Bytes {
+    async fn event(&mut self, kind: &str, entry: &Entry) -> Bytes {
+        let document = match versions::working(&self.served, entry).await {
+            Ok(document) => document,
+            Err(status) => return self.line("ERROR", &status.to_json()),
+        };
         let shown = match self.asked.view {
             View::Whole => in_version(&self.served, document),
             View::Metadata => metadata_only(document),

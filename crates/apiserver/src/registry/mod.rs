@@ -15,7 +15,9 @@ mod options;
 mod ownership;
 mod patch;
 mod read;
+mod rules;
 mod update;
+pub mod versions;
 mod watch;
 
 use std::sync::Arc;
@@ -26,7 +28,7 @@ use serde_json::Value;
 use store::{Backend, Change, Error as StoreError, Expect, Write};
 
 pub use call::Call;
-pub use catalogue::{Catalogue, Catalogued, Served};
+pub use catalogue::{Catalogue, Catalogued, Custom, Served};
 pub use modify::{Decision, Modified, Modify};
 pub use options::DeleteOptions;
 
@@ -43,7 +45,7 @@ pub struct Registry {
 
 /// What a verb came to, before it is encoded for its client.
 pub enum Outcome {
-    /// One object in the storage version.
+    /// One object as writes work on it ([`versions`]).
     Object {
         code: u16,
         object: Value,

@@ -7,7 +7,7 @@ use api::status::Status;
 use serde_json::Value;
 use store::{Expect, Revision};
 
-use super::{Registry, Served, modified};
+use super::{Registry, Served, modified, versions};
 use crate::cache::ResourceCache;
 
 /// A write that was overtaken this often is refused as a conflict: each round means that somebody else got on.
@@ -70,7 +70,7 @@ impl Registry {
         let mut live = cache.get(key);
         let mut fresh = false;
         for _ in 0..ROUNDS {
-            let outcome = modify.decide(live.as_ref()).await;
+            let outcome = self.settle(served, live.as_ref(), modify.decide(live.as_ref()).await).await;
             if !fresh && !matches!(outcome, Ok(Decision::Put(_) | Decision::Delete | Decision::Finish(_))) {
                 let current = self.fresh(cache, key).await?;
                 fresh = true;
@@ -123,6 +123,25 @@ impl Registry {
             fresh = true;
         }
         Err(modified(served.subject(), &key.name))
+    }
+
+    /// Brings what is to be stored to the form in which it is stored, and finds out whether that changes anything.
+    async fn settle(
+        &self,
+        served: &Served,
+        live: Option<&Arc<Entry>>,
+        decision: Result<Decision, Status>,
+    ) -> Result<Decision, Status> {
+        match decision? {
+            decision if served.custom.is_none() => Ok(decision),
+            Decision::Put(object) => {
+                let object = versions::stored(served, object).await?;
+                let same = live.is_some_and(|live| versions::is_stored(live, &object));
+                Ok(if same { Decision::Keep } else { Decision::Put(object) })
+            }
+            Decision::Finish(object) => versions::stored(served, object).await.map(Decision::Finish),
+            decision => Ok(decision),
+        }
     }
 
     /// What a dry run answers: the object as it would be, at the revision that it has.

@@ -1,8 +1,10 @@
 //! The options of reads and deletions, from the query or a `DeleteOptions` body.
 
+use std::sync::Arc;
+
 use api::field_path::Path;
-use api::object::ObjectKey;
-use api::selector::field::FieldSelector;
+use api::object::{Entry, ObjectKey};
+use api::selector::field::{FieldSelector, Term};
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
 use api::validation::Errors;
@@ -11,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Call, Served};
+use super::{Call, Served, versions};
 use crate::cache::Filter;
 use crate::request::truthy;
 
@@ -21,7 +23,10 @@ const MOST_MANAGER: usize = 128;
 /// What a list or watch asks for.
 #[derive(Debug)]
 pub(super) struct ReadOptions {
+    /// What the cache itself can tell apart.
     pub filter: Filter,
+    /// Terms of the field selector about fields that only the shown object has: a custom resource's.
+    pub shown: Vec<ShownTerm>,
     /// As sent: absent, `0`, or a revision.
     pub revision: Option<u64>,
     pub revision_match: RevisionMatch,
@@ -31,6 +36,16 @@ pub(super) struct ReadOptions {
     /// A watch begins with what is there.
     pub initial_events: Option<bool>,
     pub timeout_seconds: Option<u64>,
+}
+
+/// One term of a field selector over the fields that a custom resource's definition names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ShownTerm {
+    /// The place of the field among the version's.
+    field: usize,
+    value: String,
+    /// `!=` instead of `=`.
+    differs: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,11 +99,13 @@ impl ReadOptions {
         let fields = FieldSelector::parse(&named).map_err(|why| Status::bad_request(why.to_string()))?;
         let namespace =
             (served.row.namespaced && !call.target.namespace.is_empty()).then(|| call.target.namespace.clone());
+        let (shown, fields) = split_fields(served, fields);
         let filter = Filter::new(namespace, labels, &fields, &served.row.selectable)
             .map_err(|field| Status::bad_request(unknown_field(served, field)))?;
         let number = |key: &str| text(key).map(|value| parse_number(&value)).transpose();
         let options = Self {
             filter,
+            shown,
             revision: text("resourceVersion").map(|value| parse_revision(call, &value)).transpose()?,
             revision_match: parse_match(text("resourceVersionMatch").as_deref())?,
             // Less than nothing is no limit.
@@ -100,6 +117,21 @@ impl ReadOptions {
         };
         options.check(call)?;
         Ok(options)
+    }
+
+    /// Those of `entries`, which the filter has let through, that have the shown fields too.
+    pub(super) async fn select(
+        &self,
+        served: &Served,
+        mut entries: Vec<Arc<Entry>>,
+    ) -> Result<Vec<Arc<Entry>>, Status> {
+        if self.shown.is_empty() {
+            return Ok(entries);
+        }
+        let shown = versions::shown_entries(served, &entries).await?;
+        let mut selected = shown.iter().map(|object| matches(&self.shown, served, object));
+        entries.retain(|_| selected.next().unwrap_or(false));
+        Ok(entries)
     }
 
     /// Upstream's `ValidateListOptions`.
@@ -147,12 +179,31 @@ impl ReadOptions {
     }
 }
 
+/// True when an object, as clients see it, has the fields that the terms ask for.
+pub(super) fn matches(terms: &[ShownTerm], served: &Served, object: &Value) -> bool {
+    let Some(custom) = &served.custom else { return terms.is_empty() };
+    let fields = &custom.version().selectable;
+    terms.iter().all(|term| (fields[term.field].value(object) == term.value) != term.differs)
+}
+
+/// The terms that only shown objects answer, and the others.
+fn split_fields(served: &Served, fields: FieldSelector) -> (Vec<ShownTerm>, FieldSelector) {
+    let Some(custom) = &served.custom else { return (Vec::new(), fields) };
+    let known = &custom.version().selectable;
+    let place = |term: &Term| known.iter().position(|field| field.label == term.field);
+    let (shown, others): (Vec<Term>, Vec<Term>) = fields.into_terms().partition(|term| place(term).is_some());
+    let shown = shown
+        .into_iter()
+        .filter_map(|term| Some(ShownTerm { field: place(&term)?, value: term.value, differs: term.negated }));
+    (shown.collect(), FieldSelector::of_terms(others))
+}
+
 /// Kinds that select by more than their names speak of labels, the others list what they know.
 fn unknown_field(served: &Served, field: impl std::fmt::Display) -> String {
     if let ("batch", "jobs") = (served.row.group.as_str(), served.row.plural.as_str()) {
         return format!("field label \"{field}\" not supported for Job");
     }
-    match served.row.selectable.len() > 1 + usize::from(served.row.namespaced) {
+    match served.custom.is_some() || served.row.selectable.len() > 1 + usize::from(served.row.namespaced) {
         true => format!("field label not supported: {field}"),
         false => format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
     }

@@ -13,7 +13,8 @@ use crate::document::Document;
 pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl FnOnce(&Request<'_>) -> T) -> T {
     let reset = match call.target.subresource.as_str() {
         "" if served.row.hooks.fixed_spec => Some(FieldSet::of_fields(&[&["spec"], &["status"]])),
-        "" if served.row.has_status() => Some(FieldSet::of_fields(&[&["status"]])),
+        "" if served.has_status() => Some(FieldSet::of_fields(&[&["status"]])),
+        "status" if served.custom.is_some() => Some(FieldSet::of_fields(&[&["metadata"], &["spec"]])),
         "status" => Some(FieldSet::of_fields(&[&["spec"]])),
         _ => None,
     };
@@ -43,7 +44,7 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
         }
         return;
     }
-    if served.is_storage_version() {
+    if served.is_written_as_shown() {
         // One and the same document: nothing is copied.
         let written = std::mem::take(new);
         *new = request(served, call, model, |request| apply::update(request, old, written));

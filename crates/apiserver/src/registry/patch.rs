@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::modify::{Decision, Modify};
 use super::read::stored;
 use super::update::outcome;
-use super::{Call, Outcome, Registry, Served, decode, options, ownership};
+use super::{Call, Outcome, Registry, Served, decode, options, ownership, versions};
 use crate::document::Document;
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -70,8 +70,11 @@ fn dialect(served: &Served, call: &Call) -> Result<Dialect, Status> {
     match content_type(call) {
         JSON_PATCH => Ok(Dialect::Json),
         MERGE_PATCH => Ok(Dialect::Merge),
-        STRATEGIC_PATCH if !served.custom => Ok(Dialect::Strategic),
+        STRATEGIC_PATCH if served.custom.is_none() => Ok(Dialect::Strategic),
         APPLY_PATCH => Ok(Dialect::Apply),
+        _ if served.custom.is_some() => {
+            Err(Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, APPLY_PATCH].join(", ")))
+        }
         _ => Err(Status::unsupported_body()),
     }
 }
@@ -99,9 +102,9 @@ impl Modify for Patch<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
         let Some(live) = live else { return self.create().await };
         // A patch is against what the client sees: the served version, not the stored one.
-        let old = live.to_value();
+        let old = versions::working(self.served, live).await?;
         let mut seen = Cow::Borrowed(&old);
-        if !self.served.is_storage_version() {
+        if !self.served.is_written_as_shown() {
             decode::from_storage(self.served, seen.to_mut());
         }
         let patched = match self.dialect {

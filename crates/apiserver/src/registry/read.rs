@@ -44,7 +44,7 @@ impl Registry {
         let options = ReadOptions::parse(served, call)?;
         if let Some(resume) = options.resume.clone() {
             let at = Revision::from_u64(resume.revision);
-            return self.list_at(cache, &options, at, Some(&resume)).await.map(Outcome::List);
+            return self.list_at(served, &options, at, Some(&resume)).await.map(Outcome::List);
         }
         let exact = match (options.revision_match, options.revision) {
             (RevisionMatch::Exact, Some(revision)) => Some(revision),
@@ -53,7 +53,7 @@ impl Registry {
             _ => None,
         };
         if let Some(revision) = exact {
-            return self.list_at(cache, &options, Revision::from_u64(revision), None).await.map(Outcome::List);
+            return self.list_at(served, &options, Revision::from_u64(revision), None).await.map(Outcome::List);
         }
         match options.revision {
             None => {
@@ -65,7 +65,8 @@ impl Registry {
         let reached = self.caches.revision();
         let listing = cache.list(&options.filter);
         let revision = reached.max(listing.revision);
-        Ok(Outcome::List(page(listing.entries, revision, &options)))
+        let entries = options.select(served, listing.entries).await?;
+        Ok(Outcome::List(page(entries, revision, &options)))
     }
 
     /// Waits for the caches to reach `revision`, but not long.
@@ -77,11 +78,12 @@ impl Registry {
     /// A list as of `at`, from behind where `resume` stopped.
     async fn list_at(
         &self,
-        cache: &ResourceCache,
+        served: &Served,
         options: &ReadOptions,
         at: Revision,
         resume: Option<&Resume>,
     ) -> Result<List, Status> {
+        let cache = stored(served, "list")?;
         let range = Range {
             prefix: cache.store_prefix(options.filter.namespace.as_deref()),
             // A zero byte behind the last key is the first key after it.
@@ -96,6 +98,7 @@ impl Registry {
                 entries.push(entry);
             }
         }
+        let entries = options.select(served, entries).await?;
         Ok(page(entries, at.get(), options))
     }
 }
@@ -105,7 +108,8 @@ fn page(mut entries: Vec<Arc<Entry>>, revision: u64, options: &ReadOptions) -> L
     if options.limit == 0 || entries.len() <= options.limit {
         return List { entries, revision, resume: None, remaining: None };
     }
-    let selective = !options.filter.labels.is_everything() || !options.filter.fields.is_empty();
+    let selective =
+        !options.filter.labels.is_everything() || !options.filter.fields.is_empty() || !options.shown.is_empty();
     let remaining = (!selective).then(|| (entries.len() - options.limit) as u64);
     entries.truncate(options.limit);
     let resume = entries

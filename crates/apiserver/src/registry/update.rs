@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use api::resources::hooks::Hooks;
-use api::resources::strategy;
 use api::status::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::create::refuse_invalid;
 use super::modify::{Decision, Modified, Modify};
-use super::{Call, Outcome, Registry, Served, decode, modified, options, ownership};
+use super::{Call, Outcome, Registry, Served, decode, modified, options, ownership, versions};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 
@@ -74,14 +73,8 @@ impl Registry {
         keep_identity(&mut new, &old);
 
         let subresource = call.target.subresource.clone();
-        let causes = if subresource.is_empty() {
-            strategy::prepare_update(row, &mut new, &old);
-            strategy::validate_update(row, &new, &old)
-        } else {
-            strategy::prepare_subresource(row, &subresource, &mut new, &old);
-            strategy::validate_subresource(row, &subresource, &new, &old)
-        };
-        refuse_invalid(served, &new, causes)?;
+        served.prepare_update(&subresource, &mut new, &old);
+        refuse_invalid(served, &new, served.validate_update(&subresource, &new, &old))?;
         // Admission or the kind may have undone what was changed.
         api::apply::restore_times(&old, &mut new);
         let warnings = match subresource.as_str() {
@@ -103,7 +96,8 @@ impl Registry {
         if is_finished(row.hooks, &new) {
             return Ok(Decision::Finish(new));
         }
-        Ok(if new == old { Decision::Keep } else { Decision::Put(new) })
+        // What is stored of a custom resource may be older than what is read of it.
+        Ok(if new == old && served.custom.is_none() { Decision::Keep } else { Decision::Put(new) })
     }
 }
 
@@ -119,7 +113,7 @@ impl Modify for Update<'_> {
             let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
             return Ok(Decision::Put(object));
         };
-        let (new, old) = (self.object.clone(), live.to_value());
+        let (new, old) = (self.object.clone(), versions::working(self.served, live).await?);
         self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await
     }
 

@@ -8,9 +8,9 @@ use api::object::Entry;
 use api::status::Status;
 use tokio::time::{Instant, sleep_until};
 
-use super::options::ReadOptions;
+use super::options::{ReadOptions, ShownTerm};
 use super::read::stored;
-use super::{Call, Outcome, Registry, Served};
+use super::{Call, Outcome, Registry, Served, options, versions};
 use crate::cache::{CacheEvent, Caches, EventKind, Lagged, Start, WatchNotice, Watcher};
 
 /// How often a quiet watch is told how far it is.
@@ -34,6 +34,9 @@ pub enum Item {
 
 /// A running watch.
 pub struct Stream {
+    served: Arc<Served>,
+    /// What the shown object must have beyond what the watcher selects by.
+    shown: Vec<ShownTerm>,
     watcher: Option<Watcher>,
     caches: Arc<Caches>,
     bookmarks: bool,
@@ -82,6 +85,8 @@ impl Registry {
         let life = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(random_life, Duration::from_secs);
         let now = Instant::now();
         Ok(Outcome::Watch(Box::new(Stream {
+            served: served.clone(),
+            shown: options.shown,
             watcher,
             caches: self.caches.clone(),
             bookmarks: options.bookmarks,
@@ -104,10 +109,55 @@ fn random_life() -> Duration {
 impl Stream {
     /// The next item; `None` when the watch is over.
     pub async fn next(&mut self) -> Option<Item> {
+        loop {
+            let item = self.told().await?;
+            if self.shown.is_empty() {
+                return Some(item);
+            }
+            match self.select(item).await {
+                Ok(None) => {}
+                Ok(Some(item)) => return Some(item),
+                Err(status) => {
+                    self.watcher = None;
+                    return Some(Item::Error(status));
+                }
+            }
+        }
+    }
+
+    /// What an item is to a client that selects by fields of shown objects.
+    async fn select(&self, item: Item) -> Result<Option<Item>, Status> {
+        let (kind, event) = match item {
+            Item::Initial(entry) => return Ok(self.shows(&entry).await?.then_some(Item::Initial(entry))),
+            Item::Event(kind, event) => (kind, event),
+            other => return Ok(Some(other)),
+        };
+        let before = match &event.old {
+            Some(old) if kind != EventKind::Added => self.shows(old).await?,
+            _ => false,
+        };
+        let after = kind != EventKind::Deleted && self.shows(&event.object).await?;
+        let kind = match (before, after) {
+            (false, true) => EventKind::Added,
+            (true, true) => EventKind::Modified,
+            (true, false) => EventKind::Deleted,
+            (false, false) => return Ok(None),
+        };
+        Ok(Some(Item::Event(kind, event)))
+    }
+
+    async fn shows(&self, entry: &Entry) -> Result<bool, Status> {
+        let object = versions::shown_one(&self.served, entry.to_value()).await?;
+        Ok(options::matches(&self.shown, &self.served, &object))
+    }
+
+    /// The next thing that the watcher or the clock tells.
+    async fn told(&mut self) -> Option<Item> {
         if let Some(refusal) = self.refusal.take() {
             self.watcher = None;
             return Some(Item::Error(refusal));
         }
+        let retired = self.served.custom.as_ref().map(|custom| custom.retired.clone()).unwrap_or_default();
         loop {
             let watcher = self.watcher.as_mut()?;
             tokio::select! {
@@ -128,6 +178,7 @@ impl Stream {
                     }
                 },
                 () = sleep_until(self.deadline) => return None,
+                () = retired.cancelled() => return None,
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
                     self.next_bookmark += BOOKMARK_EVERY;
                     let reached = self.caches.revision();

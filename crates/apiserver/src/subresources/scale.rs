@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::custom::Scale;
 use api::patch::{json, merge};
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use crate::admission::{self, Operation};
 use crate::document::Document;
-use crate::registry::{Call, Outcome, Registry, Served, document};
+use crate::registry::{Call, Outcome, Registry, Served, document, versions};
 use crate::server::ApiServer;
 
 /// Reads or writes the scale of the object that the path names.
@@ -20,22 +21,24 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     let key = call.key(served.row.namespaced);
     registry.caches.reach_current().await;
     let found = cache.get(&key).ok_or_else(|| Status::not_found(served.subject(), &key.name))?;
-    let mut object = found.to_value();
+    let mut object = versions::working(served, &found).await?;
+    let place = Place::of(served);
     if call.verb == "get" {
-        return Ok(Outcome::Document { code: 200, document: scale_of(&object) });
+        place.check(&object)?;
+        return Ok(Outcome::Document { code: 200, document: scale_of(place, &object)? });
     }
     let scale = match call.verb {
         "update" => document(&call.headers, &call.body)?,
-        _ => patched(scale_of(&object), call)?,
+        _ => patched(scale_of(place, &object)?, call)?,
     };
     let mut asked = admission::Request::new(Operation::Update, served, call, call.dry_run()?);
-    (asked.object, asked.old) = (Some(scale), Some(scale_of(&object)));
+    (asked.object, asked.old) = (Some(scale), Some(scale_of(place, &object)?));
     registry.admission.check(call, &mut asked).await?;
     // What is stored is the object, but what was written is its scale.
     call.admitted = true;
     let scale = asked.object.take().unwrap_or_default();
     let replicas = checked_replicas(&scale, &key.name)?;
-    object["spec"]["replicas"] = serde_json::json!(replicas);
+    place.set(&mut object, replicas)?;
     let stated = scale.resource_version().to_owned();
     match stated.as_str() {
         "" => {
@@ -45,8 +48,8 @@ pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     }
     let outcome = update_object(registry, served, call, object).await?;
     let document = match outcome {
-        Outcome::Entry { entry, .. } => scale_of(&entry.to_value()),
-        Outcome::Object { object, .. } => scale_of(&object),
+        Outcome::Entry { entry, .. } => scale_of(place, &versions::working(served, &entry).await?)?,
+        Outcome::Object { object, .. } => scale_of(place, &object)?,
         _ => return Err(Status::internal("a scale was not stored as an object")),
     };
     Ok(Outcome::Document { code: 200, document })
@@ -92,8 +95,53 @@ fn checked_replicas(scale: &Value, name: &str) -> Result<i64, Status> {
     Err(Status::invalid("autoscaling", "Scale", name, vec![cause]))
 }
 
-fn scale_of(object: &Value) -> Value {
-    let selector = match object["spec"]["selector"].as_object() {
+/// Where an object's replicas stand: in workloads all at one place, in custom resources where their definition says.
+#[derive(Clone, Copy)]
+enum Place<'s> {
+    Workload,
+    Custom(&'s Scale),
+}
+
+impl<'s> Place<'s> {
+    fn of(served: &'s Served) -> Self {
+        let custom = served.custom.as_ref().and_then(|custom| custom.version().scale.as_ref());
+        custom.map_or(Self::Workload, Self::Custom)
+    }
+
+    /// A custom resource that asks for no replicas has no scale to read.
+    fn check(self, object: &Value) -> Result<(), Status> {
+        let Self::Custom(scale) = self else { return Ok(()) };
+        match scale.replicas(object).map_err(Status::unreasoned)? {
+            Some(_) => Ok(()),
+            None => Err(Status::internal(format!("the spec replicas field {:?} does not exist", scale.spec_replicas))),
+        }
+    }
+
+    fn set(self, object: &mut Value, replicas: i64) -> Result<(), Status> {
+        match self {
+            Self::Workload => object["spec"]["replicas"] = serde_json::json!(replicas),
+            Self::Custom(scale) => scale.set_replicas(object, replicas).map_err(Status::unreasoned)?,
+        }
+        Ok(())
+    }
+
+    /// The replicas asked for, those reported, and the selector of what is scaled.
+    fn read(self, object: &Value) -> Result<(i64, i64, String), String> {
+        match self {
+            Self::Workload => Ok((
+                object["spec"]["replicas"].as_i64().unwrap_or(0),
+                object["status"]["replicas"].as_i64().unwrap_or(0),
+                workload_selector(object),
+            )),
+            Self::Custom(scale) => {
+                Ok((scale.replicas(object)?.unwrap_or(0), scale.status(object)?, scale.selector(object)?))
+            }
+        }
+    }
+}
+
+fn workload_selector(object: &Value) -> String {
+    match object["spec"]["selector"].as_object() {
         // A ReplicationController selects by plain labels.
         Some(labels) if labels.values().all(Value::is_string) => {
             let labels = labels.iter().map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned()));
@@ -102,7 +150,11 @@ fn scale_of(object: &Value) -> Value {
         _ => LabelSelector::from_json(object["spec"].get("selector"))
             .map(|selector| selector.to_string())
             .unwrap_or_default(),
-    };
+    }
+}
+
+fn scale_of(place: Place<'_>, object: &Value) -> Result<Value, Status> {
+    let (replicas, reported, selector) = place.read(object).map_err(Status::unreasoned)?;
     let mut metadata = serde_json::json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if object.has_meta(field) {
@@ -110,12 +162,14 @@ fn scale_of(object: &Value) -> Value {
         }
     }
     let mut spec = serde_json::json!({});
-    if let Some(replicas) = object["spec"]["replicas"].as_i64().filter(|replicas| *replicas != 0) {
+    if replicas != 0 {
         spec["replicas"] = serde_json::json!(replicas);
     }
-    let mut status = serde_json::json!({"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)});
+    let mut status = serde_json::json!({"replicas": reported});
     if !selector.is_empty() {
         status["selector"] = serde_json::json!(selector);
     }
-    serde_json::json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+    Ok(serde_json::json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status,
+    }))
 }

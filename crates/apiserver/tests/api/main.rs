@@ -4,6 +4,7 @@
 
 mod admission;
 mod chain;
+mod custom;
 mod harness;
 mod nodes;
 mod proxies;

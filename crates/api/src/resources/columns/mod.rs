@@ -44,29 +44,46 @@ pub fn columns(row: &Resource) -> &'static [Column] {
 
 /// `columnDefinitions` of a Table of this kind.
 pub fn definitions(row: &Resource) -> Value {
-    let definition = |column: &Column| {
-        json!({
-            "name": column.name,
-            "type": column.kind,
-            "format": column.format,
-            "description": column.description,
-            "priority": column.priority,
-        })
-    };
     columns(row).iter().map(definition).collect()
+}
+
+fn definition(column: &Column) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.kind,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    })
+}
+
+/// The definition of the column that names an object: every kind's first.
+pub fn name_definition() -> Value {
+    definition(&NAME)
+}
+
+/// The cell that names an object.
+pub fn name(object: &Value) -> Value {
+    text(&object["metadata"], "name").into()
 }
 
 /// The row of one object, given in its storage version: cells, conditions, and of `served` (the object in the
 /// version that the client asked for) what `embed` says.
 pub fn table_row(row: &Resource, stored: &Value, served: &Value, embed: Embed, now: Timestamp) -> Value {
     let cells: Vec<Value> = columns(row).iter().map(|column| (column.cell)(stored, now)).collect();
-    let mut out = json!({"cells": cells});
+    let mut out = self::row(cells, served, embed);
     if row.group.is_empty() && row.plural == "pods" {
         let conditions = pod::conditions(stored);
         if !conditions.is_null() {
             out["conditions"] = conditions;
         }
     }
+    out
+}
+
+/// A row of cells, with what `embed` says of the object.
+pub fn row(cells: Vec<Value>, served: &Value, embed: Embed) -> Value {
+    let mut out = json!({"cells": cells});
     match embed {
         Embed::None => out["object"] = Value::Null,
         Embed::Metadata => {
@@ -83,11 +100,16 @@ pub fn table_row(row: &Resource, stored: &Value, served: &Value, embed: Embed, n
 
 /// A Table of `rows`. Its `metadata` is the list's.
 pub fn table(row: &Resource, rows: Vec<Value>, metadata: Value) -> Value {
+    table_of(definitions(row), rows, metadata)
+}
+
+/// A Table of `rows` under columns that are defined elsewhere.
+pub fn table_of(definitions: Value, rows: Vec<Value>, metadata: Value) -> Value {
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": metadata,
-        "columnDefinitions": definitions(row),
+        "columnDefinitions": definitions,
         "rows": rows,
     })
 }

@@ -2,18 +2,18 @@
 
 use serde_json::Value;
 
-use super::node::{Additional, Node};
+use super::node::Node;
 
 /// Drops a null where the schema is neither nullable nor has a default to put in its place.
 pub(super) fn prune_nulls(node: &Node, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|name, value| {
-                let child = child(node, name);
+                let child = node.child(name);
                 !value.is_null() || child.is_none_or(|child| child.nullable || child.default.is_some())
             });
             for (name, value) in fields {
-                if let Some(child) = child(node, name) {
+                if let Some(child) = node.child(name) {
                     prune_nulls(child, value);
                 }
             }
@@ -41,7 +41,7 @@ pub(super) fn fill(node: &Node, value: &mut Value) {
                 }
             }
             for (name, value) in fields {
-                if let Some(child) = child(node, name) {
+                if let Some(child) = node.child(name) {
                     fill_one(child, value);
                 }
             }
@@ -60,12 +60,4 @@ fn fill_one(node: &Node, value: &mut Value) {
         *value = default.clone();
     }
     fill(node, value);
-}
-
-/// The schema of a field.
-fn child<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
-    node.properties.get(name).or(match &node.additional {
-        Additional::Schema(schema) => Some(schema),
-        _ => None,
-    })
 }

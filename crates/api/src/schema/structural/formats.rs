@@ -7,6 +7,44 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use crate::duration::Duration;
 use crate::time;
 
+/// Whether a format means something for values of this type. Others are warned of, and say nothing.
+pub fn is_known(ty: &str, format: &str) -> bool {
+    const TEXTS: [&str; 26] = [
+        "bsonobjectid",
+        "uri",
+        "email",
+        "hostname",
+        "ipv4",
+        "ipv6",
+        "cidr",
+        "mac",
+        "uuid",
+        "uuid3",
+        "uuid4",
+        "uuid5",
+        "isbn",
+        "isbn10",
+        "isbn13",
+        "creditcard",
+        "ssn",
+        "hexcolor",
+        "rgbcolor",
+        "byte",
+        "password",
+        "date",
+        "duration",
+        "datetime",
+        "k8sshortname",
+        "k8slongname",
+    ];
+    match ty {
+        "" | "string" => TEXTS.contains(&format.replace('-', "").as_str()),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    }
+}
+
 /// Whether `text` has this format.
 pub(super) fn holds(format: &str, text: &str) -> bool {
     match format {

@@ -2,14 +2,19 @@
 //!
 //! From it come a [`Model`] (which fields there are, how they merge), defaults, and the checks of values, with
 //! upstream's words (`k8s.io/apiextensions-apiserver`, `k8s.io/kube-openapi`). Rules in CEL
-//! (`x-kubernetes-validations`) are not evaluated here.
+//! (`x-kubernetes-validations`) are a [`RuleSet`], which whoever knows CEL makes and [`CustomSchema::with_rules`] takes.
 
 mod defaults;
+mod embedded;
 mod formats;
+mod invariants;
 mod model;
 mod node;
 mod patterns;
+mod pruning;
 mod values;
+
+use std::fmt::Debug;
 
 use serde_json::Value;
 
@@ -18,30 +23,48 @@ use crate::schema::Model;
 use crate::validation::Errors;
 use node::Node;
 
+pub use formats::is_known as is_known_format;
+
 /// The compiled schema of one version of a custom resource.
 #[derive(Debug)]
 pub struct CustomSchema {
     root: Node,
     model: Model,
+    rules: Option<Box<dyn RuleSet>>,
+}
+
+/// The compiled `x-kubernetes-validations` of one schema.
+pub trait RuleSet: Debug + Send + Sync {
+    /// Evaluates the rules on an object whose values have the types that the schema asks for, and on what it was
+    /// before an update.
+    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Errors);
 }
 
 impl CustomSchema {
     /// Compiles an `openAPIV3Schema`, which stands at `path` of its definition. What isn't structural is refused.
     pub fn compile(schema: &Value, path: &Path<'_>) -> Result<Self, Errors> {
-        let mut errors = Errors::new();
-        let root = Node::parse_root(schema, path, &mut errors);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let model = model::build(&root);
-        Ok(Self { root, model })
+        let errors = invariants::check(schema, path);
+        if errors.is_empty() { Ok(Self::read(schema)) } else { Err(errors) }
+    }
+
+    /// Reads an `openAPIV3Schema` that has been found to be structural.
+    pub fn read(schema: &Value) -> Self {
+        Self::of(Node::parse(schema))
     }
 
     /// The schema of a definition that keeps whatever its objects hold (`preserveUnknownFields`).
     pub fn open() -> Self {
-        let root = Node::open();
+        Self::of(Node::open())
+    }
+
+    fn of(root: Node) -> Self {
         let model = model::build(&root);
-        Self { root, model }
+        Self { root, model, rules: None }
+    }
+
+    /// The schema with rules in CEL.
+    pub fn with_rules(self, rules: Box<dyn RuleSet>) -> Self {
+        Self { rules: Some(rules), ..self }
     }
 
     pub fn model(&self) -> &Model {
@@ -54,20 +77,86 @@ impl CustomSchema {
         defaults::fill(&self.root, object);
     }
 
-    /// Checks the values of a defaulted object. Its metadata is for others to check.
-    pub fn validate(&self, object: &Value) -> Errors {
-        self.check(object, None)
+    /// Checks the values of a defaulted object: of an update, those that differ from `old`, because what was accepted
+    /// once stays so. Its metadata is for others to check.
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Errors {
+        values::validate(&self.root, object, old, &Path::root(""))
     }
 
-    /// Checks what an update changes; values that it leaves as they were are accepted as they were.
-    pub fn validate_update(&self, object: &Value, old: &Value) -> Errors {
-        self.check(object, Some(old))
+    /// Checks the values of a status alone.
+    pub fn validate_status(&self, status: &Value, old: Option<&Value>) -> Errors {
+        match self.root.child("status") {
+            Some(schema) => values::validate(schema, status, old, &Path::root("status")),
+            None => Errors::new(),
+        }
     }
 
-    fn check(&self, object: &Value, old: Option<&Value>) -> Errors {
-        let mut errors = values::validate(&self.root, object, old);
-        values::check_lists(&self.root, object, &Path::root(""), &mut errors);
+    /// Checks the metadata of the objects that an object holds.
+    pub fn validate_embedded(&self, object: &Value) -> Errors {
+        let mut errors = Errors::new();
+        embedded::check(&self.root, object, &Path::root(""), &mut errors);
         errors
+    }
+
+    /// Checks that sets and associative lists hold each key once. An update answers for what was right before.
+    pub fn validate_lists(&self, object: &Value, old: Option<&Value>) -> Errors {
+        let check = |object: &Value| {
+            let mut errors = Errors::new();
+            values::check_lists(&self.root, object, &Path::root(""), &mut errors);
+            errors
+        };
+        let found = check(object);
+        if !found.is_empty() && old.is_some_and(|old| !check(old).is_empty()) { Errors::new() } else { found }
+    }
+
+    /// Evaluates the rules, unless what was found so far makes that impossible.
+    pub fn validate_rules(&self, object: &Value, old: Option<&Value>, errors: &mut Errors) {
+        const BLOCKING: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        let Some(rules) = &self.rules else { return };
+        if errors.causes().iter().any(|cause| BLOCKING.contains(&cause.reason)) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing \
+                       errors to complete validation";
+            return errors.invalid(&Path::root("<nil>"), Value::Null, why);
+        }
+        rules.check(object, old, errors);
+    }
+}
+
+/// What is wrong with the defaults in a structural schema, which stands at `path`. Errors are about the places of the
+/// defaults.
+pub fn validate_defaults(schema: &Value, path: &Path<'_>) -> Errors {
+    let mut errors = Errors::new();
+    check_defaults(schema, path, &mut errors);
+    errors
+}
+
+fn check_defaults(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if !schema["default"].is_null() {
+        let path = path.child("default");
+        let (node, default) = (Node::parse(schema), &schema["default"]);
+        let mut pruned = default.clone();
+        pruning::prune(Some(&node), &mut pruned);
+        if pruned != *default {
+            errors.invalid(&path, default.clone(), "must not have unknown fields");
+        }
+        let before = errors.len();
+        embedded::check(&node, default, &path, errors);
+        if errors.len() == before {
+            errors.extend(values::validate(&node, default, None, &path));
+        }
+    }
+    if schema["items"].is_object() {
+        check_defaults(&schema["items"], &path.child("items"), errors);
+    }
+    let fields = path.child("properties");
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        check_defaults(schema, &fields.key(name), errors);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A schema taken apart, and whether it is structural.
+//! A schema taken apart.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,9 +7,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::patterns;
-use crate::field_path::Path;
 use crate::schema::{ListKind, Name};
-use crate::validation::Errors;
 
 /// One schema: of a value, or in `allOf` and its like a further rule about one.
 #[derive(Debug, Default)]
@@ -79,24 +77,6 @@ pub(super) struct Pattern {
     compiled: OnceLock<Option<Regex>>,
 }
 
-/// Where a schema stands, which decides what it may lack.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Root,
-    Field,
-    Item,
-    /// Below `allOf`, `anyOf`, `oneOf` or `not`: rules only, no structure.
-    Rule,
-    /// Such a rule about an int-or-string, whose two types are stated there.
-    TypeRule,
-}
-
-impl Level {
-    fn is_rule(self) -> bool {
-        matches!(self, Self::Rule | Self::TypeRule)
-    }
-}
-
 impl Type {
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -128,164 +108,37 @@ impl Node {
         Self { ty: Some(Type::Object), preserve_unknown: true, ..Self::default() }
     }
 
-    /// Reads the schema of whole objects.
-    pub(super) fn parse_root(schema: &Value, path: &Path<'_>, errors: &mut Errors) -> Self {
-        let mut root = Self::parse(schema, Level::Root, path, errors);
-        if matches!(root.ty, Some(ty) if ty != Type::Object) {
-            errors.invalid(&path.child("type"), schema["type"].clone(), "must be object at the root");
-        }
-        if !matches!(root.additional, Additional::Unstated) {
-            errors.forbidden(&path.child("additionalProperties"), "must not be used at the root");
-        }
-        check_metadata(&schema["properties"], path, errors);
-        // What every object has is known without saying.
-        for name in ["apiVersion", "kind", "metadata"] {
-            root.properties.remove(name);
-        }
-        root
-    }
-
-    fn parse(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Errors) -> Self {
+    /// Reads a schema. What is not structural about it is for [`super::invariants`] to say.
+    pub(super) fn parse(schema: &Value) -> Self {
         let Value::Object(schema) = schema else { return Self::default() };
         let says = |word: &str| schema.get(word) == Some(&Value::Bool(true));
-        let mut node = Self {
+        let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+        Self {
             ty: schema.get("type").and_then(Value::as_str).and_then(Type::parse),
             nullable: says("nullable"),
             int_or_string: says("x-kubernetes-int-or-string"),
             preserve_unknown: says("x-kubernetes-preserve-unknown-fields"),
             embedded: says("x-kubernetes-embedded-resource"),
-            atomic: schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
+            properties: properties.map(|(name, schema)| (name.clone(), Self::parse(schema))).collect(),
+            additional: match schema.get("additionalProperties") {
+                Some(Value::Bool(true)) => Additional::Any,
+                Some(value @ Value::Object(_)) => Additional::Schema(Box::new(Self::parse(value))),
+                _ => Additional::Unstated,
+            },
+            items: schema.get("items").filter(|items| items.is_object()).map(|items| Box::new(Self::parse(items))),
             list: list_kind(schema),
+            atomic: schema.get("x-kubernetes-map-type").and_then(Value::as_str) == Some("atomic"),
             default: schema.get("default").filter(|default| !default.is_null()).cloned(),
-            ..Self::default()
-        };
-        node.parse_structure(schema, level, path, errors);
-        let rule = if node.int_or_string || level == Level::TypeRule { Level::TypeRule } else { Level::Rule };
-        node.rules = Rules::parse(schema, rule, path, errors);
-        node.check(schema, level, path, errors);
-        node
-    }
-
-    fn parse_structure(&mut self, schema: &Map<String, Value>, level: Level, path: &Path<'_>, errors: &mut Errors) {
-        let below = |structure| if level.is_rule() { Level::Rule } else { structure };
-        if let Some(Value::Object(properties)) = schema.get("properties") {
-            let path = path.child("properties");
-            for (name, schema) in properties {
-                let node = Self::parse(schema, below(Level::Field), &path.key(name), errors);
-                self.properties.insert(name.clone(), node);
-            }
-        }
-        if let Some(items @ Value::Object(_)) = schema.get("items") {
-            let items = Self::parse(items, below(Level::Item), &path.child("items"), errors);
-            self.items = Some(Box::new(items));
-        }
-        self.additional = match schema.get("additionalProperties") {
-            Some(Value::Bool(true)) => Additional::Any,
-            Some(value @ Value::Object(_)) => {
-                let path = path.child("additionalProperties");
-                Additional::Schema(Box::new(Self::parse(value, below(Level::Field), &path, errors)))
-            }
-            _ => Additional::Unstated,
-        };
-    }
-
-    /// Whether the schema states the structure that its place asks for.
-    fn check(&self, schema: &Map<String, Value>, level: Level, path: &Path<'_>, errors: &mut Errors) {
-        if let Some(name) = schema.get("type").and_then(Value::as_str)
-            && self.ty.is_none()
-            && !name.is_empty()
-        {
-            let all = ["array", "boolean", "integer", "number", "object", "string"];
-            errors.not_supported(&path.child("type"), name, &all);
-        }
-        if level.is_rule() {
-            return self.check_rule(schema, level, path, errors);
-        }
-        let ty = path.child("type");
-        if self.embedded && self.ty != Some(Type::Object) {
-            errors.required(&ty, "must be object if x-kubernetes-embedded-resource is true");
-        } else if self.ty.is_none() && !self.int_or_string && !self.preserve_unknown {
-            errors.required(
-                &ty,
-                match level {
-                    Level::Root => "must not be empty at the root",
-                    Level::Item => "must not be empty for specified array items",
-                    _ => "must not be empty for specified object fields",
-                },
-            );
-        }
-        if self.ty == Some(Type::Array) && self.items.is_none() {
-            errors.required(&path.child("items"), "must be specified");
-        }
-        if !self.properties.is_empty() && !matches!(self.additional, Additional::Unstated) {
-            errors.forbidden(
-                &path.child("additionalProperties"),
-                "additionalProperties and properties are mutual exclusive",
-            );
-        }
-        if self.int_or_string && self.preserve_unknown {
-            let path = path.child("x-kubernetes-preserve-unknown-fields");
-            errors.invalid(&path, true, "must be false if x-kubernetes-int-or-string is true");
-        }
-        if self.embedded && !self.preserve_unknown && self.properties.is_empty() {
-            let why = "must not be empty if x-kubernetes-embedded-resource is true without \
-                       x-kubernetes-preserve-unknown-fields";
-            errors.required(&path.child("properties"), why);
-        }
-        self.check_keys(path, errors);
-    }
-
-    /// Rules may not add structure, which only the schema around them states.
-    fn check_rule(&self, schema: &Map<String, Value>, level: Level, path: &Path<'_>, errors: &mut Errors) {
-        let one_of_two = level == Level::TypeRule && matches!(self.ty, Some(Type::Integer | Type::String));
-        if self.ty.is_some() && !one_of_two {
-            errors.forbidden(&path.child("type"), "must be empty to be structural");
-        }
-        if !matches!(self.additional, Additional::Unstated) {
-            errors.forbidden(&path.child("additionalProperties"), "must be undefined to be structural");
-        }
-        for word in ["default", "nullable", "title", "description"] {
-            if schema.contains_key(word) {
-                errors.forbidden(&path.child(word), "must be undefined to be structural");
-            }
+            rules: Rules::parse(schema),
         }
     }
 
-    /// The keys of an associative list must be fields of its items.
-    fn check_keys(&self, path: &Path<'_>, errors: &mut Errors) {
-        let ListKind::Map(keys) = &self.list else { return };
-        if keys.is_empty() {
-            let path = path.child("x-kubernetes-list-map-keys");
-            errors.required(&path, "must not be empty if x-kubernetes-list-type is map");
-        }
-        let Some(items) = &self.items else { return };
-        for (at, key) in keys.iter().enumerate() {
-            if !items.properties.contains_key(&**key) {
-                let path = path.child("x-kubernetes-list-map-keys");
-                errors.invalid(&path.index(at), &**key, "entries must all be names of item properties");
-            }
-        }
-    }
-}
-
-/// Only what names may be can be said of metadata.
-fn check_metadata(properties: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let path = path.child("properties");
-    for name in ["apiVersion", "kind"] {
-        if let Some(schema) = properties.get(name)
-            && schema["type"] != "string"
-        {
-            errors.invalid(&path.key(name).child("type"), schema["type"].clone(), "must be string");
-        }
-    }
-    let Some(Value::Object(metadata)) = properties.get("metadata") else { return };
-    let known = |name: &String| matches!(name.as_str(), "name" | "generateName");
-    let only_names =
-        metadata.get("properties").and_then(Value::as_object).is_none_or(|fields| fields.keys().all(known));
-    let only_these = metadata.keys().all(|word| matches!(word.as_str(), "type" | "properties" | "description"));
-    if !(only_names && only_these) {
-        let why = "must not specify anything other than name and generateName, but metadata is implicitly specified";
-        errors.forbidden(&path.key("metadata"), why);
+    /// The schema of a field.
+    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+        self.properties.get(name).or(match &self.additional {
+            Additional::Schema(schema) => Some(schema),
+            _ => None,
+        })
     }
 }
 
@@ -303,18 +156,14 @@ fn list_kind(schema: &Map<String, Value>) -> ListKind {
 }
 
 impl Rules {
-    fn parse(schema: &Map<String, Value>, level: Level, path: &Path<'_>, errors: &mut Errors) -> Self {
+    fn parse(schema: &Map<String, Value>) -> Self {
         let says = |word: &str| schema.get(word) == Some(&Value::Bool(true));
         let number = |word: &str| schema.get(word).and_then(Value::as_f64);
         let count = |word: &str| schema.get(word).and_then(Value::as_u64);
-        let mut nodes = |word: &'static str| -> Vec<Node> {
-            let path = path.child(word);
-            let schemas = schema.get(word).and_then(Value::as_array).into_iter().flatten().enumerate();
-            schemas.map(|(at, schema)| Node::parse(schema, level, &path.index(at), errors)).collect()
+        let text = |word: &str| schema.get(word).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let nodes = |word: &str| -> Vec<Node> {
+            schema.get(word).and_then(Value::as_array).into_iter().flatten().map(Node::parse).collect()
         };
-        let (all_of, any_of, one_of) = (nodes("allOf"), nodes("anyOf"), nodes("oneOf"));
-        let not = schema.get("not").filter(|not| not.is_object());
-        let not = not.map(|not| Box::new(Node::parse(not, Level::Rule, &path.child("not"), errors)));
         let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
         Self {
             allowed: schema.get("enum").and_then(Value::as_array).cloned(),
@@ -325,26 +174,17 @@ impl Rules {
             multiple_of: number("multipleOf"),
             min_length: count("minLength"),
             max_length: count("maxLength"),
-            pattern: parse_pattern(schema, path, errors),
-            format: schema.get("format").and_then(Value::as_str).map(str::to_owned),
+            pattern: text("pattern").map(|text| Pattern { text: text.to_owned(), compiled: OnceLock::new() }),
+            format: text("format").map(str::to_owned),
             min_items: count("minItems"),
             max_items: count("maxItems"),
             min_properties: count("minProperties"),
             max_properties: count("maxProperties"),
             required: required.filter_map(Value::as_str).map(str::to_owned).collect(),
-            all_of,
-            any_of,
-            one_of,
-            not,
+            all_of: nodes("allOf"),
+            any_of: nodes("anyOf"),
+            one_of: nodes("oneOf"),
+            not: schema.get("not").filter(|not| not.is_object()).map(|not| Box::new(Node::parse(not))),
         }
     }
-}
-
-fn parse_pattern(schema: &Map<String, Value>, path: &Path<'_>, errors: &mut Errors) -> Option<Pattern> {
-    let text = schema.get("pattern").and_then(Value::as_str).filter(|text| !text.is_empty())?;
-    if let Err(error) = patterns::compile(text) {
-        let why = format!("must be a valid regular expression, but isn't: {error}");
-        errors.invalid(&path.child("pattern"), text, &why);
-    }
-    Some(Pattern { text: text.to_owned(), compiled: OnceLock::new() })
 }

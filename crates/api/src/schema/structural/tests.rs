@@ -15,7 +15,10 @@ fn spec(properties: Value) -> CustomSchema {
 
 /// The messages about an object with this spec, each behind its field.
 fn complaints(schema: &CustomSchema, spec: Value) -> Vec<String> {
-    let causes = schema.validate(&json!({"spec": spec})).into_causes();
+    let object = json!({"spec": spec});
+    let mut errors = schema.validate(&object, None);
+    errors.extend(schema.validate_lists(&object, None));
+    let causes = errors.into_causes();
     causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
 }
 
@@ -120,9 +123,9 @@ fn an_update_answers_only_for_what_it_changes() {
     }));
     let old = json!({"spec": {"a": 1, "b": 9, "ports": [{"name": "x", "port": 1}]}});
     let new = json!({"spec": {"a": 1, "b": 2, "ports": [{"name": "y", "port": 2}, {"name": "x", "port": 1}]}});
-    let fields: Vec<_> = schema.validate_update(&new, &old).into_causes().into_iter().map(|it| it.field).collect();
+    let fields: Vec<_> = schema.validate(&new, Some(&old)).into_causes().into_iter().map(|it| it.field).collect();
     assert_eq!(fields, ["spec.b", "spec.ports[0].port"]);
-    assert_eq!(schema.validate(&new).len(), 4);
+    assert_eq!(schema.validate(&new, None).len(), 4);
 }
 
 #[test]
@@ -247,6 +250,7 @@ fn what_is_not_structural_is_refused() {
         [
             "s.allOf[0].properties[a].type: Forbidden: must be empty to be structural",
             "s.allOf[0].type: Forbidden: must be empty to be structural",
+            "s.properties[a]: Required value: because it is defined in s.allOf[0].properties[a]",
         ]
     );
     // The two types of an int-or-string are stated where otherwise none may be.
@@ -268,5 +272,5 @@ fn an_open_schema_keeps_everything() {
     schema.default(&mut object);
     normalise(&mut object, schema.model(), Unknown::Report).unwrap();
     assert_eq!(object, before);
-    assert!(schema.validate(&object).is_empty());
+    assert!(schema.validate(&object, None).is_empty());
 }

@@ -1,6 +1,6 @@
 //! Whether values are what their schema asks for.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
@@ -10,10 +10,10 @@ use crate::field_path::Path;
 use crate::schema::{ListKind, Name};
 use crate::validation::Errors;
 
-/// What is wrong with an object; of an update, what is wrong with the parts that differ from `old`.
-pub(super) fn validate(root: &Node, object: &Value, old: Option<&Value>) -> Errors {
+/// What is wrong with a value; of an update, what is wrong with the parts that differ from `old`.
+pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &Path<'_>) -> Errors {
     let mut errors = Errors::new();
-    check(root, object, old, &Path::root(""), &mut errors);
+    check(node, value, old, path, &mut errors);
     errors
 }
 
@@ -167,13 +167,6 @@ fn check_fields(node: &Node, fields: &Map<String, Value>, old: Option<&Value>, p
     for name in node.rules.required.iter().filter(|name| !fields.contains_key(*name)) {
         errors.required(&path.child(name), "");
     }
-    if node.embedded {
-        for name in ["apiVersion", "kind"] {
-            if fields.get(name).and_then(Value::as_str).is_none_or(str::is_empty) {
-                errors.required(&path.child(name), "must not be empty");
-            }
-        }
-    }
 }
 
 /// Alternatives are counted anew on updates: a part that passes for being old would be counted twice.
@@ -236,14 +229,21 @@ fn fewest(tried: Vec<Errors>) -> Errors {
 pub(super) fn check_lists(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) {
     match value {
         Value::Array(items) => {
-            let mut seen = HashSet::new();
+            let mut seen: HashMap<String, usize> = HashMap::new();
             for (at, item) in items.iter().enumerate() {
+                if matches!(node.list, ListKind::Map(_)) && !item.is_object() && !item.is_null() {
+                    errors.invalid(&path.index(at), item.clone(), "must be an object for an array of list-type map");
+                    break;
+                }
                 let identity = match &node.list {
                     ListKind::Set => item.to_string(),
                     ListKind::Map(keys) => key_of(node, keys, item).to_string(),
                     _ => break,
                 };
-                if !seen.insert(identity) {
+                let times = seen.entry(identity).or_default();
+                *times += 1;
+                // What stands three times is reported once.
+                if *times == 2 {
                     let shown = match &node.list {
                         ListKind::Map(keys) => key_of(node, keys, item),
                         _ => item.clone(),

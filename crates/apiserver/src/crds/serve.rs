@@ -1,0 +1,115 @@
+//! The catalogue's part that definitions make.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::custom::Definition;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::document::Document;
+use crate::registry::versions::{Converter, Inconvertible, Relabel};
+use crate::registry::{Custom, Served};
+use crate::server::ApiServer;
+
+/// What is served of each definition, by its name.
+#[derive(Default)]
+pub(super) struct Catalog {
+    served: Mutex<HashMap<String, Kept>>,
+}
+
+struct Kept {
+    group: String,
+    plural: String,
+    /// What decides how objects are served: another state of it ends watches.
+    uid: String,
+    spec: Value,
+    names: Value,
+    terminating: bool,
+    retired: CancellationToken,
+}
+
+impl Kept {
+    fn of(definition: &Value, read: &Definition) -> Self {
+        Self {
+            group: read.row.group.clone(),
+            plural: read.row.plural.clone(),
+            uid: definition.uid().to_owned(),
+            spec: definition["spec"].clone(),
+            names: definition["status"]["acceptedNames"].clone(),
+            terminating: read.terminating,
+            retired: CancellationToken::new(),
+        }
+    }
+
+    /// True when objects are served in the same way.
+    fn is_like(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.spec == other.spec && self.names == other.names
+    }
+}
+
+impl Catalog {
+    /// Serves what a definition says now.
+    pub(super) async fn serve(&self, server: &ApiServer, definition: &Value) -> Result<(), store::Error> {
+        let read = Arc::new(Definition::read(definition));
+        let mut next = Kept::of(definition, &read);
+        let replaced = {
+            let served = self.served.lock();
+            let known = served.get(definition.name());
+            if known.is_some_and(|known| known.is_like(&next) && known.terminating == next.terminating) {
+                return Ok(());
+            }
+            match known {
+                // On its way out it serves as it did: watches are to see the last of it.
+                Some(known) if known.is_like(&next) => {
+                    next.retired = known.retired.clone();
+                    None
+                }
+                known => known.map(|known| (known.retired.clone(), known.uid != next.uid)),
+            }
+        };
+        if let Some((_, true)) = replaced {
+            server.registry.caches.remove(&next.group, &next.plural);
+        }
+        let row = Arc::new(read.row.clone());
+        let cache = server.registry.caches.add(&row.group, &row.plural, row.selectable.clone()).await?;
+        let versions = row.versions.iter().enumerate().map(|(at, version)| Served {
+            row: row.clone(),
+            version: version.clone(),
+            model: Some(read.versions[at].schema.model().clone()),
+            cache: Some(cache.clone()),
+            custom: Some(Custom {
+                definition: read.clone(),
+                at,
+                converter: converter(&read),
+                retired: next.retired.clone(),
+            }),
+        });
+        let versions: Vec<Served> = versions.collect();
+        match versions.is_empty() {
+            true => server.registry.catalogue.remove(&row.group, &row.plural),
+            false => server.registry.catalogue.add(versions),
+        }
+        self.served.lock().insert(definition.name().to_owned(), next);
+        if let Some((retired, _)) = replaced {
+            retired.cancel();
+        }
+        Ok(())
+    }
+
+    /// Stops serving what a definition said that is no more.
+    pub(super) fn forget(&self, server: &ApiServer, name: &str) {
+        let Some(known) = self.served.lock().remove(name) else { return };
+        server.registry.catalogue.remove(&known.group, &known.plural);
+        server.registry.caches.remove(&known.group, &known.plural);
+        known.retired.cancel();
+    }
+}
+
+fn converter(definition: &Definition) -> Arc<dyn Converter> {
+    match definition.webhook {
+        None => Arc::new(Relabel),
+        Some(_) => Arc::new(Inconvertible),
+    }
+}

@@ -1,0 +1,261 @@
+//! The whole life of a custom resource, from its definition to the end of both.
+
+use http::Request;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster};
+use apiserver::authn::User;
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget", "shortNames": ["wd"], "categories": ["all"]},
+            "versions": [
+                {"name": "v1", "served": true, "storage": true,
+                 "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["size"], "properties": {
+                        "size": {"type": "integer", "maximum": 9},
+                        "color": {"type": "string", "default": "blue"},
+                        "ports": {"type": "array", "x-kubernetes-list-type": "map",
+                            "x-kubernetes-list-map-keys": ["name"],
+                            "items": {"type": "object", "required": ["name"], "properties": {
+                                "name": {"type": "string"}, "port": {"type": "integer"}}}}}},
+                    "status": {"type": "object", "properties": {"size": {"type": "integer"}}}}}},
+                 "subresources": {"status": {}, "scale": {
+                    "specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
+                 "selectableFields": [{"jsonPath": ".spec.color"}],
+                 "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]},
+                {"name": "v1beta1", "served": true, "storage": false, "deprecated": true,
+                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
+            ],
+        },
+    })
+}
+
+fn widget(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+}
+
+fn condition<'v>(definition: &'v Value, kind: &str) -> &'v Value {
+    let conditions = definition["status"]["conditions"].as_array().unwrap();
+    conditions.iter().find(|condition| condition["type"] == kind).unwrap()
+}
+
+impl Cluster {
+    async fn get(&self, target: &str) -> Answer {
+        self.send("GET", target, Value::Null).await
+    }
+
+    async fn open(&self, target: &str, accept: &str) -> crate::harness::Open {
+        let request = Request::builder().uri(target).header("accept", accept).body(Full::default()).unwrap();
+        self.call(User::component("admin", &["system:masters"]), request).await
+    }
+
+    /// Watches one definition until `done` says so, and returns its last state.
+    async fn definition_until(&self, done: impl Fn(&str, &Value) -> bool) -> Value {
+        let mut watch = self.open(&format!("{DEFINITIONS}?watch=1"), "application/json").await;
+        loop {
+            let event = watch.line().await.unwrap();
+            if done(event["type"].as_str().unwrap(), &event["object"]) {
+                return event["object"].clone();
+            }
+        }
+    }
+
+    async fn define(&self, definition: Value) {
+        self.send("POST", DEFINITIONS, definition).await.expect(201);
+        self.definition_until(|_, definition| {
+            let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.into_iter().any(|it| it["type"] == "Established" && it["status"] == "True")
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
+    let cluster = Cluster::start().await;
+    cluster.get(WIDGETS).await.expect(404);
+    cluster.define(definition()).await;
+
+    // Discovery has it, in both forms.
+    let group = cluster.get("/apis/example.com").await.expect(200);
+    let versions: Vec<_> = group["versions"].as_array().unwrap().iter().map(|it| it["version"].clone()).collect();
+    assert_eq!(versions, ["v1", "v1beta1"]);
+    let list = cluster.get("/apis/example.com/v1").await.expect(200);
+    let names: Vec<_> = list["resources"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect();
+    assert_eq!(names, ["widgets", "widgets/status", "widgets/scale"]);
+    assert_eq!(list["resources"][0]["shortNames"], json!(["wd"]));
+
+    // Pruned, defaulted, validated.
+    let mut web = widget("web", json!({"size": 1, "odd": true}));
+    web["status"] = json!({"size": 7});
+    let created = cluster.send("POST", WIDGETS, web).await;
+    assert_eq!(created.headers["warning"], "299 - \"unknown field \\\"spec.odd\\\"\"");
+    let created = created.expect(201);
+    assert_eq!(created["spec"], json!({"size": 1, "color": "blue"}));
+    assert_eq!((created.get("status"), &created["metadata"]["generation"]), (None, &json!(1)));
+    let refused = cluster.send("POST", WIDGETS, widget("big", json!({"size": 10}))).await.expect(422);
+    assert_eq!(
+        refused["message"],
+        "Widget.example.com \"big\" is invalid: spec.size: Invalid value: 10: spec.size in body should be less than or \
+         equal to 9"
+    );
+    let strict = format!("{WIDGETS}?fieldValidation=Strict");
+    let refused = cluster.send("POST", &strict, widget("odd", json!({"size": 1, "odd": true}))).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "Widget in version \"v1\" cannot be handled as a Widget: strict decoding error: unknown field \"spec.odd\""
+    );
+
+    // The status and the scale have paths of their own.
+    let path = format!("{WIDGETS}/web");
+    let patched = cluster.patch(&format!("{path}/status"), "merge-patch+json", json!({"status": {"size": 1}})).await;
+    let patched = patched.expect(200);
+    assert_eq!((&patched["status"]["size"], &patched["metadata"]["generation"]), (&json!(1), &json!(1)));
+    let scale = cluster.get(&format!("{path}/scale")).await.expect(200);
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(1)));
+    let scaled = cluster.patch(&format!("{path}/scale"), "merge-patch+json", json!({"spec": {"replicas": 3}})).await;
+    assert_eq!(scaled.expect(200)["spec"]["replicas"], 3);
+    assert_eq!(cluster.get(&path).await.expect(200)["metadata"]["generation"], 2);
+
+    // Patches: lists merge by key where the schema says so, and strategic ones have no schema to go by.
+    let ports = |name: &str, port: u16| {
+        let spec = json!({"size": 3, "ports": [{"name": name, "port": port}]});
+        widget("web", spec)
+    };
+    for (manager, body) in [("a", ports("http", 80)), ("b", ports("https", 443))] {
+        let target = format!("{path}?fieldManager={manager}&force=true");
+        cluster.patch(&target, "apply-patch+yaml", body).await.expect(200);
+    }
+    let ports = cluster.get(&path).await.expect(200)["spec"]["ports"].clone();
+    assert_eq!(ports, json!([{"name": "http", "port": 80}, {"name": "https", "port": 443}]));
+    cluster.patch(&path, "strategic-merge-patch+json", json!({})).await.expect(415);
+
+    // Another version is the same object under another name, with a warning.
+    let beta = cluster.get("/apis/example.com/v1beta1/namespaces/default/widgets/web").await;
+    assert_eq!(beta.headers["warning"], "299 - \"example.com/v1beta1 Widget is deprecated\"");
+    let beta = beta.expect(200);
+    assert_eq!((&beta["apiVersion"], &beta["spec"]["size"]), (&json!("example.com/v1beta1"), &json!(3)));
+
+    // Lists, tables, selectors.
+    cluster.send("POST", WIDGETS, widget("red", json!({"size": 2, "color": "red"}))).await.expect(201);
+    let red = cluster.get(&format!("{WIDGETS}?fieldSelector=spec.color%3Dred")).await.expect(200);
+    assert_eq!((&red["kind"], red["items"].as_array().unwrap().len()), (&json!("WidgetList"), 1));
+    assert_eq!(red["items"][0]["metadata"]["name"], "red");
+    let refused = cluster.get(&format!("{WIDGETS}?fieldSelector=spec.size%3D1")).await.expect(400);
+    assert_eq!(refused["message"], "field label not supported: spec.size");
+    let table = cluster.open(WIDGETS, "application/json;as=Table;v=v1;g=meta.k8s.io").await.read().await.expect(200);
+    assert_eq!(table["columnDefinitions"][1]["name"], "Size");
+    assert_eq!(table["rows"][0]["cells"], json!(["red", 2]));
+    cluster.open(WIDGETS, "application/vnd.kubernetes.protobuf").await.read().await.expect(406);
+
+    // The end: instances first, then the definition, and nothing is served any more.
+    let mut watch =
+        cluster.open(&format!("{WIDGETS}?watch=1&fieldSelector=spec.color%3Dred"), "application/json").await;
+    assert_eq!(watch.line().await.unwrap()["type"], "ADDED");
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    let dying = cluster.send("DELETE", &path, Value::Null).await.expect(200);
+    assert_eq!(condition(&dying, "Terminating")["status"], "True");
+    assert_eq!(watch.line().await.unwrap()["type"], "DELETED");
+    assert_eq!(watch.line().await, None);
+    cluster.get(&path).await.expect(404);
+    cluster.get("/apis/example.com/v1").await.expect(404);
+    cluster.get(WIDGETS).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_schema_that_changes_is_seen_in_what_was_stored_before() {
+    let cluster = Cluster::start().await;
+    cluster.define(definition()).await;
+    cluster.send("POST", WIDGETS, widget("web", json!({"size": 1}))).await.expect(201);
+
+    let mut watch = cluster.open(&format!("{WIDGETS}?watch=1"), "application/json").await;
+    assert_eq!(watch.line().await.unwrap()["type"], "ADDED");
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let patch = json!([
+        {"op": "add", "path": format!("{properties}/shape"), "value": {"type": "string", "default": "round"}},
+        {"op": "remove", "path": format!("{properties}/color")},
+        {"op": "remove", "path": "/spec/versions/0/selectableFields"},
+    ]);
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    cluster.patch(&path, "json-patch+json", patch).await.expect(200);
+    // Watches of the schema that was end; whoever watches on does so by the new one.
+    assert_eq!(watch.line().await, None);
+    let path = format!("{WIDGETS}/web");
+    let read = cluster.get(&path).await.expect(200);
+    assert_eq!(read["spec"], json!({"size": 1, "shape": "round"}));
+    // A write that changes nothing for its client stores what the schema has changed; the next one stores nothing.
+    let revision = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    let written = cluster.send("PUT", &path, read.clone()).await.expect(200);
+    assert_ne!(revision(&written), revision(&read));
+    let again = cluster.send("PUT", &path, written.clone()).await.expect(200);
+    assert_eq!(revision(&again), revision(&written));
+
+    let document = cluster.get("/openapi/v3/apis/example.com/v1").await.expect(200);
+    let published = &document["components"]["schemas"]["com.example.v1.Widget"]["properties"]["spec"]["properties"];
+    assert_eq!(published["shape"]["default"], "round");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_definition_is_refused_and_names_are_given_once() {
+    let cluster = Cluster::start().await;
+    let mut wrong = definition();
+    wrong["spec"]["versions"][1]["storage"] = json!(true);
+    let refused = cluster.send("POST", DEFINITIONS, wrong).await.expect(422);
+    assert!(refused["message"].as_str().unwrap().contains("must have exactly one version marked as storage version"));
+
+    cluster.define(definition()).await;
+    let mut clash = definition();
+    clash["metadata"]["name"] = json!("gadgets.example.com");
+    clash["spec"]["names"] = json!({"plural": "gadgets", "kind": "Gadget", "shortNames": ["wd"]});
+    cluster.send("POST", DEFINITIONS, clash).await.expect(201);
+    let clash = cluster
+        .definition_until(|_, it| {
+            it["metadata"]["name"] == "gadgets.example.com" && it["status"]["conditions"].is_array()
+        })
+        .await;
+    assert_eq!(condition(&clash, "NamesAccepted")["reason"], "ShortNamesConflict");
+    cluster.get("/apis/example.com/v1/gadgets").await.expect(404);
+    // Who was in the way goes, and who waited is served.
+    cluster.send("DELETE", &format!("{DEFINITIONS}/widgets.example.com"), Value::Null).await.expect(200);
+    cluster
+        .definition_until(|_, it| {
+            it["metadata"]["name"] == "gadgets.example.com"
+                && it["status"]["conditions"].is_array()
+                && condition(it, "Established")["status"] == "True"
+        })
+        .await;
+    cluster.get("/apis/example.com/v1/gadgets").await.expect(200);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_held_holds_its_definition() {
+    let cluster = Cluster::start().await;
+    cluster.define(definition()).await;
+    let mut held = widget("held", json!({"size": 1}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    cluster.send("POST", WIDGETS, held).await.expect(201);
+    cluster.send("DELETE", &format!("{DEFINITIONS}/widgets.example.com"), Value::Null).await.expect(200);
+    cluster
+        .definition_until(|_, it| {
+            it["status"]["conditions"].is_array()
+                && condition(it, "Terminating")["reason"] == "InstanceDeletionInProgress"
+        })
+        .await;
+    let refused = cluster.send("POST", WIDGETS, widget("late", json!({"size": 1}))).await.expect(405);
+    assert_eq!(refused["message"], "create not allowed while custom resource definition is terminating");
+    let path = format!("{WIDGETS}/held");
+    let patch = json!({"metadata": {"finalizers": null}});
+    let mut watch = cluster.open(&format!("{DEFINITIONS}?watch=1"), "application/json").await;
+    cluster.patch(&path, "merge-patch+json", patch).await.expect(200);
+    while watch.line().await.unwrap()["type"] != "DELETED" {}
+    cluster.get(&path).await.expect(404);
+}
