@@ -1,427 +1,480 @@
-//! Trees to values, within a budget.
+//! Steps to values, within a budget.
 //!
-//! Every step costs what it costs in cel-go (1 a name, field or call, a tenth of each character looked at, 10 a list,
-//! 30 a map, and what its macros expand to), and evaluation stops when the budget is spent: expressions come from strangers.
+//! Errors are values while they may be absorbed: `false && error` is false, and a comprehension goes on. Only the
+//! end of the budget ends everything at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ast::{Ast, Comprehension, Fold, Id, Literal, Node, Op};
-use super::library;
-use super::value::{Key, Map, Value};
+use super::cost::{LIST, MAP, NAME, OBJECT, runtime};
+use super::declarations::{FunctionDeclaration, Run};
+use super::library::{operators, regexes};
+use super::plan::{Attribute, Base, Call, FoldStep, ObjectStep, Qualifier, QualifierKey, Step};
+use super::types::{OPTIONAL, Type};
+use super::value::{EvaluationError, Items, Key, List, ListSemantics, Map, Members, Object, Value};
+use super::work::Work;
+use super::{Activation, Budget};
 
-/// Why an expression has no value, in cel-go's words.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum EvalError {
-    #[error("undeclared reference to '{0}'")]
-    Undeclared(String),
-    #[error("no such key: {0}")]
-    NoSuchKey(String),
-    #[error("no such overload: {0}")]
-    NoSuchOverload(String),
-    #[error("index out of bounds: {0}")]
-    IndexOutOfBounds(i64),
-    /// Of text.
-    #[error("index out of range: {0}")]
-    IndexOutOfRange(i64),
-    #[error("division by zero")]
-    DivisionByZero,
-    #[error("modulus by zero")]
-    ModulusByZero,
-    #[error("integer overflow")]
-    Overflow,
-    #[error("unsigned integer overflow")]
-    UnsignedOverflow,
-    #[error("{0}")]
-    Conversion(String),
-    #[error("optional.none() dereference")]
-    NoneDereference,
-    /// The expression costs more than it may.
-    #[error("operation cancelled: actual cost limit exceeded")]
-    CostExceeded,
+type Outcome<'a> = Result<Value<'a>, EvaluationError>;
+
+/// Runs the steps with these variables, for what is left of the budget.
+pub(super) fn evaluate<'a>(step: &Step, activation: &Activation<'a>, budget: &mut Budget) -> Outcome<'a> {
+    let limit = budget.limit();
+    let mut evaluator = Evaluator { activation, slots: Vec::new(), spent: 0, limit, work: Work::new() };
+    let outcome = evaluator.eval(step);
+    budget.charge(evaluator.spent);
+    outcome
 }
 
-pub(super) type Result<T> = std::result::Result<T, EvalError>;
-
-pub(super) struct Evaluator<'p, 'a> {
-    pub(super) ast: &'p Ast,
-    /// Variables, the innermost last.
-    pub(super) scope: Vec<(&'p str, Value<'a>)>,
-    pub(super) budget: u64,
-    pub(super) spent: u64,
+struct Evaluator<'p, 'a, 'v> {
+    activation: &'v Activation<'a>,
+    /// The variables of comprehensions, the innermost last.
+    slots: Vec<Slot<'p, 'a>>,
+    spent: u64,
+    limit: u64,
+    work: Work,
 }
 
-impl<'p, 'a> Evaluator<'p, 'a> {
-    pub(super) fn charge(&mut self, cost: u64) -> Result<()> {
+enum Slot<'p, 'a> {
+    /// An accumulator that nothing has asked for.
+    Initial(&'p Step),
+    Known(Outcome<'a>),
+}
+
+/// Lets an error be a value, unless it ends everything.
+fn absorb(outcome: Outcome<'_>) -> Result<Outcome<'_>, EvaluationError> {
+    match outcome {
+        Err(EvaluationError::CostExceeded) => Err(EvaluationError::CostExceeded),
+        other => Ok(other),
+    }
+}
+
+impl<'p, 'a> Evaluator<'p, 'a, '_> {
+    fn charge(&mut self, cost: u64) -> Result<(), EvaluationError> {
         self.spent = self.spent.saturating_add(cost);
-        match self.spent > self.budget {
-            true => Err(EvalError::CostExceeded),
+        match self.spent > self.limit {
+            true => Err(EvaluationError::CostExceeded),
             false => Ok(()),
         }
     }
 
-    /// Charges for looking at `characters` once.
-    pub(super) fn charge_text(&mut self, characters: usize) -> Result<()> {
-        self.charge((characters as u64).div_ceil(10))
-    }
-
-    /// Charges 1 for what charges nothing by itself.
-    fn at_least_one(&mut self, run: impl FnOnce(&mut Self) -> Result<Value<'a>>) -> Result<Value<'a>> {
-        let before = self.spent;
-        let outcome = run(self);
-        if self.spent == before {
-            self.charge(1)?;
+    fn eval(&mut self, step: &'p Step) -> Outcome<'a> {
+        match step {
+            Step::Constant(value) => Ok(value.clone()),
+            Step::Attribute(attribute) => self.attribute(attribute),
+            Step::Call(call) => self.call(call),
+            Step::And(terms) => self.logic(terms, false),
+            Step::Or(terms) => self.logic(terms, true),
+            Step::OptionalOr(both, keeps_optional) => self.optional_or(both, *keeps_optional),
+            Step::NotStrictlyFalse(of) => self.not_strictly_false(of),
+            Step::List(items) => self.list(items),
+            Step::Map(entries) => self.map(entries),
+            Step::Object(object) => self.object(object),
+            Step::Fold(fold) => self.fold(fold),
+            Step::Member(value, list) => {
+                let value = self.eval(value)?;
+                list.contains(&value, &mut self.work).map(Value::Bool)
+            }
+            Step::Append { slot, list } => self.append(*slot, list),
+            Step::Insert { slot, key, value } => self.insert(*slot, key, value),
         }
-        outcome
     }
 
-    pub(super) fn eval(&mut self, id: Id) -> Result<Value<'a>> {
-        match &self.ast.nodes[id] {
-            Node::Literal(literal) => Ok(literal_value(literal)),
-            Node::Ident(name) => self.ident(name),
-            Node::Select { operand, field, optional } => {
-                let operand = self.eval(*operand)?;
-                self.charge(1)?;
-                self.select(operand, field, *optional)
-            }
-            Node::Has { operand, field } => {
-                let operand = self.eval(*operand)?;
-                self.charge(1)?;
-                self.has(operand, field)
-            }
-            Node::Index { operand, index, optional } => {
-                let (operand, index) = (self.eval(*operand)?, self.eval(*index)?);
-                self.charge(1)?;
-                self.index(operand, &index, *optional)
-            }
-            Node::Call { target, name, args } => self.call(*target, name, args),
-            Node::Not(operand) | Node::Negate(operand) => {
-                let operand = self.eval(*operand)?;
-                self.charge(1)?;
-                match (&self.ast.nodes[id], operand) {
-                    (Node::Not(_), Value::Bool(value)) => Ok(Value::Bool(!value)),
-                    (Node::Negate(_), Value::Int(value)) => {
-                        value.checked_neg().map(Value::Int).ok_or(EvalError::Overflow)
-                    }
-                    (Node::Negate(_), Value::Double(value)) => Ok(Value::Double(-value)),
-                    (Node::Not(_), other) => Err(no_overload("!_", &[other])),
-                    (_, other) => Err(no_overload("-_", &[other])),
+    fn attribute(&mut self, attribute: &'p Attribute) -> Outcome<'a> {
+        let resolved = absorb(self.resolve(attribute))?;
+        match (attribute.test, &attribute.base) {
+            (false, Base::Conditional(_)) => {}
+            (false, _) => self.charge(NAME)?,
+            // Upstream takes back what it would have charged, also where it charges nothing.
+            (true, Base::Conditional(_)) => self.spent = self.spent.saturating_sub(NAME),
+            (true, _) => {}
+        }
+        match (attribute.test, resolved?) {
+            (true, Value::Optional(found)) => Ok(Value::Bool(found.is_some())),
+            (_, value) => Ok(value),
+        }
+    }
+
+    /// An attribute without what asking for it costs beside its qualifiers.
+    fn resolve(&mut self, attribute: &'p Attribute) -> Outcome<'a> {
+        let base = match &attribute.base {
+            Base::Variable(name) => self.activation.get(name)?,
+            Base::Slot(slot) => self.slot(*slot)?,
+            Base::Step(step) => self.eval(step)?,
+            Base::Conditional(branches) => {
+                let (condition, then, otherwise) = &**branches;
+                match self.eval(condition)? {
+                    Value::Bool(true) => self.resolve(then)?,
+                    Value::Bool(false) => self.resolve(otherwise)?,
+                    _ => return Err(EvaluationError::NoSuchOverload),
                 }
             }
-            Node::Binary { op, left, right } => {
-                let (left, right) = (self.eval(*left)?, self.eval(*right)?);
-                self.at_least_one(|eval| library::binary(eval, *op, left, right))
-            }
-            Node::And(terms) => self.logic(terms, false),
-            Node::Or(terms) => self.logic(terms, true),
-            Node::Conditional { condition, then, otherwise } => match self.eval(*condition)? {
-                Value::Bool(true) => self.eval(*then),
-                Value::Bool(false) => self.eval(*otherwise),
-                other => Err(no_overload("_?_:_", &[other])),
-            },
-            Node::List(items) => self.list(items),
-            Node::Map(entries) => self.map(entries),
-            Node::Comprehension(fold) => self.comprehension(fold),
-            Node::Bind { name, value, body } => {
-                let value = self.eval(*value)?;
-                self.charge(10)?;
-                self.with(name, value, *body)
-            }
-            Node::OptMap { target, name, body, flat } => {
-                let before = self.spent;
-                let target = self.eval(*target)?;
-                // cel-go looks at the target twice: whether it has a value, and which.
-                self.charge(2 + self.spent - before)?;
-                let Value::Optional(inner) = target else {
-                    return Err(no_overload("optMap", &[target]));
-                };
-                let Some(inner) = inner else {
-                    return Ok(Value::Optional(None));
-                };
-                self.charge(11)?;
-                let mapped = self.with(name, *inner, *body)?;
-                Ok(if *flat { mapped } else { Value::Optional(Some(Box::new(mapped))) })
-            }
-        }
-    }
-
-    /// Evaluates `body` where `name` means `value`.
-    fn with(&mut self, name: &'p str, value: Value<'a>, body: Id) -> Result<Value<'a>> {
-        self.scope.push((name, value));
-        let outcome = self.eval(body);
-        self.scope.pop();
-        outcome
-    }
-
-    fn ident(&mut self, name: &str) -> Result<Value<'a>> {
-        self.charge(1)?;
-        if let Some((_, value)) = self.scope.iter().rev().find(|(known, _)| *known == name) {
-            return Ok(value.clone());
-        }
-        let types = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
-        let of_type = types.into_iter().find(|known| *known == name).map(Value::Type);
-        of_type.ok_or_else(|| EvalError::Undeclared(name.to_owned()))
-    }
-
-    fn select(&mut self, operand: Value<'a>, field: &str, optional: bool) -> Result<Value<'a>> {
-        match operand {
-            // A field of an optional is an optional.
-            Value::Optional(None) => Ok(Value::Optional(None)),
-            Value::Optional(Some(inner)) => self.select(*inner, field, true),
-            Value::Map(map) => {
-                let found = map.get(&Key::String(field.to_owned()));
-                match (found, optional) {
-                    (found, true) => Ok(Value::Optional(found.map(Box::new))),
-                    (Some(found), false) => Ok(found),
-                    (None, false) => Err(EvalError::NoSuchKey(field.to_owned())),
-                }
-            }
-            _ if optional => Ok(Value::Optional(None)),
-            _ => Err(EvalError::NoSuchKey(field.to_owned())),
-        }
-    }
-
-    fn has(&mut self, operand: Value<'a>, field: &str) -> Result<Value<'a>> {
-        match operand {
-            Value::Map(map) => Ok(Value::Bool(map.get(&Key::String(field.to_owned())).is_some())),
-            Value::Optional(None) => Ok(Value::Bool(false)),
-            Value::Optional(Some(inner)) => self.has(*inner, field),
-            other => Err(no_overload("has", &[other])),
-        }
-    }
-
-    fn index(&mut self, operand: Value<'a>, index: &Value<'a>, optional: bool) -> Result<Value<'a>> {
-        let found = match operand {
-            Value::Optional(None) => return Ok(Value::Optional(None)),
-            Value::Optional(Some(inner)) => return self.index(*inner, index, true),
-            Value::List(list) => {
-                let Some(Key::Number(at)) = index.key() else {
-                    return Err(no_overload("_[_]", &[Value::List(list), index.clone()]));
-                };
-                let missing = || EvalError::IndexOutOfBounds(i64::try_from(at).unwrap_or(i64::MAX));
-                usize::try_from(at).ok().and_then(|at| list.get(at)).ok_or_else(missing)
-            }
-            Value::Map(map) => match index.key() {
-                Some(key) => map.get(&key).ok_or_else(|| EvalError::NoSuchKey(key.to_text())),
-                None => return Err(no_overload("_[_]", &[Value::Map(map), index.clone()])),
-            },
-            other => return Err(no_overload("_[_]", &[other, index.clone()])),
         };
-        match optional {
-            true => Ok(Value::Optional(found.ok().map(Box::new))),
-            false => found,
+        match attribute.qualifiers.is_empty() {
+            true => Ok(base),
+            false => self.qualify_all(base, attribute),
         }
     }
 
-    fn call(&mut self, target: Option<Id>, name: &str, args: &[Id]) -> Result<Value<'a>> {
-        let namespace = target.and_then(|id| match &self.ast.nodes[id] {
-            Node::Ident(name) if library::is_namespace(name) && !self.scope.iter().any(|(known, _)| known == name) => {
-                Some(name.as_str())
+    fn qualify_all(&mut self, base: Value<'a>, attribute: &'p Attribute) -> Outcome<'a> {
+        let (mut value, mut is_optional) = match base {
+            Value::Optional(None) => return Ok(Value::NONE),
+            Value::Optional(Some(of)) => ((*of).clone(), true),
+            other => (other, false),
+        };
+        for (at, qualifier) in attribute.qualifiers.iter().enumerate() {
+            let is_test = attribute.test && at + 1 == attribute.qualifiers.len();
+            is_optional |= qualifier.optional;
+            let key = self.key(qualifier)?;
+            if !is_optional {
+                let found = find(&value, &key, is_test);
+                self.charge(NAME)?;
+                value = match (is_test, found?) {
+                    (true, found) => return Ok(Value::Bool(found.is_some())),
+                    (false, Some(found)) => found,
+                    (false, None) => return Err(missing(&value, &key)),
+                };
+                continue;
             }
-            _ => None,
-        });
-        let target = target.filter(|_| namespace.is_none());
-        let mut values = Vec::with_capacity(args.len() + 1);
-        for id in target.iter().chain(args) {
-            values.push(self.eval(*id)?);
+            let Some(found) = find(&value, &key, true)? else {
+                return Ok(Value::NONE);
+            };
+            self.charge(NAME)?;
+            value = found;
         }
-        self.at_least_one(|eval| match namespace {
-            Some(namespace) => library::call(eval, &format!("{namespace}.{name}"), false, values),
-            None => library::call(eval, name, target.is_some(), values),
-        })
+        Ok(if is_optional { Value::some(value) } else { value })
     }
 
-    /// `||` if `decisive`, else `&&`: one decisive term decides, whatever the others come to.
-    fn logic(&mut self, terms: &[Id], decisive: bool) -> Result<Value<'a>> {
-        let mut failed = None;
+    fn key(&mut self, qualifier: &'p Qualifier) -> Outcome<'a> {
+        match &qualifier.key {
+            QualifierKey::Constant(value) => Ok(value.clone()),
+            QualifierKey::Attribute(attribute) => self.resolve(attribute),
+            QualifierKey::Step(step) => self.eval(step),
+        }
+    }
+
+    fn slot(&mut self, at: usize) -> Outcome<'a> {
+        match &self.slots[at] {
+            Slot::Known(outcome) => outcome.clone(),
+            Slot::Initial(step) => {
+                let outcome = absorb(self.eval(step))?;
+                self.slots[at] = Slot::Known(outcome.clone());
+                outcome
+            }
+        }
+    }
+
+    fn logic(&mut self, terms: &'p [Step; 2], decisive: bool) -> Outcome<'a> {
+        let mut error = None;
         for term in terms {
-            match self.eval(*term) {
+            match absorb(self.eval(term))? {
                 Ok(Value::Bool(value)) if value == decisive => return Ok(Value::Bool(decisive)),
                 Ok(Value::Bool(_)) => {}
-                Ok(other) => failed = failed.or_else(|| Some(no_overload("logic", &[other]))),
-                Err(EvalError::CostExceeded) => return Err(EvalError::CostExceeded),
-                Err(error) => failed = failed.or(Some(error)),
+                Ok(_) => error = error.or(Some(EvaluationError::NoSuchOverload)),
+                Err(found) => error = error.or(Some(found)),
             }
         }
-        failed.map_or(Ok(Value::Bool(!decisive)), Err)
+        error.map_or(Ok(Value::Bool(!decisive)), Err)
     }
 
-    fn list(&mut self, items: &[(Id, bool)]) -> Result<Value<'a>> {
-        self.charge(10)?;
+    fn optional_or(&mut self, both: &'p [Step; 2], keeps_optional: bool) -> Outcome<'a> {
+        match self.eval(&both[0])? {
+            Value::Optional(None) => self.eval(&both[1]),
+            Value::Optional(Some(of)) if !keeps_optional => Ok((*of).clone()),
+            other => Ok(other),
+        }
+    }
+
+    fn not_strictly_false(&mut self, of: &'p Step) -> Outcome<'a> {
+        let outcome = absorb(self.eval(of))?;
+        self.charge(1)?;
+        Ok(Value::Bool(!matches!(outcome, Ok(Value::Bool(false)))))
+    }
+
+    /// Arguments up to the first error. Of one and two arguments all are evaluated, errors or not, as cel-go does.
+    fn call(&mut self, call: &'p Call) -> Outcome<'a> {
+        let mut outcomes = Vec::with_capacity(call.args.len());
+        for arg in &call.args {
+            let outcome = absorb(self.eval(arg))?;
+            if call.args.len() > 2 && outcome.is_err() && outcomes.len() + 1 < call.args.len() {
+                return outcome;
+            }
+            outcomes.push(outcome);
+        }
+        let args: Result<Vec<Value<'a>>, &EvaluationError> =
+            outcomes.iter().map(|outcome| outcome.as_ref().cloned()).collect();
+        let result = match args {
+            Ok(args) => self.run(call, &args),
+            Err(error) => Err(error.clone()),
+        };
+        let result = absorb(result)?;
+        let seen: Vec<Option<&Value<'_>>> = outcomes.iter().map(|outcome| outcome.as_ref().ok()).collect();
+        self.charge(runtime::call(call.function.name, call.overload, &seen, result.as_ref().ok()))?;
+        result
+    }
+
+    fn run(&mut self, call: &Call, args: &[Value<'a>]) -> Outcome<'a> {
+        let run = choose(&call.function, &call.candidates, args)?;
+        match &call.pattern {
+            Some(pattern) => regexes::run(call.function.name, pattern, &mut self.work, args),
+            None => run(&mut self.work, args),
+        }
+    }
+
+    fn list(&mut self, items: &'p [(Step, bool)]) -> Outcome<'a> {
+        let outcome = absorb(self.list_items(items))?;
+        self.charge(LIST)?;
+        outcome
+    }
+
+    fn list_items(&mut self, items: &'p [(Step, bool)]) -> Outcome<'a> {
         let mut list = Vec::with_capacity(items.len());
-        for (id, optional) in items {
-            match (self.eval(*id)?, optional) {
-                (Value::Optional(inner), true) => list.extend(inner.map(|inner| *inner)),
-                (other, true) => return Err(no_overload("[?_]", &[other])),
+        for (item, optional) in items {
+            match (self.eval(item)?, optional) {
                 (value, false) => list.push(value),
+                (Value::Optional(found), true) => list.extend(found.map(|found| (*found).clone())),
+                (other, true) => {
+                    let message = "cannot initialize optional list element from non-optional value";
+                    return Err(EvaluationError::failed(format_args!("{message} {}", operators::shown(&other))));
+                }
             }
         }
         Ok(Value::list(list))
     }
 
-    fn map(&mut self, entries: &[(Id, Id, bool)]) -> Result<Value<'a>> {
-        self.charge(30)?;
+    fn map(&mut self, entries: &'p [(Step, Step, bool)]) -> Outcome<'a> {
+        let outcome = absorb(self.map_entries(entries))?;
+        self.charge(MAP)?;
+        outcome
+    }
+
+    fn map_entries(&mut self, entries: &'p [(Step, Step, bool)]) -> Outcome<'a> {
         let mut map = BTreeMap::new();
         for (key, value, optional) in entries {
-            let key = self.eval(*key)?;
-            let key = key.key().ok_or_else(|| no_overload("{_:_}", &[key]))?;
-            let value = match (self.eval(*value)?, optional) {
-                (Value::Optional(inner), true) => match inner {
-                    Some(inner) => *inner,
-                    None => continue,
-                },
-                (other, true) => return Err(no_overload("{?_:_}", &[other])),
-                (value, false) => value,
-            };
-            map.insert(key, value);
+            let key = self.eval(key)?;
+            let value = self.eval(value)?;
+            if let Some(value) = optional_entry(&key, value, *optional)? {
+                map.insert(Key::of(&key)?, value);
+            }
         }
-        Ok(Value::Map(Map::Owned(Arc::new(map))))
+        Ok(Value::Map(Map::owned(map)))
     }
 
-    fn comprehension(&mut self, fold: &'p Comprehension) -> Result<Value<'a>> {
-        let range = self.eval(fold.range)?;
-        let pairs: Vec<(Value<'a>, Value<'a>)> = match &range {
-            Value::List(list) => list.iter().enumerate().map(|(at, item)| (Value::Int(at as i64), item)).collect(),
-            Value::Map(map) => map.iter().map(|(key, value)| (key.to_value(), value)).collect(),
-            other => return Err(no_overload("comprehension", std::slice::from_ref(other))),
-        };
-        // One variable is the item of a list, but the key of a map.
-        let names_item = fold.second.is_none() && matches!(range, Value::List(_));
-        let mut folding = Folding::default();
-        self.charge(match fold.kind {
-            Fold::All | Fold::Exists => 1,
-            Fold::ExistsOne => 2,
-            Fold::Filter | Fold::Map => 11,
-            Fold::TransformMap => 31,
-        })?;
-        for (first, second) in pairs {
-            self.charge(match fold.kind {
-                Fold::All => 3,
-                Fold::Exists => 4,
-                _ => 0,
-            })?;
-            let (named, other) = if names_item { (second.clone(), None) } else { (first.clone(), Some(second)) };
-            let depth = self.scope.len();
-            self.scope.push((&fold.first, named.clone()));
-            if let (Some(name), Some(value)) = (&fold.second, other) {
-                self.scope.push((name, value));
-            }
-            let step = self.step(fold, named, &mut folding);
-            self.scope.truncate(depth);
-            if step? {
-                break;
-            }
-        }
-        folding.outcome(fold.kind)
+    fn object(&mut self, object: &'p ObjectStep) -> Outcome<'a> {
+        let outcome = absorb(self.object_fields(object))?;
+        self.charge(OBJECT)?;
+        outcome
     }
 
-    /// Takes one item in. Returns whether the outcome is certain.
-    fn step(&mut self, fold: &Comprehension, item: Value<'a>, folding: &mut Folding<'a>) -> Result<bool> {
-        if let Some(filter) = fold.filter {
-            match self.eval(filter)? {
-                Value::Bool(true) => {}
-                Value::Bool(false) => return Ok(false),
-                other => return Err(no_overload("filter", &[other])),
-            }
+    fn object_fields(&mut self, object: &'p ObjectStep) -> Outcome<'a> {
+        let mut fields = Vec::with_capacity(object.fields.len());
+        for (name, value, optional) in &object.fields {
+            let value = self.eval(value)?;
+            let value = optional_entry(&Value::text(name.clone()), value, *optional)?;
+            fields.extend(value.map(|value| (name.clone(), value)));
         }
-        match (fold.kind, self.eval(fold.body)) {
-            (_, Err(EvalError::CostExceeded)) => Err(EvalError::CostExceeded),
-            (Fold::All, Ok(Value::Bool(false))) | (Fold::Exists, Ok(Value::Bool(true))) => {
-                folding.decided = true;
-                Ok(true)
-            }
-            (Fold::All | Fold::Exists, Ok(Value::Bool(_))) => Ok(false),
-            // Another item may still decide.
-            (Fold::All | Fold::Exists, Err(error)) => {
-                folding.failed.get_or_insert(error);
-                Ok(false)
-            }
-            (Fold::ExistsOne, Ok(Value::Bool(value))) => {
-                self.charge(if value { 2 } else { 0 })?;
-                folding.count += usize::from(value);
-                Ok(false)
-            }
-            (Fold::Filter, Ok(Value::Bool(value))) => {
-                if value {
-                    self.charge(13)?;
-                    folding.items.push(item);
+        Ok(Value::Object(Arc::new(Object { name: object.name.clone(), fields })))
+    }
+
+    fn fold(&mut self, fold: &'p FoldStep) -> Outcome<'a> {
+        let range = self.eval(&fold.range)?;
+        let before = self.slots.len();
+        self.slots.push(Slot::Initial(&fold.initial));
+        self.slots.push(Slot::Known(Ok(Value::Null)));
+        self.slots.push(Slot::Known(Ok(Value::Null)));
+        self.slots.truncate(before + 2 + usize::from(fold.has_second));
+        let looped = self.fold_range(fold, &range, before);
+        self.slots.truncate(before + 1);
+        let outcome = looped.and_then(|()| self.eval(&fold.result));
+        self.slots.truncate(before);
+        outcome
+    }
+
+    fn fold_range(&mut self, fold: &'p FoldStep, range: &Value<'a>, slot: usize) -> Result<(), EvaluationError> {
+        match range {
+            Value::List(list) => {
+                for at in 0..list.len() {
+                    let index = Ok(Value::Int(at as i64));
+                    let item = list.get(at).unwrap_or(Err(EvaluationError::NoSuchOverload));
+                    let (first, second) = if fold.has_second { (index, Some(item)) } else { (item, None) };
+                    if !self.fold_once(fold, slot, first, second)? {
+                        break;
+                    }
                 }
-                Ok(false)
+                Ok(())
             }
-            (Fold::Map, Ok(value)) => {
-                self.charge(12)?;
-                folding.items.push(value);
-                Ok(false)
+            Value::Map(map) => {
+                for key in map.keys() {
+                    let key = key.to_value();
+                    let value = match fold.has_second {
+                        true => Some(map.find(&key).and_then(|found| found.ok_or_else(|| no_such_key(&key)))),
+                        false => None,
+                    };
+                    if !self.fold_once(fold, slot, Ok(key), value)? {
+                        break;
+                    }
+                }
+                Ok(())
             }
-            (Fold::TransformMap, Ok(value)) => {
-                self.charge(3)?;
-                let key = item.key().ok_or_else(|| no_overload("transformMap", &[item]))?;
-                folding.entries.insert(key, value);
-                Ok(false)
+            other => {
+                let name = operators::go_type(other);
+                Err(EvaluationError::failed(match fold.has_second {
+                    true => format!("unsupported comprehension range type: {name}"),
+                    false => format!("got '{name}', expected iterable type"),
+                }))
             }
-            (_, Ok(other)) => Err(no_overload("predicate", &[other])),
-            (_, Err(error)) => Err(error),
+        }
+    }
+
+    /// One turn; says whether there may be another.
+    fn fold_once(
+        &mut self,
+        fold: &'p FoldStep,
+        slot: usize,
+        first: Outcome<'a>,
+        second: Option<Outcome<'a>>,
+    ) -> Result<bool, EvaluationError> {
+        self.work.spend(1)?;
+        self.slots[slot + 1] = Slot::Known(first);
+        if let Some(second) = second {
+            self.slots[slot + 2] = Slot::Known(second);
+        }
+        if let Ok(Value::Bool(false)) = absorb(self.eval(&fold.condition))? {
+            return Ok(false);
+        }
+        let gathered = absorb(self.eval(&fold.step))?;
+        self.slots[slot] = Slot::Known(gathered);
+        Ok(true)
+    }
+
+    /// Takes what an accumulator holds, so that it can be changed in place. The step that does so stores it again.
+    fn take(&mut self, slot: usize) -> Outcome<'a> {
+        let taken = self.slot(slot);
+        self.slots[slot] = Slot::Known(Ok(Value::Null));
+        taken
+    }
+
+    fn append(&mut self, slot: usize, list: &'p Step) -> Outcome<'a> {
+        self.charge(NAME)?;
+        let more = absorb(self.eval(list))?;
+        self.charge(1)?;
+        let (so_far, more) = (self.take(slot)?, more?);
+        let (Value::List(mut so_far), Value::List(more)) = (so_far, more) else {
+            return Err(EvaluationError::NoSuchOverload);
+        };
+        match &mut so_far {
+            List { items: Items::Owned(items), semantics: ListSemantics::Atomic } => {
+                self.work.spend(1 + more.len() as u64)?;
+                Arc::make_mut(items).extend(more.to_vec()?);
+                Ok(Value::List(so_far))
+            }
+            other => other.concat(&more, &mut self.work).map(Value::List),
+        }
+    }
+
+    fn insert(&mut self, slot: usize, key: &'p Step, value: &'p Step) -> Outcome<'a> {
+        self.charge(NAME)?;
+        let key = self.eval(key)?;
+        let value = absorb(self.eval(value))?;
+        self.charge(1)?;
+        let (so_far, value) = (self.take(slot)?, value?);
+        let Value::Map(Map { members: Members::Owned(mut entries) }) = so_far else {
+            return Err(EvaluationError::NoSuchOverload);
+        };
+        operators::insert(Arc::make_mut(&mut entries), &key, value)?;
+        Ok(Value::Map(Map { members: Members::Owned(entries) }))
+    }
+}
+
+/// What an entry of a literal holds; none for an optional that holds nothing.
+fn optional_entry<'a>(key: &Value<'_>, value: Value<'a>, optional: bool) -> Result<Option<Value<'a>>, EvaluationError> {
+    match (value, optional) {
+        (value, false) => Ok(Some(value)),
+        (Value::Optional(found), true) => Ok(found.map(|found| (*found).clone())),
+        (other, true) => {
+            let (key, value) = (operators::shown(key), operators::shown(&other));
+            let message = format!("cannot initialize optional entry '{key}' from non-optional value {value}");
+            Err(EvaluationError::failed(message))
         }
     }
 }
 
-/// What a macro has seen so far.
-#[derive(Default)]
-struct Folding<'a> {
-    decided: bool,
-    failed: Option<EvalError>,
-    count: usize,
-    items: Vec<Value<'a>>,
-    entries: BTreeMap<Key, Value<'a>>,
+fn no_such_key(key: &Value<'_>) -> EvaluationError {
+    EvaluationError::NoSuchKey(operators::shown(key).into())
 }
 
-impl<'a> Folding<'a> {
-    fn outcome(self, kind: Fold) -> Result<Value<'a>> {
-        match (kind, self.decided, self.failed) {
-            (Fold::All, true, _) => Ok(Value::Bool(false)),
-            (Fold::Exists, true, _) => Ok(Value::Bool(true)),
-            (Fold::All | Fold::Exists, false, Some(error)) => Err(error),
-            (Fold::All, ..) => Ok(Value::Bool(true)),
-            (Fold::Exists, ..) => Ok(Value::Bool(false)),
-            (Fold::ExistsOne, ..) => Ok(Value::Bool(self.count == 1)),
-            (Fold::Filter | Fold::Map, ..) => Ok(Value::list(self.items)),
-            (Fold::TransformMap, ..) => Ok(Value::Map(Map::Owned(Arc::new(self.entries)))),
+/// The part of a value that a key leads to. As a test, what has no parts has none rather than failing.
+fn find<'a>(value: &Value<'a>, key: &Value<'a>, is_test: bool) -> Result<Option<Value<'a>>, EvaluationError> {
+    match value {
+        Value::Map(map) => map.find(key),
+        Value::List(list) => list.get(index_of(key)?).transpose(),
+        Value::Object(object) => match key {
+            Value::String(name) => {
+                let field = object.fields.iter().find(|(known, _)| **known == **name);
+                Ok(field.map(|(_, value)| value.clone()))
+            }
+            _ => Err(EvaluationError::NoSuchOverload),
+        },
+        _ if is_test => Ok(None),
+        _ => Err(no_such_key(key)),
+    }
+}
+
+/// The index that a key is; the largest for those that no list has.
+fn index_of(key: &Value<'_>) -> Result<usize, EvaluationError> {
+    let index = match key {
+        Value::Int(index) => usize::try_from(*index).ok(),
+        Value::Uint(index) => usize::try_from(*index).ok(),
+        Value::Double(index) if index.fract() == 0.0 && (0.0..9e15).contains(index) => Some(*index as usize),
+        Value::Double(_) => {
+            let shown = operators::shown(key);
+            return Err(EvaluationError::failed(format_args!("unsupported index value {shown} in list")));
         }
+        other => {
+            let name = other.type_name();
+            return Err(EvaluationError::failed(format_args!("unsupported index type '{name}' in list")));
+        }
+    };
+    Ok(index.unwrap_or(usize::MAX))
+}
+
+fn missing(value: &Value<'_>, key: &Value<'_>) -> EvaluationError {
+    match value {
+        Value::List(_) => EvaluationError::failed(format_args!("index out of bounds: {}", operators::shown(key))),
+        _ => no_such_key(key),
     }
 }
 
-fn literal_value<'a>(literal: &Literal) -> Value<'a> {
-    match literal {
-        Literal::Null => Value::Null,
-        Literal::Bool(value) => Value::Bool(*value),
-        Literal::Int(value) => Value::Int(*value),
-        Literal::Uint(value) => Value::Uint(*value),
-        Literal::Double(value) => Value::Double(*value),
-        Literal::String(text) => Value::text(text.clone()),
-        Literal::Bytes(bytes) => Value::Bytes(bytes.as_slice().into()),
-    }
+/// The function to run: that of the first overload whose arguments these are.
+pub(super) fn choose(
+    function: &FunctionDeclaration,
+    candidates: &[usize],
+    args: &[Value<'_>],
+) -> Result<Run, EvaluationError> {
+    let overloads = candidates.iter().filter_map(|at| function.overloads.get(*at));
+    let fits = |overload: &&super::declarations::Overload| {
+        overload.args.len() == args.len() && overload.args.iter().zip(args).all(|(ty, arg)| is_of(ty, arg))
+    };
+    overloads.clone().find(fits).map(|overload| overload.run).ok_or_else(|| operators::no_overload(function.name, args))
 }
 
-/// No function of this name takes values of these types.
-pub(super) fn no_overload(name: &str, args: &[Value<'_>]) -> EvalError {
-    let types: Vec<&str> = args.iter().map(Value::type_name).collect();
-    EvalError::NoSuchOverload(format!("{name}({})", types.join(", ")))
-}
-
-/// The operator as the language names it.
-pub(super) fn operator_name(op: Op) -> &'static str {
-    match op {
-        Op::Equal => "_==_",
-        Op::NotEqual => "_!=_",
-        Op::Less => "_<_",
-        Op::LessEqual => "_<=_",
-        Op::Greater => "_>_",
-        Op::GreaterEqual => "_>=_",
-        Op::In => "@in",
-        Op::Add => "_+_",
-        Op::Subtract => "_-_",
-        Op::Multiply => "_*_",
-        Op::Divide => "_/_",
-        Op::Modulo => "_%_",
+/// Whether a value is of a type, as far as one look can say.
+fn is_of(ty: &Type, value: &Value<'_>) -> bool {
+    match (ty, value) {
+        (Type::Dyn | Type::Param(_), _)
+        | (Type::Bool, Value::Bool(_))
+        | (Type::Int, Value::Int(_))
+        | (Type::Uint, Value::Uint(_))
+        | (Type::Double, Value::Double(_))
+        | (Type::String, Value::String(_))
+        | (Type::Bytes, Value::Bytes(_))
+        | (Type::Duration, Value::Duration(_))
+        | (Type::Timestamp, Value::Timestamp(_))
+        | (Type::List(_), Value::List(_))
+        | (Type::Map(_), Value::Map(_) | Value::Object(_))
+        | (Type::Type(_), Value::Type(_)) => true,
+        (Type::Opaque(name, _), Value::Optional(_)) => &**name == OPTIONAL,
+        (Type::Opaque(name, _) | Type::Object(name), value) => **name == *value.type_name(),
+        _ => false,
     }
 }

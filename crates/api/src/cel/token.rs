@@ -1,21 +1,24 @@
 //! Text to tokens (cel-spec, "Lexis").
 
+use super::source::Issue;
+
 /// The most characters that an expression may have, as upstream's parser.
 const MAX_CHARACTERS: usize = 100_000;
 
-/// A lexical element and where it starts, in bytes.
+/// A lexical element and where it starts and ends, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
-    pub(super) at: usize,
+    pub(super) at: u32,
+    pub(super) end: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Kind {
     /// An identifier, or one of the words `true`, `false`, `null`, `in`.
     Word(String),
-    /// An identifier in backquotes, which only a field may be.
-    Escaped(String),
+    /// An identifier in backquotes.
+    Backquoted,
     /// Not negative: a minus is an operator. One more than an i64 holds, for the smallest.
     Int(u64),
     Uint(u64),
@@ -26,42 +29,34 @@ pub(super) enum Kind {
     End,
 }
 
-/// Why a text has no meaning.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} (at offset {at})")]
-pub struct SyntaxError {
-    pub message: String,
-    /// In bytes from the start of the expression.
-    pub at: usize,
-}
-
-impl SyntaxError {
-    pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
-        Self { message: message.into(), at }
-    }
-}
-
 const SYMBOLS: [&str; 25] = [
     "==", "!=", "<=", ">=", "&&", "||", "<", ">", "[", "]", "{", "}", "(", ")", ".", ",", "-", "!", "?", ":", "+", "*",
     "/", "%", "=",
 ];
 
-pub(super) fn tokens(text: &str) -> Result<Vec<Token>, SyntaxError> {
-    if text.chars().count() > MAX_CHARACTERS {
-        return Err(SyntaxError::new(0, format!("expression code point size exceeds limit: {MAX_CHARACTERS}")));
+pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Issue> {
+    let size = text.chars().count();
+    if size > MAX_CHARACTERS {
+        let message = format!("expression code point size exceeds limit: size: {size}, limit {MAX_CHARACTERS}");
+        return Err(Issue::whole(message));
     }
     let mut out = Vec::new();
     let mut lexer = Lexer { text, at: 0 };
     loop {
         lexer.skip_blank();
-        let at = lexer.at;
+        let at = lexer.at as u32;
         let kind = lexer.next()?;
         let end = kind == Kind::End;
-        out.push(Token { kind, at });
+        out.push(Token { kind, at, end: lexer.at as u32 });
         if end {
             return Ok(out);
         }
     }
+}
+
+/// What the grammar does not allow, here.
+pub(super) fn syntax(at: usize, what: impl AsRef<str>) -> Issue {
+    Issue::new(at as u32, format!("Syntax error: {}", what.as_ref()))
 }
 
 struct Lexer<'t> {
@@ -86,7 +81,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn next(&mut self) -> Result<Kind, SyntaxError> {
+    fn next(&mut self) -> Result<Kind, Issue> {
         let rest = self.rest();
         let Some(first) = rest.chars().next() else {
             return Ok(Kind::End);
@@ -108,26 +103,26 @@ impl<'t> Lexer<'t> {
             let fits = |name: &&str| {
                 !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-/ ".contains(c))
             };
-            let name = name.filter(fits).ok_or_else(|| SyntaxError::new(self.at, "unfinished or wrong `name`"))?;
+            let name = name.filter(fits).ok_or_else(|| syntax(self.at, "token recognition error at: '`'"))?;
             self.at += name.len() + 2;
-            return Ok(Kind::Escaped(name.to_owned()));
+            return Ok(Kind::Backquoted);
         }
         match SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol)) {
             Some(symbol) => {
                 self.at += symbol.len();
                 Ok(Kind::Symbol(symbol))
             }
-            None => Err(SyntaxError::new(self.at, format!("token recognition error at: '{first}'"))),
+            None => Err(syntax(self.at, format!("token recognition error at: '{first}'"))),
         }
     }
 
-    fn number(&mut self) -> Result<Kind, SyntaxError> {
+    fn number(&mut self) -> Result<Kind, Issue> {
         let (start, rest) = (self.at, self.rest());
-        let wrong = |what: &str, text: &str| SyntaxError::new(start, format!("invalid {what} literal: {text}"));
-        if let Some(hex) = rest.strip_prefix("0x") {
+        let wrong = |what: &str| Issue::new(start as u32, format!("invalid {what} literal"));
+        if let Some(hex) = rest.strip_prefix("0x").filter(|hex| hex.starts_with(|c: char| c.is_ascii_hexdigit())) {
             let digits = &hex[..hex.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(hex.len())];
             self.at += 2 + digits.len();
-            let value = u64::from_str_radix(digits, 16).map_err(|_| wrong("int", rest))?;
+            let value = u64::from_str_radix(digits, 16).map_err(|_| wrong("int"))?;
             return Ok(self.unsigned(value));
         }
         let digits = |text: &str| text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -149,9 +144,9 @@ impl<'t> Lexer<'t> {
         self.at += end;
         if is_double {
             let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-            return value.map(Kind::Double).ok_or_else(|| wrong("double", text));
+            return value.map(Kind::Double).ok_or_else(|| wrong("double"));
         }
-        let value = text.parse().map_err(|_| wrong("int", text))?;
+        let value = text.parse().map_err(|_| wrong("int"))?;
         Ok(self.unsigned(value))
     }
 
@@ -164,7 +159,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// Text or bytes, if one starts here: a prefix of `r` and `b` in any order, and quotes, one or three.
-    fn text_literal(&mut self) -> Result<Option<Kind>, SyntaxError> {
+    fn text_literal(&mut self) -> Result<Option<Kind>, Issue> {
         let (start, rest) = (self.at, self.rest());
         let quote = rest.bytes().take(3).position(|byte| matches!(byte, b'"' | b'\''));
         let Some(prefix) = quote.map(|at| rest[..at].to_ascii_lowercase()) else {
@@ -174,12 +169,13 @@ impl<'t> Lexer<'t> {
             "" => (false, false),
             "r" => (true, false),
             "b" => (false, true),
-            "rb" | "br" => (true, true),
+            "br" => (true, true),
             _ => return Ok(None),
         };
         let body = &rest[prefix.len()..];
         let quote = &body[..if body.starts_with("\"\"\"") || body.starts_with("'''") { 3 } else { 1 }];
-        let unfinished = || SyntaxError::new(start, "unfinished text");
+        let unfinished =
+            || syntax(start, format!("token recognition error at: '{}'", rest.lines().next().unwrap_or_default()));
         let body = &body[quote.len()..];
         let mut out = Vec::new();
         let mut rest = body;
@@ -190,7 +186,7 @@ impl<'t> Lexer<'t> {
             }
             rest = &rest[c.len_utf8()..];
             if c == '\\' && !raw {
-                let escape = escape(rest, bytes).ok_or_else(|| SyntaxError::new(start, "wrong escape in text"))?;
+                let escape = escape(rest, bytes).ok_or_else(|| syntax(start, "unable to unescape string"))?;
                 out.extend(escape.0);
                 rest = &rest[escape.1..];
             } else {

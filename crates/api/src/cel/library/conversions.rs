@@ -1,144 +1,232 @@
-//! From one type to another.
+//! Conversions between types.
 
-use std::borrow::Cow;
+use super::times;
+use crate::cel::declarations::Function;
+use crate::cel::value::{EvaluationError, Value};
+use crate::cel::work::Work;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+type Outcome<'a> = Result<Value<'a>, EvaluationError>;
 
-use super::{Call, Outcome};
-use crate::cel::eval::{EvalError, Evaluator};
-use crate::cel::value::Value;
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "bool",
+        overloads: &["bool_to_bool (bool) -> bool", "string_to_bool (string) -> bool"],
+        run: to_bool,
+    },
+    Function {
+        name: "bytes",
+        overloads: &["bytes_to_bytes (bytes) -> bytes", "string_to_bytes (string) -> bytes"],
+        run: to_bytes,
+    },
+    Function {
+        name: "double",
+        overloads: &[
+            "double_to_double (double) -> double",
+            "int64_to_double (int) -> double",
+            "string_to_double (string) -> double",
+            "uint64_to_double (uint) -> double",
+        ],
+        run: to_double,
+    },
+    Function {
+        name: "duration",
+        overloads: &[
+            "duration_to_duration (duration) -> duration",
+            "int64_to_duration (int) -> duration",
+            "string_to_duration (string) -> duration",
+        ],
+        run: to_duration,
+    },
+    Function { name: "dyn", overloads: &["to_dyn (A) -> dyn"], run: to_dyn },
+    Function {
+        name: "int",
+        overloads: &[
+            "int64_to_int64 (int) -> int",
+            "double_to_int64 (double) -> int",
+            "duration_to_int64 (duration) -> int",
+            "string_to_int64 (string) -> int",
+            "timestamp_to_int64 (timestamp) -> int",
+            "uint64_to_int64 (uint) -> int",
+        ],
+        run: to_int,
+    },
+    Function {
+        name: "string",
+        overloads: &[
+            "string_to_string (string) -> string",
+            "bool_to_string (bool) -> string",
+            "bytes_to_string (bytes) -> string",
+            "double_to_string (double) -> string",
+            "duration_to_string (duration) -> string",
+            "int64_to_string (int) -> string",
+            "timestamp_to_string (timestamp) -> string",
+            "uint64_to_string (uint) -> string",
+        ],
+        run: to_string,
+    },
+    Function {
+        name: "timestamp",
+        overloads: &[
+            "timestamp_to_timestamp (timestamp) -> timestamp",
+            "int64_to_timestamp (int) -> timestamp",
+            "string_to_timestamp (string) -> timestamp",
+        ],
+        run: to_timestamp,
+    },
+    Function {
+        name: "uint",
+        overloads: &[
+            "uint64_to_uint64 (uint) -> uint",
+            "double_to_uint64 (double) -> uint",
+            "int64_to_uint64 (int) -> uint",
+            "string_to_uint64 (string) -> uint",
+        ],
+        run: to_uint,
+    },
+];
 
-pub(super) fn call<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Outcome<'a> {
-    let [value] = call.args else {
-        return Ok(None);
-    };
-    if call.is_member {
-        return Ok(None);
+fn one<'v, 'a>(args: &'v [Value<'a>]) -> Result<&'v Value<'a>, EvaluationError> {
+    args.first().ok_or(EvaluationError::NoSuchOverload)
+}
+
+fn wrong(value: &Value<'_>, to: &str) -> EvaluationError {
+    EvaluationError::conversion(value.type_name(), to)
+}
+
+fn to_dyn<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    one(args).cloned()
+}
+
+fn to_bool<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    match one(args)? {
+        Value::String(text) => match &**text {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Value::Bool(true)),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Value::Bool(false)),
+            _ => Err(EvaluationError::conversion("string", "bool")),
+        },
+        other => Ok(other.clone()),
     }
-    match (call.name, value) {
-        ("bytes", Value::String(text)) => eval.charge_text(text.len())?,
-        ("string", Value::Bytes(bytes)) => eval.charge_text(bytes.len())?,
-        _ => {}
+}
+
+fn to_bytes<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    match one(args)? {
+        Value::String(text) => Ok(Value::Bytes(text.as_bytes().into())),
+        other => Ok(other.clone()),
     }
-    Ok(match call.name {
-        "int" => int(value)?,
-        "uint" => uint(value)?,
-        "double" => double(value)?,
-        "string" => string(value)?,
-        "bool" => boolean(value)?,
-        "bytes" => match value {
-            Value::Bytes(_) => Some(value.clone()),
-            Value::String(text) => Some(Value::Bytes(text.as_bytes().into())),
-            _ => None,
-        },
-        "duration" => match value {
-            Value::Duration(_) => Some(value.clone()),
-            Value::String(text) => Some(Value::Duration(text.parse().map_err(|error| wrong(format!("{error}")))?)),
-            _ => None,
-        },
-        "timestamp" => match value {
-            Value::Timestamp(_) => Some(value.clone()),
-            Value::Int(seconds) => {
-                Some(Value::Timestamp(jiff::Timestamp::from_second(*seconds).map_err(|_| EvalError::Overflow)?))
-            }
-            Value::String(text) => {
-                Some(Value::Timestamp(crate::time::parse(text).map_err(|error| wrong(format!("{error}")))?))
-            }
-            _ => None,
-        },
-        _ => None,
-    })
 }
 
-fn wrong(message: String) -> EvalError {
-    EvalError::Conversion(message)
+fn to_double<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let value = one(args)?;
+    match value {
+        Value::Int(number) => Ok(Value::Double(*number as f64)),
+        Value::Uint(number) => Ok(Value::Double(*number as f64)),
+        Value::String(text) => parse_double(text).map(Value::Double).ok_or_else(|| wrong(value, "double")),
+        other => Ok(other.clone()),
+    }
 }
 
-fn unfit(from: &str, to: &str) -> EvalError {
-    EvalError::Conversion(format!("type conversion error from '{from}' to '{to}'"))
+/// Reads a double as Go does: infinities and NaN by name, nothing blank about it, no overflow.
+fn parse_double(text: &str) -> Option<f64> {
+    let number: f64 = text.parse().ok()?;
+    let named = text.trim_start_matches(['+', '-']).starts_with(['i', 'I', 'n', 'N']);
+    (number.is_finite() || named).then_some(number)
 }
 
-fn int<'a>(value: &Value<'a>) -> Outcome<'a> {
-    let whole = match value {
-        Value::Int(value) => *value,
-        Value::Uint(value) => i64::try_from(*value).map_err(|_| EvalError::Overflow)?,
-        Value::Double(value)
-            if value.is_finite() && *value > -9.223_372_036_854_775e18 && *value < 9.223_372_036_854_775e18 =>
-        {
-            *value as i64
+fn to_int<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let value = one(args)?;
+    match value {
+        Value::Double(number) => {
+            // The bounds themselves are too large: doubles cannot tell them from what lies beyond.
+            let is_within = *number > i64::MIN as f64 && *number < i64::MAX as f64;
+            is_within.then_some(Value::Int(*number as i64)).ok_or_else(|| EvaluationError::failed("integer overflow"))
         }
-        Value::Double(_) => return Err(EvalError::Overflow),
-        Value::String(text) => text.parse().map_err(|_| unfit("string", "int"))?,
-        Value::Timestamp(time) => time.as_second(),
-        Value::Duration(span) => span.as_nanos(),
-        _ => return Ok(None),
-    };
-    Ok(Some(Value::Int(whole)))
+        Value::Uint(number) => {
+            i64::try_from(*number).map(Value::Int).map_err(|_| EvaluationError::failed("integer overflow"))
+        }
+        Value::Duration(nanos) => Ok(Value::Int(*nanos)),
+        Value::Timestamp(time) => Ok(Value::Int(time.second())),
+        Value::String(text) => text.parse().map(Value::Int).map_err(|_| wrong(value, "int")),
+        other => Ok(other.clone()),
+    }
 }
 
-fn uint<'a>(value: &Value<'a>) -> Outcome<'a> {
-    let whole = match value {
-        Value::Uint(value) => *value,
-        Value::Int(value) => u64::try_from(*value).map_err(|_| EvalError::UnsignedOverflow)?,
-        Value::Double(value) if *value >= 0.0 && *value < 1.844_674_407_370_955e19 => *value as u64,
-        Value::Double(_) => return Err(EvalError::UnsignedOverflow),
-        Value::String(text) => text.parse().map_err(|_| unfit("string", "uint"))?,
-        _ => return Ok(None),
-    };
-    Ok(Some(Value::Uint(whole)))
+fn to_uint<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let value = one(args)?;
+    let overflow = || EvaluationError::failed("unsigned integer overflow");
+    match value {
+        Value::Double(number) => {
+            let is_within = *number >= 0.0 && *number < u64::MAX as f64;
+            is_within.then_some(Value::Uint(*number as u64)).ok_or_else(overflow)
+        }
+        Value::Int(number) => u64::try_from(*number).map(Value::Uint).map_err(|_| overflow()),
+        Value::String(text) if !text.starts_with('+') => {
+            text.parse().map(Value::Uint).map_err(|_| wrong(value, "uint"))
+        }
+        Value::String(_) => Err(wrong(value, "uint")),
+        other => Ok(other.clone()),
+    }
 }
 
-fn double<'a>(value: &Value<'a>) -> Outcome<'a> {
-    let number = match value {
-        Value::Double(value) => *value,
-        Value::Int(value) => *value as f64,
-        Value::Uint(value) => *value as f64,
-        Value::String(text) => text.parse().map_err(|_| unfit("string", "double"))?,
-        _ => return Ok(None),
-    };
-    Ok(Some(Value::Double(number)))
+fn to_string<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    plain_text(one(args)?).map(Value::text)
 }
 
-fn boolean<'a>(value: &Value<'a>) -> Outcome<'a> {
+/// The text that a value converts to.
+pub(super) fn plain_text(value: &Value<'_>) -> Result<String, EvaluationError> {
     Ok(match value {
-        Value::Bool(_) => Some(value.clone()),
-        Value::String(text) => Some(Value::Bool(match text.as_ref() {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            _ => return Err(unfit("string", "bool")),
-        })),
-        _ => None,
-    })
-}
-
-fn string<'a>(value: &Value<'a>) -> Outcome<'a> {
-    let text = match value {
-        Value::String(_) => return Ok(Some(value.clone())),
+        Value::String(text) => text.to_string(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Uint(value) => value.to_string(),
-        Value::Double(value) => value.to_string(),
-        Value::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.to_owned(),
-            Err(_) => {
-                let shown = STANDARD.encode(&bytes[..bytes.len().min(32)]);
-                return Err(wrong(format!("invalid UTF-8 in bytes, cannot convert to string: {shown}")));
-            }
-        },
+        Value::Double(value) => double_text(*value),
+        Value::Bytes(bytes) => String::from_utf8(bytes.to_vec())
+            .map_err(|_| EvaluationError::failed("invalid UTF-8 in bytes, cannot convert to string"))?,
+        Value::Duration(nanos) => times::duration_text(*nanos),
         Value::Timestamp(time) => time.to_string(),
-        Value::Duration(span) => format!("{}s", seconds(span.as_nanos())),
-        _ => return Ok(None),
-    };
-    Ok(Some(Value::String(Cow::Owned(text))))
+        Value::Type(name) => name.to_string(),
+        other => return Err(wrong(other, "string")),
+    })
 }
 
-/// A span in seconds without trailing zeros, as protobuf's JSON has it.
-fn seconds(nanos: i64) -> String {
-    let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
-    let (whole, part) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
-    match part {
-        0 => format!("{sign}{whole}"),
-        _ => format!("{sign}{whole}.{}", format!("{part:09}").trim_end_matches('0')),
+/// A double as Go's `%g` writes it: the fewest digits, with an exponent where it is below -4 or above 5.
+pub(in crate::cel) fn double_text(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    let scientific = format!("{value:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    match (-4..6).contains(&exponent) {
+        true => value.to_string(),
+        false => format!("{digits}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+    }
+}
+
+fn to_duration<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let value = one(args)?;
+    match value {
+        Value::Int(_) => Err(wrong(value, times::DURATION)),
+        Value::String(text) => {
+            let parsed: Result<crate::duration::Duration, _> = text.parse();
+            parsed.map(|length| Value::Duration(length.as_nanos())).map_err(|_| wrong(value, times::DURATION))
+        }
+        other => Ok(other.clone()),
+    }
+}
+
+fn to_timestamp<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let value = one(args)?;
+    match value {
+        Value::Int(seconds) => times::at_second(*seconds),
+        Value::String(text) => {
+            let time = times::parse(text).ok_or_else(|| wrong(value, times::TIMESTAMP))?;
+            times::checked(time).map(Value::Timestamp)
+        }
+        other => Ok(other.clone()),
     }
 }

@@ -1,160 +1,280 @@
-//! Text: the language's own functions, cel-go's strings extension, and Kubernetes's regular expressions.
+//! Functions over text. Positions count characters.
 
-use super::{Call, Outcome};
-use crate::cel::eval::{EvalError, Evaluator, Result, no_overload};
-use crate::cel::value::Value;
+use super::{text, two};
+use crate::cel::declarations::Function;
+use crate::cel::value::{EvaluationError, Value};
+use crate::cel::work::Work;
 
-/// The most bytes that a compiled regular expression may take.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+type Outcome<'a> = Result<Value<'a>, EvaluationError>;
 
-pub(super) fn call<'a>(eval: &mut Evaluator<'_, 'a>, call: &Call<'_, 'a>) -> Outcome<'a> {
-    if let ("matches", [Value::String(text), Value::String(pattern)]) = (call.name, call.args) {
-        return Ok(Some(Value::Bool(regex(eval, text, pattern)?.is_match(text))));
+pub(super) const STANDARD: &[Function] = &[
+    Function {
+        name: "contains",
+        overloads: &["contains_string string.(string) -> bool"],
+        run: |_, args| test(args, |text, part| text.contains(part)),
+    },
+    Function {
+        name: "endsWith",
+        overloads: &["ends_with_string string.(string) -> bool"],
+        run: |_, args| test(args, |text, part| text.ends_with(part)),
+    },
+    Function {
+        name: "startsWith",
+        overloads: &["starts_with_string string.(string) -> bool"],
+        run: |_, args| test(args, |text, part| text.starts_with(part)),
+    },
+];
+
+pub(super) const EXTENSIONS: &[Function] = &[
+    Function { name: "charAt", overloads: &["string_char_at_int string.(int) -> string"], run: char_at },
+    Function {
+        name: "indexOf",
+        overloads: &[
+            "string_index_of_string string.(string) -> int",
+            "string_index_of_string_int string.(string, int) -> int",
+        ],
+        run: index_of,
+    },
+    Function {
+        name: "lastIndexOf",
+        overloads: &[
+            "string_last_index_of_string string.(string) -> int",
+            "string_last_index_of_string_int string.(string, int) -> int",
+        ],
+        run: last_index_of,
+    },
+    Function {
+        name: "lowerAscii",
+        overloads: &["string_lower_ascii string.() -> string"],
+        run: |work, args| changed(work, args, str::to_ascii_lowercase),
+    },
+    Function {
+        name: "upperAscii",
+        overloads: &["string_upper_ascii string.() -> string"],
+        run: |work, args| changed(work, args, str::to_ascii_uppercase),
+    },
+    Function {
+        name: "trim",
+        overloads: &["string_trim string.() -> string"],
+        run: |work, args| changed(work, args, |text| text.trim().to_owned()),
+    },
+    Function {
+        name: "replace",
+        overloads: &[
+            "string_replace_string_string string.(string, string) -> string",
+            "string_replace_string_string_int string.(string, string, int) -> string",
+        ],
+        run: replace,
+    },
+    Function {
+        name: "split",
+        overloads: &[
+            "string_split_string string.(string) -> list(string)",
+            "string_split_string_int string.(string, int) -> list(string)",
+        ],
+        run: split,
+    },
+    Function {
+        name: "substring",
+        overloads: &[
+            "string_substring_int string.(int) -> string",
+            "string_substring_int_int string.(int, int) -> string",
+        ],
+        run: substring,
+    },
+    Function { name: "strings.quote", overloads: &["strings_quote (string) -> string"], run: quote },
+    Function {
+        name: "join",
+        overloads: &["list_join list(string).() -> string", "list_join_string list(string).(string) -> string"],
+        run: join,
+    },
+];
+
+fn test<'a>(args: &[Value<'a>], holds: impl FnOnce(&str, &str) -> bool) -> Outcome<'a> {
+    match two(args)? {
+        [Value::String(text), Value::String(part)] => Ok(Value::Bool(holds(text, part))),
+        _ => Err(EvaluationError::NoSuchOverload),
     }
-    if !call.is_member {
-        return Ok(None);
-    }
-    let [receiver, rest @ ..] = call.args else {
-        return Ok(None);
+}
+
+fn changed<'a>(work: &mut Work, args: &[Value<'a>], change: impl FnOnce(&str) -> String) -> Outcome<'a> {
+    let text = text(args)?;
+    work.make_text(text.len())?;
+    Ok(Value::text(change(text)))
+}
+
+fn out_of_range(index: i64) -> EvaluationError {
+    EvaluationError::failed(format_args!("index out of range: {index}"))
+}
+
+/// The byte at which the character with this index starts; that behind the last is the end of the text.
+fn byte_of(text: &str, index: i64) -> Result<usize, EvaluationError> {
+    let at = usize::try_from(index).map_err(|_| out_of_range(index))?;
+    let starts = text.char_indices().map(|(byte, _)| byte).chain(std::iter::once(text.len()));
+    starts.into_iter().nth(at).ok_or_else(|| out_of_range(index))
+}
+
+fn char_at<'a>(_: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let [Value::String(text), Value::Int(index)] = args else {
+        return Err(EvaluationError::NoSuchOverload);
     };
-    match receiver {
-        Value::String(text) => {
-            match (call.name, rest) {
-                ("size", _) => return Ok(None),
-                ("startsWith" | "endsWith", [Value::String(part)]) => eval.charge_text(part.len())?,
-                ("contains", [Value::String(part)]) => {
-                    let tenths = |text: &str| (text.len() as u64).div_ceil(10);
-                    eval.charge(tenths(text).saturating_mul(tenths(part)))?;
-                }
-                ("find" | "findAll", _) => {}
-                _ => eval.charge_text(text.len())?,
-            }
-            of_text(eval, call.name, text, rest)
-        }
-        Value::List(list) if call.name == "join" => {
-            let separator = match rest {
-                [] => "",
-                [Value::String(separator)] => separator,
-                _ => return Ok(None),
-            };
-            let mut parts = Vec::with_capacity(list.len());
-            for item in list.iter() {
-                match item {
-                    Value::String(text) => parts.push(text),
-                    other => return Err(no_overload("join", &[other])),
-                }
-            }
-            let length = parts.iter().map(|part| part.len() + separator.len()).sum();
-            eval.charge_text(length)?;
-            Ok(Some(Value::text(parts.join(separator))))
-        }
-        _ => Ok(None),
+    let found = text[byte_of(text, *index)?..].chars().next();
+    Ok(Value::text(found.map(String::from).unwrap_or_default()))
+}
+
+/// Text, part and offset of the functions that look for a part.
+fn search<'v>(args: &'v [Value<'_>]) -> Result<(&'v str, &'v str, Option<i64>), EvaluationError> {
+    match args {
+        [Value::String(text), Value::String(part)] => Ok((text, part, None)),
+        [Value::String(text), Value::String(part), Value::Int(offset)] => Ok((text, part, Some(*offset))),
+        _ => Err(EvaluationError::NoSuchOverload),
     }
 }
 
-fn of_text<'a>(eval: &mut Evaluator<'_, 'a>, name: &str, text: &str, rest: &[Value<'a>]) -> Outcome<'a> {
-    Ok(Some(match (name, rest) {
-        ("contains", [Value::String(part)]) => Value::Bool(text.contains(part.as_ref())),
-        ("startsWith", [Value::String(part)]) => Value::Bool(text.starts_with(part.as_ref())),
-        ("endsWith", [Value::String(part)]) => Value::Bool(text.ends_with(part.as_ref())),
-        ("charAt", [Value::Int(at)]) => Value::text(substring(text, *at, at.saturating_add(1).min(length(text)))?),
-        ("indexOf", [Value::String(part)]) => Value::Int(position(text, text.find(part.as_ref()))),
-        ("indexOf", [Value::String(part), Value::Int(from)]) => {
-            let start = byte_offset(text, *from)?;
-            Value::Int(position(text, text[start..].find(part.as_ref()).map(|at| at + start)))
-        }
-        ("lastIndexOf", [Value::String(part)]) => Value::Int(position(text, text.rfind(part.as_ref()))),
-        ("lastIndexOf", [Value::String(part), Value::Int(until)]) => {
-            let end = (byte_offset(text, *until)? + part.len()).min(text.len());
-            let end = (end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-            Value::Int(position(text, text[..end].rfind(part.as_ref())))
-        }
-        ("lowerAscii", []) => Value::text(text.to_ascii_lowercase()),
-        ("upperAscii", []) => Value::text(text.to_ascii_uppercase()),
-        ("trim", []) => Value::text(text.trim().to_owned()),
-        ("reverse", []) => Value::text(text.chars().rev().collect::<String>()),
-        ("replace", [Value::String(old), Value::String(new)]) => replaced(eval, text, old, new, usize::MAX)?,
-        ("replace", [Value::String(old), Value::String(new), Value::Int(count)]) => {
-            replaced(eval, text, old, new, usize::try_from(*count).unwrap_or(usize::MAX))?
-        }
-        ("split", [Value::String(separator)]) => split(eval, text, separator, usize::MAX)?,
-        ("split", [Value::String(separator), Value::Int(count)]) => {
-            split(eval, text, separator, usize::try_from(*count).unwrap_or(usize::MAX))?
-        }
-        ("substring", [Value::Int(from)]) => Value::text(substring(text, *from, length(text))?),
-        ("substring", [Value::Int(from), Value::Int(to)]) => Value::text(substring(text, *from, *to)?),
-        ("find", [Value::String(pattern)]) => {
-            let found = regex(eval, text, pattern)?.find(text).map(|found| found.as_str().to_owned());
-            Value::text(found.unwrap_or_default())
-        }
-        ("findAll", [Value::String(pattern)]) => found(eval, text, pattern, usize::MAX)?,
-        ("findAll", [Value::String(pattern), Value::Int(count)]) => {
-            found(eval, text, pattern, usize::try_from(*count).unwrap_or(usize::MAX))?
-        }
-        _ => return Ok(None),
-    }))
-}
-
-fn length(text: &str) -> i64 {
-    text.chars().count() as i64
-}
-
-/// The index in characters of a byte offset; -1 for none.
-fn position(text: &str, at: Option<usize>) -> i64 {
-    at.map_or(-1, |at| length(&text[..at]))
-}
-
-fn byte_offset(text: &str, at: i64) -> Result<usize> {
-    let wanted = usize::try_from(at).map_err(|_| EvalError::IndexOutOfRange(at))?;
-    let offsets = text.char_indices().map(|(offset, _)| offset).chain([text.len()]);
-    offsets.into_iter().nth(wanted).ok_or(EvalError::IndexOutOfRange(at))
-}
-
-fn substring(text: &str, from: i64, to: i64) -> Result<String> {
-    let (start, end) = (byte_offset(text, from)?, byte_offset(text, to)?);
-    match start <= end {
-        true => Ok(text[start..end].to_owned()),
-        false => Err(EvalError::Conversion(format!("invalid substring range. start: {from}, end: {to}"))),
+fn index_of<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (text, part, offset) = search(args)?;
+    let offset = offset.unwrap_or(0);
+    if part.is_empty() {
+        return Ok(Value::Int(offset));
     }
-}
-
-fn replaced<'a>(eval: &mut Evaluator<'_, 'a>, text: &str, old: &str, new: &str, count: usize) -> Result<Value<'a>> {
-    let matches = text.matches(old).take(count).count();
-    eval.charge_text(text.len().saturating_add(matches.saturating_mul(new.len())))?;
-    Ok(Value::text(text.replacen(old, new, count)))
-}
-
-fn split<'a>(eval: &mut Evaluator<'_, 'a>, text: &str, separator: &str, count: usize) -> Result<Value<'a>> {
-    if count == 0 {
-        return Ok(Value::list(Vec::new()));
+    if offset < 0 {
+        return Err(out_of_range(offset));
     }
-    let parts: Vec<Value<'a>> = match separator {
-        "" => {
-            let mut characters: Vec<String> = text.chars().map(String::from).collect();
-            if characters.len() > count {
-                let rest = characters.split_off(count - 1).concat();
-                characters.push(rest);
-            }
-            characters.into_iter().map(Value::text).collect()
-        }
-        _ => text.splitn(count, separator).map(|part| Value::text(part.to_owned())).collect(),
+    work.spend(text.len() as u64 / 16)?;
+    let Ok(start) = byte_of(text, offset) else {
+        return Ok(Value::Int(-1));
     };
-    eval.charge(parts.len() as u64)?;
+    let found = text[start..].find(part);
+    Ok(Value::Int(found.map_or(-1, |at| offset + text[start..start + at].chars().count() as i64)))
+}
+
+fn last_index_of<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (text, part, offset) = search(args)?;
+    let length = text.chars().count() as i64;
+    if part.is_empty() {
+        return Ok(Value::Int(offset.unwrap_or(length)));
+    }
+    if offset.is_some_and(|offset| offset < 0) {
+        return Err(out_of_range(offset.unwrap_or_default()));
+    }
+    if offset.is_some_and(|offset| offset >= length) {
+        return Ok(Value::Int(-1));
+    }
+    work.spend(text.len() as u64 / 16)?;
+    // A part found may start at the offset, and so reach beyond it.
+    let end = match offset {
+        Some(offset) => (byte_of(text, offset)? + part.len()).min(text.len()),
+        None => text.len(),
+    };
+    let end = (end..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+    let starts_late = |at: &usize| offset.is_some_and(|offset| text[..*at].chars().count() as i64 > offset);
+    let found = text[..end].rfind(part).filter(|at| !starts_late(at));
+    Ok(Value::Int(found.map_or(-1, |at| text[..at].chars().count() as i64)))
+}
+
+fn replace<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (text, from, to, limit) = match args {
+        [Value::String(text), Value::String(from), Value::String(to)] => (text, from, to, -1),
+        [Value::String(text), Value::String(from), Value::String(to), Value::Int(limit)] => (text, from, to, *limit),
+        _ => return Err(EvaluationError::NoSuchOverload),
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let count = text.matches(&**from).take(limit).count();
+    work.make_text(text.len().saturating_add(count.saturating_mul(to.len())))?;
+    Ok(Value::text(text.replacen(&**from, to, limit)))
+}
+
+fn split<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (text, separator, limit) = match args {
+        [Value::String(text), Value::String(separator)] => (text, separator, -1),
+        [Value::String(text), Value::String(separator), Value::Int(limit)] => (text, separator, *limit),
+        _ => return Err(EvaluationError::NoSuchOverload),
+    };
+    work.spend(text.len() as u64)?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let parts: Vec<Value<'a>> = match (limit, separator.is_empty()) {
+        (0, _) => Vec::new(),
+        (_, false) => text.splitn(limit, &**separator).map(owned).collect(),
+        (_, true) => characters(text, limit).map(owned).collect(),
+    };
     Ok(Value::list(parts))
 }
 
-fn found<'a>(eval: &mut Evaluator<'_, 'a>, text: &str, pattern: &str, count: usize) -> Result<Value<'a>> {
-    let regex = regex(eval, text, pattern)?;
-    let found: Vec<Value<'a>> =
-        regex.find_iter(text).take(count).map(|found| Value::text(found.as_str().to_owned())).collect();
-    eval.charge(found.len() as u64)?;
-    Ok(Value::list(found))
+fn owned<'a>(part: &str) -> Value<'a> {
+    Value::text(part.to_owned())
 }
 
-/// Compiles a pattern, after charging for running it over the text.
-fn regex(eval: &mut Evaluator<'_, '_>, text: &str, pattern: &str) -> Result<regex::Regex> {
-    let cost = (1 + text.len() as u64).div_ceil(10).saturating_mul((pattern.len() as u64).div_ceil(4).max(1));
-    eval.charge(cost)?;
-    let built = regex::RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build();
-    built.map_err(|_| EvalError::Conversion(format!("error parsing regexp: `{pattern}`")))
+/// The characters of a text, the last with all that is left.
+fn characters(text: &str, limit: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    let mut left = limit;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        left -= 1;
+        let end = if left == 0 { rest.len() } else { first.len_utf8() };
+        let part = &rest[..end];
+        rest = &rest[end..];
+        Some(part)
+    })
+}
+
+fn substring<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (text, start, end) = match args {
+        [Value::String(text), Value::Int(start)] => (text, *start, None),
+        [Value::String(text), Value::Int(start), Value::Int(end)] => (text, *start, Some(*end)),
+        _ => return Err(EvaluationError::NoSuchOverload),
+    };
+    if let Some(end) = end.filter(|end| start > *end) {
+        let message = format!("invalid substring range. start: {start}, end: {end}");
+        return Err(EvaluationError::failed(message));
+    }
+    let from = byte_of(text, start)?;
+    let to = end.map_or(Ok(text.len()), |end| byte_of(text, end))?;
+    work.make_text(to - from)?;
+    Ok(Value::text(text[from..to].to_owned()))
+}
+
+fn quote<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let text = text(args)?;
+    work.make_text(text.len() * 2)?;
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '\u{7}' => quoted.push_str("\\a"),
+            '\u{8}' => quoted.push_str("\\b"),
+            '\u{c}' => quoted.push_str("\\f"),
+            '\n' => quoted.push_str("\\n"),
+            '\r' => quoted.push_str("\\r"),
+            '\t' => quoted.push_str("\\t"),
+            '\u{b}' => quoted.push_str("\\v"),
+            '\\' => quoted.push_str("\\\\"),
+            '"' => quoted.push_str("\\\""),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    Ok(Value::text(quoted))
+}
+
+fn join<'a>(work: &mut Work, args: &[Value<'a>]) -> Outcome<'a> {
+    let (list, separator) = match args {
+        [Value::List(list)] => (list, ""),
+        [Value::List(list), Value::String(separator)] => (list, &**separator),
+        _ => return Err(EvaluationError::NoSuchOverload),
+    };
+    let mut joined = String::new();
+    for (at, item) in list.iter().enumerate() {
+        let item = item?;
+        let Value::String(part) = &item else {
+            let message = format!("join: invalid input: {}", super::operators::shown(&item));
+            return Err(EvaluationError::failed(message));
+        };
+        work.make_text(part.len() + separator.len())?;
+        if at > 0 {
+            joined.push_str(separator);
+        }
+        joined.push_str(part);
+    }
+    Ok(Value::text(joined))
 }

@@ -1,7 +1,15 @@
 //! The CEL conditions of a webhook (KEP-3716): all must hold for it to be called.
 
-use api::cel::{self, Program};
+use std::sync::LazyLock;
+
+use api::cel::{self, Activation, Budget, Declarations, Environment, Program};
 use serde_json::Value;
+
+/// What the conditions of webhooks may refer to.
+static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| Environment::new(Declarations::admission().authorizer()));
+
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 /// The conditions of one webhook, compiled.
 #[derive(Default)]
@@ -13,7 +21,7 @@ impl Conditions {
     pub(super) fn compile(conditions: &Value) -> Self {
         let texts = conditions.as_array().into_iter().flatten();
         let texts = texts.map(|condition| condition["expression"].as_str().unwrap_or_default());
-        Self { conditions: texts.map(|text| Program::compile(text).map_err(|why| why.to_string())).collect() }
+        Self { conditions: texts.map(|text| ENVIRONMENT.compile(text).map_err(|why| why.to_string())).collect() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -29,17 +37,18 @@ impl Conditions {
         request: &Value,
         fails_closed: bool,
     ) -> Result<bool, String> {
-        let mut budget = cel::MATCH_CONDITIONS_BUDGET;
+        let mut budget = Budget::new(cel::MATCH_CONDITIONS_BUDGET);
+        let activation = Activation::new()
+            .with("object", cel::Value::json(object.unwrap_or(&Value::Null)))
+            .with("oldObject", cel::Value::json(old.unwrap_or(&Value::Null)))
+            .with("request", cel::Value::json(request));
         let mut wrong = Vec::new();
         for condition in &self.conditions {
             let outcome = condition.as_ref().map_err(Clone::clone).and_then(|program| {
-                let variables = vec![
-                    ("object", cel::Value::json(object.unwrap_or(&Value::Null))),
-                    ("oldObject", cel::Value::json(old.unwrap_or(&Value::Null))),
-                    ("request", cel::Value::json(request)),
-                ];
-                let (outcome, cost) = program.evaluate(variables, budget.min(cel::PER_CALL_LIMIT));
-                budget = budget.saturating_sub(cost);
+                let outcome = program.evaluate(&activation, &mut budget);
+                if budget.is_exhausted() {
+                    return Err(OUT_OF_BUDGET.to_owned());
+                }
                 outcome.map(|value| matches!(value, cel::Value::Bool(true))).map_err(|why| why.to_string())
             });
             match outcome {
