@@ -261,7 +261,12 @@ fn confirmed(clusters: &[ClusterState]) -> Result<bool> {
         return Err(Failure::new(Code::Usage, unasked).remedy("say --yes, or name the clusters"));
     }
     let question = dialoguer::Confirm::new().with_prompt(format!("Delete {names} with all their data?")).default(false);
-    question.interact().map_err(|error| Failure::new(Code::Interrupted, error.to_string()))
+    // Heard here, Ctrl-C ends the question and not the process, which has hidden the cursor.
+    let _interrupts = Interrupts::listen()?;
+    question.interact().map_err(|_| {
+        output::show_cursor();
+        Failure::new(Code::Interrupted, "interrupted: nothing was deleted")
+    })
 }
 
 enum Change {

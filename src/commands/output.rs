@@ -80,6 +80,11 @@ pub(super) fn restore() {
     }
 }
 
+/// A question that ends early leaves the cursor hidden, and its line open.
+pub(super) fn show_cursor() {
+    _ = writeln!(io::stderr(), "\x1b[?25h");
+}
+
 impl Drop for Talk {
     fn drop(&mut self) {
         restore();

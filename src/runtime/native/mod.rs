@@ -131,7 +131,8 @@ impl Native {
         launch(&order, starting).during(what)?.map_err(|why| RuntimeError::failed(what(), why))
     }
 
-    async fn stop(&self, node: &NodeSpec) -> Result<()> {
+    /// Ends a node with a signal to its PID 1, and by force when that has not ended it in time.
+    async fn end(&self, node: &NodeSpec, signal: i32) -> Result<()> {
         let what = || format!("stopping node {}", node.name);
         // A start that nobody waits for any more comes to its end first: only then it is known who is to be stopped.
         let place = self.place(node);
@@ -139,7 +140,7 @@ impl Native {
         let Some(running) = self.place(node).running() else { return Ok(()) };
         // The process of the host's side cleans up after the node and ends last.
         let (Some(init), host) = (running.init.open(), running.host.open()) else { return Ok(()) };
-        init.signal(libc::SIGTERM).during(what)?;
+        init.signal(signal).during(what)?;
         if tokio::time::timeout(STOP, init.when_ended()).await.is_err() {
             init.signal(libc::SIGKILL).during(what)?;
         }
@@ -150,8 +151,13 @@ impl Native {
         }
     }
 
+    async fn stop(&self, node: &NodeSpec) -> Result<()> {
+        self.end(node, libc::SIGTERM).await
+    }
+
     async fn delete(&self, node: &NodeSpec) -> Result<()> {
-        self.stop(node).await?;
+        // Nothing of it is kept, so nothing has to be put in order first.
+        self.end(node, libc::SIGKILL).await?;
         let what = format!("deleting node {}", node.name);
         let (node, place) = (node.clone(), self.place(node));
         blocking(move || Self::remove(&node, &place, || what.clone())).await
