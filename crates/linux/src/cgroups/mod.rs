@@ -120,22 +120,38 @@ impl Cgroups {
     }
 
     /// Lets processes change groups without the milliseconds that the kernel otherwise takes to look after forks
-    /// that go on meanwhile (`favordynmods`, Linux 6.0). An older kernel, or a mount that is not ours, stays slow.
+    /// that go on meanwhile (`favordynmods`, Linux 6.0). The kernel has one such switch for all hierarchies and lets only
+    /// v2's be set on a living one. An older kernel, a machine without v2, or a node inside another stays slow.
     pub fn favor_moves(&self) {
-        let mounts: Vec<&Path> = match &*self.layout {
-            Layout::V1(hierarchies) => hierarchies.iter().map(|it| it.mount.as_path()).collect(),
-            Layout::V2 { mount } => vec![mount],
-        };
-        for mount in mounts {
-            _ = favor_moves(mount);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if let Some((mount, options)) = unified_mount(&mounts) {
+            _ = favor_moves(&mount, &options);
         }
     }
 }
 
-fn favor_moves(mount: &Path) -> io::Result<()> {
+const FAVOR_MOVES: &str = "favordynmods";
+
+/// v2's mount and the options of its file system.
+fn unified_mount(mounts: &str) -> Option<(PathBuf, Vec<&str>)> {
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - cgroup2 ")?;
+        let mount = PathBuf::from(left.split(' ').nth(4)?);
+        let options = right.rsplit(' ').next()?.split(',');
+        Some((mount, options.filter(|it| !matches!(*it, "rw" | "ro")).collect()))
+    })
+}
+
+/// Options that are not repeated would be lost.
+fn favor_moves(mount: &Path, options: &[&str]) -> io::Result<()> {
     use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
+    if options.contains(&FAVOR_MOVES) {
+        return Ok(());
+    }
     let context = fspick(CWD, mount, FsPickFlags::FSPICK_CLOEXEC)?;
-    fsconfig_set_flag(std::os::fd::AsFd::as_fd(&context), "favordynmods")?;
+    for option in options.iter().chain([&FAVOR_MOVES]) {
+        fsconfig_set_flag(std::os::fd::AsFd::as_fd(&context), *option)?;
+    }
     Ok(fsconfig_reconfigure(std::os::fd::AsFd::as_fd(&context))?)
 }
 

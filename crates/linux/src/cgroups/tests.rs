@@ -12,6 +12,9 @@ fn hybrid_machines_count_as_v1() {
     assert_eq!(hierarchies[0].controllers, ["cpu", "cpuacct"]);
     assert!(matches!(parse_mounts(info.lines().last().unwrap()), Some(Layout::V2 { .. })));
     assert!(parse_mounts("").is_none());
+    assert_eq!(unified_mount(info), Some(("/sys/fs/cgroup/unified".into(), vec![])));
+    let options = "35 24 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot";
+    assert_eq!(unified_mount(options), Some(("/sys/fs/cgroup".into(), vec!["nsdelegate", "memory_recursiveprot"])));
 }
 
 #[test]
