@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::codec::scan::{self, string_length};
 use crate::resource::Selectable;
 
 /// Where an object lives within its resource.
@@ -102,8 +104,7 @@ impl Ord for ObjectKey {
         if self.namespace == other.namespace {
             return self.name.cmp(&other.name);
         }
-        let namespace = |key: &Self| key.namespace.bytes().chain([b'/']).collect::<Vec<_>>();
-        namespace(self).cmp(&namespace(other))
+        self.namespace.bytes().chain([b'/']).cmp(other.namespace.bytes().chain([b'/']))
     }
 }
 
@@ -219,12 +220,15 @@ impl Entry {
     /// Appends everything behind the head.
     fn write_body(&self, out: &mut BytesMut) {
         out.put_slice(&self.json[self.head..self.splice]);
+        self.write_revision(out);
+        out.put_slice(&self.json[self.splice..]);
+    }
+
+    fn write_revision(&self, out: &mut BytesMut) {
         out.put_slice(b"\"resourceVersion\":\"");
         out.put_slice(itoa::Buffer::new().format(self.revision).as_bytes());
-        out.put_slice(b"\"");
         // `metadata` always holds a name, so something follows.
-        out.put_slice(b",");
-        out.put_slice(&self.json[self.splice..]);
+        out.put_slice(b"\",");
     }
 
     /// The bytes as stored, without a resourceVersion.
@@ -241,9 +245,28 @@ impl Entry {
         object
     }
 
-    /// The object as a typed struct, with its `metadata.resourceVersion`.
+    /// The object as a typed struct, with its `metadata.resourceVersion` and without its `managedFields`: who owns
+    /// which fields is a large part of an object, and nothing to those who read structs.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.to_json())
+        let mut json = BytesMut::with_capacity(self.json.len() + 48);
+        match self.managers() {
+            Some(Range { start, end }) => {
+                json.put_slice(&self.json[..self.splice]);
+                self.write_revision(&mut json);
+                json.put_slice(&self.json[self.splice..start]);
+                json.put_slice(b"null");
+                json.put_slice(&self.json[end..]);
+            }
+            None => self.write_json(&mut json),
+        }
+        serde_json::from_slice(&json)
+    }
+
+    /// Where the value of `metadata.managedFields` is.
+    fn managers(&self) -> Option<Range<usize>> {
+        let metadata = self.splice - 1;
+        let found = scan::member(&self.json[metadata..], "managedFields")?;
+        Some(metadata + found.start..metadata + found.end)
     }
 }
 
@@ -322,18 +345,6 @@ fn metadata_offset(json: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length of the JSON string literal at the start of `json`, quotes included.
-fn string_length(json: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    loop {
-        match json.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +377,21 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
         let again = Entry::from_json(entry.stored_json().clone(), 42, &[]).unwrap();
         assert_eq!(again.stored_json(), entry.stored_json());
+    }
+
+    #[test]
+    fn structs_have_a_revision_and_no_managers() {
+        let metadata = json!({"name": "web", "labels": {"managedFields": "x"}, "managedFields": [{"manager": "]"}]});
+        for metadata in [metadata, json!({"name": "web", "labels": {"managedFields": "x"}})] {
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"managedFields": 1}});
+            let read: Value = Entry::from_value(object.clone(), 42, &[]).unwrap().decode().unwrap();
+            let mut expected = object;
+            expected["metadata"]["resourceVersion"] = json!("42");
+            if let Some(managers) = expected["metadata"].get_mut("managedFields") {
+                *managers = Value::Null;
+            }
+            assert_eq!(read, expected);
+        }
     }
 
     #[test]

@@ -78,12 +78,16 @@ impl EntryMap {
 
     /// The objects of one namespace, or all, in key order.
     pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<Entry>> {
-        let Some(namespace) = namespace else { return self.iter().cloned().collect() };
-        self.0
-            .range(ObjectKey::new(namespace, "")..)
-            .take_while(|entry| entry.0.key.namespace == namespace)
-            .map(|entry| entry.0.clone())
-            .collect()
+        match namespace {
+            Some(namespace) => self.in_namespace(namespace).cloned().collect(),
+            None => self.iter().cloned().collect(),
+        }
+    }
+
+    /// The objects of one namespace, in key order.
+    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry>> {
+        let from_there = self.0.range(ObjectKey::new(namespace, "")..).map(|entry| &entry.0);
+        from_there.take_while(move |entry| entry.key.namespace == namespace)
     }
 }
 

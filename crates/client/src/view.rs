@@ -3,13 +3,13 @@
 //! The informer itself may be ahead of the changes that a component has handled. A [`View`] moves only with them, so
 //! that whoever was woken by a change finds exactly that change, and its indexes never disagree with its objects.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use api::codec::scan::text_at;
 use api::object::{Entry, ObjectKey};
 pub use api::object::{Owner, Relations};
 use parking_lot::RwLock;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
 use crate::informer::{Change, Informer, Informers, Scope};
@@ -30,7 +30,7 @@ struct Seen {
     objects: EntryMap,
     revision: u64,
     synced: bool,
-    indexes: Vec<HashMap<String, BTreeMap<ObjectKey, Arc<Entry>>>>,
+    indexes: Vec<HashMap<String, EntryMap>>,
 }
 
 impl View {
@@ -48,7 +48,7 @@ impl View {
     /// The objects that index number `index` files under `value`, in key order.
     pub fn find(&self, index: usize, value: &str) -> Vec<Arc<Entry>> {
         let seen = self.seen.read();
-        seen.indexes[index].get(value).map(|found| found.values().cloned().collect()).unwrap_or_default()
+        seen.indexes[index].get(value).map(|found| found.list(None)).unwrap_or_default()
     }
 
     /// The highest revision among the changes seen.
@@ -88,7 +88,7 @@ impl Seen {
                 self.unfile(old.as_ref(), indexers);
                 for (index, values) in self.indexes.iter_mut().zip(indexers) {
                     for value in values(new) {
-                        index.entry(value).or_default().insert(new.key.clone(), new.clone());
+                        index.entry(value).or_default().insert(new.clone());
                     }
                 }
             }
@@ -150,32 +150,7 @@ pub fn by_field(entry: &Entry, pointer: &str) -> Vec<String> {
     text_at(entry.stored_json(), pointer).into_iter().collect()
 }
 
-/// The string at a path of names. What lies beside the path is passed over, not decoded: each change of an object
-/// comes here once for every component that files it.
-fn text_at(json: &[u8], pointer: &str) -> Option<String> {
-    let mut json = std::str::from_utf8(json).ok()?;
-    for name in pointer.split('/').skip(1) {
-        let members: HashMap<String, &RawValue> = serde_json::from_str(json).ok()?;
-        json = members.get(name)?.get();
-    }
-    serde_json::from_str(json).ok()
-}
-
 /// Files pods under the node that they are bound to.
 pub fn by_node(entry: &Entry) -> Vec<String> {
     by_field(entry, "/spec/nodeName")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_found_where_they_are_and_nowhere_else() {
-        let json = br#"{"a": {"nodeName": "decoy"}, "spec": {"\u006e": 1, "nodeName": "n\"1"}, "nodeName": "decoy"}"#;
-        assert_eq!(text_at(json, "/spec/nodeName").as_deref(), Some("n\"1"));
-        assert_eq!(text_at(json, "/spec/n"), None, "not a string");
-        assert_eq!(text_at(json, "/status/phase"), None);
-        assert_eq!(text_at(json, "/nodeName/deeper"), None);
-    }
 }

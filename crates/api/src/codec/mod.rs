@@ -8,4 +8,5 @@ pub mod json;
 pub mod json_syntax;
 pub mod normalise;
 pub mod protobuf;
+pub mod scan;
 pub mod yaml;

@@ -1,6 +1,6 @@
 //! Reading and filling in the fields of a document. Absent, null and zero values read the same, as in Go.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A text, or the empty one.
 pub(crate) fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -46,10 +46,8 @@ pub(crate) fn is_zero(value: &Value) -> bool {
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            let covered = |a: &Map<String, Value>, b: &Map<String, Value>| {
-                a.iter().all(|(field, value)| same(value, b.get(field).unwrap_or(&Value::Null)))
-            };
-            covered(a, b) && covered(b, a)
+            a.iter().all(|(field, value)| same(value, b.get(field).unwrap_or(&Value::Null)))
+                && b.iter().all(|(field, value)| a.contains_key(field) || same(&Value::Null, value))
         }
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         // A struct of zero values is the same as none.

@@ -149,13 +149,12 @@ pub fn remove(object: &mut Value, field: &str) {
 
 /// True when anything outside `metadata`, `status` and the type differs.
 pub fn changed(new: &Value, old: &Value) -> bool {
-    let differs = |a: &Value, b: &Value| {
-        a.as_object().into_iter().flatten().any(|(name, value)| {
-            let own = !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
-            own && !same(value, b.get(name).unwrap_or(&Value::Null))
-        })
+    let own = |object| {
+        let fields = Value::as_object(object).into_iter().flatten();
+        fields.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
     };
-    differs(new, old) || differs(old, new)
+    own(new).any(|(name, value)| !same(value, old.get(name).unwrap_or(&Value::Null)))
+        || own(old).any(|(name, value)| new.get(name).is_none() && !same(&Value::Null, value))
 }
 
 fn keep_generation(new: &mut Value, old: &Value) {

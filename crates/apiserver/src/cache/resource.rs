@@ -1,11 +1,10 @@
 //! The objects of one resource, in key order, with the events that led to them.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use api::resource::Selectable;
+use client::shared::EntryMap;
 use parking_lot::RwLock;
 use store::{Event, Record};
 use tokio::sync::watch as watch_channel;
@@ -28,7 +27,7 @@ pub struct ResourceCache {
 }
 
 struct State {
-    objects: BTreeMap<ObjectKey, Arc<Entry>>,
+    objects: EntryMap,
     ring: Ring,
     /// Events that arrived before the first load finished; `None` afterwards.
     early: Option<Vec<Event>>,
@@ -48,8 +47,8 @@ pub struct Listing {
 
 impl ResourceCache {
     pub(super) fn new(prefix: String, selectable: Vec<Selectable>, transformer: Arc<dyn Transformer>) -> Self {
-        let state =
-            State { objects: BTreeMap::new(), ring: Ring::new(0), early: Some(Vec::new()), revision: 0, loaded: 0 };
+        let (objects, ring) = (EntryMap::default(), Ring::new(0));
+        let state = State { objects, ring, early: Some(Vec::new()), revision: 0, loaded: 0 };
         let (end, _) = watch_channel::channel(0);
         let (state, end) = (RwLock::new(state), RwLock::new(Some(end)));
         Self { prefix, selectable, transformer, state, flights: Flights::default(), end }
@@ -85,7 +84,7 @@ impl ResourceCache {
         state.loaded = revision;
         for record in records {
             if let Some(entry) = self.entry(&record.key, record.value, record.revision.get()) {
-                state.objects.insert(entry.key.clone(), entry);
+                state.objects.insert(entry);
             }
         }
         for event in state.early.take().unwrap_or_default() {
@@ -112,18 +111,22 @@ impl ResourceCache {
     fn apply_to(&self, state: &mut State, event: Event) {
         let revision = event.revision.get();
         if revision <= state.loaded {
+            // Whoever wrote it is not to wait for the cache.
+            if let Some(value) = &event.value {
+                self.flights.arrive(value, revision);
+            }
             return;
         }
-        let Some(key) = self.object_key(&event.key) else { return };
         let event = match event.value {
             Some(value) => {
                 let known = self.flights.arrive(&value, revision);
                 let Some(object) = known.or_else(|| self.entry(&event.key, value, revision)) else { return };
-                let old = state.objects.insert(key, object.clone());
+                let old = state.objects.insert(object.clone());
                 CacheEvent::new(revision, old, object, false)
             }
             None => {
-                let Some(old) = state.objects.remove(&key) else { return };
+                let gone = self.object_key(&event.key).and_then(|key| state.objects.remove(&key));
+                let Some(old) = gone else { return };
                 let object = Arc::new(old.at_revision(revision));
                 CacheEvent::new(revision, Some(old), object, true)
             }
@@ -211,7 +214,7 @@ impl ResourceCache {
     /// All objects, and the sequence number of the first event that is not in them.
     pub fn entries_and_end(&self) -> (Vec<Arc<Entry>>, u64) {
         let state = self.state.read();
-        (state.objects.values().cloned().collect(), state.ring.end())
+        (state.objects.list(None), state.ring.end())
     }
 
     /// The position behind the last event, and the revision of that event.
@@ -240,15 +243,9 @@ pub enum UnreadableObject {
     Entry(#[from] api::object::EntryError),
 }
 
-fn matching(objects: &BTreeMap<ObjectKey, Arc<Entry>>, filter: &Filter) -> Vec<Arc<Entry>> {
+fn matching(objects: &EntryMap, filter: &Filter) -> Vec<Arc<Entry>> {
     match &filter.namespace {
-        None => objects.values().filter(|entry| filter.selects(entry)).cloned().collect(),
-        Some(namespace) => objects
-            .range((Bound::Included(ObjectKey::new(namespace.as_str(), "")), Bound::Unbounded))
-            .map(|(_, entry)| entry)
-            .take_while(|entry| entry.key.namespace == *namespace)
-            .filter(|entry| filter.selects(entry))
-            .cloned()
-            .collect(),
+        None => objects.iter().filter(|entry| filter.selects(entry)).cloned().collect(),
+        Some(namespace) => objects.in_namespace(namespace).filter(|entry| filter.selects(entry)).cloned().collect(),
     }
 }
