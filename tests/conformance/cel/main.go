@@ -309,8 +309,13 @@ func show(value ref.Val) string {
 	case types.Double:
 		return fmt.Sprintf("double(%v)", float64(v))
 	case types.String:
-		quoted, _ := json.Marshal(string(v))
-		return string(quoted)
+		quoted := &bytes.Buffer{}
+		encoder := json.NewEncoder(quoted)
+		encoder.SetEscapeHTML(false)
+		if err := encoder.Encode(string(v)); err != nil {
+			return err.Error()
+		}
+		return strings.TrimSpace(quoted.String())
 	case types.Bytes:
 		return fmt.Sprintf("bytes(%x)", []byte(v))
 	case types.Duration:

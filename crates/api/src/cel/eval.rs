@@ -157,8 +157,15 @@ impl<'p, 'a> Evaluator<'p, 'a, '_> {
         match &self.slots[at] {
             Slot::Known(outcome) => outcome.clone(),
             Slot::Initial(step) => {
-                let outcome = absorb(self.eval(step))?;
-                self.slots[at] = Slot::Known(outcome.clone());
+                let step = *step;
+                // It was planned where the slots end that stand before its own.
+                let later = self.slots.split_off(at + 1);
+                self.slots.truncate(at);
+                let outcome = self.eval(step);
+                self.slots.truncate(at);
+                let outcome = absorb(outcome)?;
+                self.slots.push(Slot::Known(outcome.clone()));
+                self.slots.extend(later);
                 outcome
             }
         }

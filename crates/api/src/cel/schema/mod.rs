@@ -116,11 +116,6 @@ impl Shape {
         MAX_REQUEST / (self.min_size + 1)
     }
 
-    /// The most items or entries of a list or map, stated or by what a request can hold; none for other values.
-    pub fn max_items(&self) -> Option<u64> {
-        matches!(self.kind, ShapeKind::List { .. } | ShapeKind::Map(_)).then_some(self.max_elements)
-    }
-
     pub(super) fn is_object(&self) -> bool {
         matches!(self.kind, ShapeKind::Object(_))
     }
