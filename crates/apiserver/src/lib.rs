@@ -12,6 +12,7 @@
 //! crds         what is served as CustomResourceDefinitions say
 //! subresources reviews nonresource discovery health       paths that are not objects
 //! outbound     calls to webhooks and other servers that extend this one
+//! aggregation  servers that answer for versions of their own behind this one
 //! streaming    what nodes, Pods and Services answer themselves
 //! server       all of it put together
 //! bootstrap    what every cluster has from its first second
@@ -20,6 +21,7 @@
 //! Nothing here knows a kind by name except where a kind truly is particular: its subresources, its admission.
 
 pub mod admission;
+pub mod aggregation;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

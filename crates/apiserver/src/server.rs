@@ -7,6 +7,7 @@ use api::object::ObjectKey;
 use api::resource::Resource;
 use ipnet::IpNet;
 use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use store::Backend;
 use tokio_util::sync::CancellationToken;
@@ -14,10 +15,11 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::admission::{Admission, Configured, MutatingWebhooks, Sources, ValidatingWebhooks, WebhookParts};
+use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
-use crate::authn::{Authenticator, User};
+use crate::authn::{Authenticator, FrontProxies, User};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
@@ -35,6 +37,10 @@ pub struct Config {
     pub version: String,
     /// Whose client certificates name users.
     pub client_cas: Vec<CertificateDer<'static>>,
+    /// Their authorities as PEM, as other servers are told of them.
+    pub client_authority: String,
+    /// How this server and those behind it know each other; without it there are none that want to know.
+    pub front_proxy: Option<FrontProxy>,
     /// Bearer tokens that are known beforehand.
     pub tokens: Vec<(String, User)>,
     /// The P-256 key that signs ServiceAccount tokens, in PKCS #8.
@@ -57,6 +63,8 @@ pub struct ApiServer {
     /// The document at `/version`.
     pub version: Value,
     pub(crate) dialer: Arc<dyn NodeDialer>,
+    pub(crate) aggregation: Aggregation,
+    pub(crate) client_authority: String,
     pub(crate) in_flight: InFlight,
     pub(crate) documents: Documents,
     /// Streams that outlive the request that began them.
@@ -132,10 +140,23 @@ impl ApiServer {
             nodes: cache("", "nodes")?,
         };
         let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
-        let webhooks = WebhookParts { catalogue: catalogue.clone(), namespaces: cache("", "namespaces")?, outbound };
+        let webhooks = WebhookParts {
+            catalogue: catalogue.clone(),
+            namespaces: cache("", "namespaces")?,
+            outbound: outbound.clone(),
+        };
         const ADMISSION: &str = "admissionregistration.k8s.io";
         let mutating = cache(ADMISSION, "mutatingwebhookconfigurations")?;
         let validating = cache(ADMISSION, "validatingwebhookconfigurations")?;
+        let front_proxies = match &config.front_proxy {
+            Some(front) => {
+                let authorities = CertificateDer::pem_slice_iter(front.authority.as_bytes()).flatten().collect();
+                FrontProxies::new(ClientCas::new(authorities), front.allowed_names.clone())
+            }
+            None => FrontProxies::default(),
+        };
+        let aggregation =
+            Aggregation::new(cache("apiregistration.k8s.io", "apiservices")?, outbound, config.front_proxy);
         let configured = Configured {
             mutating_webhooks: MutatingWebhooks::new(webhooks.clone(), mutating),
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
@@ -145,7 +166,10 @@ impl ApiServer {
             ServiceAddresses::new(caches.clone(), cache("", "services")?, config.service_cidrs, config.node_ports);
         let nodes = NodeAuthorizer::new(cache("", "pods")?);
         let server = Arc::new_cyclic(|server| Self {
+            aggregation,
+            client_authority: config.client_authority,
             authenticator: Authenticator {
+                front_proxies,
                 client_cas: ClientCas::new(config.client_cas),
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
@@ -168,6 +192,11 @@ impl ApiServer {
         let definitions = crds::Definitions::load(server.clone()).await?;
         tasks.spawn(definitions.run(tasks.clone(), stop));
         Ok(server)
+    }
+
+    /// Begins to keep what extends the server: APIServices, their availability, whom others are to believe.
+    pub fn extend(self: &Arc<Self>) {
+        self.streams.spawn(aggregation::run(self.clone()));
     }
 
     /// Informers over the watch cache, whose subscriptions run on `tasks` until `stop`.

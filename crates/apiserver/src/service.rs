@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::HeaderValue;
-use http::{Request, header};
+use http::{HeaderMap, Request, header};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -27,7 +27,7 @@ use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
 use crate::shape::Shape;
 use crate::websocket::Carrier;
-use crate::{health, limits, nonresource, reviews, streaming, subresources, websocket};
+use crate::{aggregation, health, limits, nonresource, reviews, streaming, subresources, websocket};
 
 /// Larger bodies are refused, as upstream does.
 const MAX_BODY: usize = 3 << 20;
@@ -143,9 +143,35 @@ impl ApiService {
         if !server.authorizer.authorize(&attributes).allowed {
             return Err(refusal(&info, &attributes.refusal()));
         }
+        if let Some(remote) = server.aggregation.owner(&info.path) {
+            let (parts, body) = request.into_parts();
+            let body = body.map_err(Into::into).boxed_unsync();
+            return Ok(aggregation::handle(&server, &user, &remote, parts, body).await);
+        }
         match info.resource {
-            None => nonresource::answer(&server, &info, &query, request.headers()),
+            None => self.nonresource(&info, &query, request.headers()).await,
             Some(_) => self.resource(user, info, query, request).await,
+        }
+    }
+
+    async fn nonresource(&self, info: &RequestInfo, query: &str, headers: &HeaderMap) -> Result<Response, Status> {
+        let server = &self.server;
+        let path = info.path.trim_end_matches('/');
+        if !matches!(info.verb, "get" | "head") || !server.aggregation.concerns(path) {
+            return nonresource::answer(server, info, query, headers);
+        }
+        // Whole and in JSON: the rest is merged into it.
+        let mut asked = headers.clone();
+        asked.remove(header::IF_NONE_MATCH);
+        if path.starts_with("/openapi/") {
+            asked.remove(header::ACCEPT);
+        }
+        match nonresource::answer(server, info, query, &asked) {
+            Err(status) if !status.is_not_found() => Err(status),
+            answer => {
+                let answer = answer.unwrap_or_else(|status| response::refusal(&status));
+                Ok(server.aggregation.merged(path, headers, answer).await)
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use apiserver::aggregation::FrontProxy;
 use apiserver::authn::User;
 use apiserver::encryption::SecretEncryption;
 use apiserver::server::{ApiServer, Config, StartError};
@@ -101,6 +102,8 @@ pub enum ServerError {
 struct Authorities {
     server: Arc<Authority>,
     client: Arc<Authority>,
+    /// Of servers that speak for users.
+    front: Arc<Authority>,
 }
 
 impl Server {
@@ -117,7 +120,8 @@ impl Server {
             .map_err(|source| ServerError::Token { path: layout.root().join("server/token"), source })?;
         let names = serving_names(&options);
         let serving = serving_certificate(&layout, &authorities.server, &names)?;
-        let tls = Arc::new(tls::server(tls::Certificate::new(&serving)?, &authorities.client.der(), tls::HTTP)?);
+        let clients = [authorities.client.der(), authorities.front.der()].concat();
+        let tls = Arc::new(tls::server(tls::Certificate::new(&serving)?, &clients, tls::HTTP)?);
 
         let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let tunnels = Tunnels::new(tasks.clone(), listening.clone());
@@ -125,6 +129,8 @@ impl Server {
         let config = Config {
             version: VERSION.to_owned(),
             client_cas: authorities.client.der(),
+            client_authority: authorities.client.pem().to_owned(),
+            front_proxy: Some(front_proxy(&layout, &authorities)?),
             tokens: Vec::new(),
             service_account_key: signing_key(&layout.tls("service.key"))?,
             issuer: audience.clone(),
@@ -136,6 +142,7 @@ impl Server {
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;
+        api.extend();
         published::allow_nodes(&api).await?;
         tasks.spawn(components::run_compaction(store.clone(), following.clone()));
 
@@ -201,7 +208,7 @@ fn authorities(layout: &Layout) -> Result<Authorities, CertificateError> {
         let (certificate, key) = (layout.tls(&format!("{name}.crt")), layout.tls(&format!("{name}.key")));
         Authority::load_or_create(&certificate, &key, &format!("k3s-{name}")).map(Arc::new)
     };
-    Ok(Authorities { server: load("server-ca")?, client: load("client-ca")? })
+    Ok(Authorities { server: load("server-ca")?, client: load("client-ca")?, front: load("request-header-ca")? })
 }
 
 /// The names and addresses that this server answers to.
@@ -260,6 +267,18 @@ fn dialer(
     let identity = authorities.client.ensure(&certificate, &key, &subject)?;
     let tls = tls::client(&authorities.server.der(), Some(tls::Certificate::new(&identity)?), &[])?;
     Ok(components::KubeletDialer::new(tls, tunnels))
+}
+
+/// How the API server and those behind it know each other; the names are k3s's.
+fn front_proxy(layout: &Layout, authorities: &Authorities) -> Result<FrontProxy, ServerError> {
+    let name = "system:auth-proxy";
+    let (certificate, key) = (layout.tls("client-auth-proxy.crt"), layout.tls("client-auth-proxy.key"));
+    let identity = authorities.front.ensure(&certificate, &key, &Subject::client(name, &[]))?;
+    Ok(FrontProxy {
+        authority: authorities.front.pem().to_owned(),
+        allowed_names: vec![name.to_owned()],
+        certificate: tls::certified(&identity)?,
+    })
 }
 
 /// What the cluster's own Services point to.

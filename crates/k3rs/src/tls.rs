@@ -62,7 +62,7 @@ impl ResolvesClientCert for Certificate {
     }
 }
 
-fn certified(pair: &Pair) -> Result<Arc<CertifiedKey>, TlsError> {
+pub(crate) fn certified(pair: &Pair) -> Result<Arc<CertifiedKey>, TlsError> {
     let key = pair.private_key().ok_or_else(|| TlsError::Key("it is not PEM".to_owned()))?;
     let provider = rustls::crypto::ring::default_provider();
     let key = CertifiedKey::from_der(pair.chain(), key, &provider).map_err(|why| TlsError::Key(why.to_string()))?;

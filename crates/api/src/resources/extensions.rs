@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::essentials;
 use super::fields::{default, each, object, within};
-use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
+use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
+use super::registration;
 use super::row::{Row, cluster};
 use crate::resource::Resource;
 
@@ -12,6 +13,8 @@ static VALIDATING_WEBHOOKS: Hooks = Hooks {
     generation: Generation::Counted,
     unconditional_update: false,
     default: |object| each(object, "webhooks", webhook),
+    validate_create: registration::webhooks,
+    validate_update: registration::webhooks_update,
     ..PLAIN
 };
 
@@ -24,6 +27,8 @@ static MUTATING_WEBHOOKS: Hooks = Hooks {
             default(entry, "reinvocationPolicy", "Never");
         });
     },
+    validate_create: registration::webhooks,
+    validate_update: registration::webhooks_update,
     ..PLAIN
 };
 
@@ -52,6 +57,10 @@ static POLICY_BINDINGS: Hooks = Hooks {
 
 static API_SERVICES: Hooks = Hooks {
     default: |service| within(object(service, "spec"), "service", |reference| default(reference, "port", 443)),
+    names: Names::PathSegment,
+    unconditional_update: false,
+    validate_create: registration::api_service,
+    validate_update: |new, _| registration::api_service(new),
     ..PLAIN
 };
 

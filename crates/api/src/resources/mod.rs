@@ -20,6 +20,7 @@ mod networking;
 mod others;
 pub mod policies;
 pub mod rbac;
+mod registration;
 mod row;
 mod storage;
 pub mod strategy;

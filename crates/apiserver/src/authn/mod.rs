@@ -3,6 +3,7 @@
 //! Components in this process do not pass here: their transport carries a [`User`] as a request extension, which
 //! no request from a socket can have.
 
+mod frontproxy;
 pub(crate) mod impersonation;
 pub mod serviceaccounts;
 pub mod tokens;
@@ -16,6 +17,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls_pki_types::CertificateDer;
 
+pub use self::frontproxy::FrontProxies;
 use self::serviceaccounts::ServiceAccountTokens;
 use self::tokens::StaticTokens;
 use self::x509::ClientCas;
@@ -47,6 +49,7 @@ struct Peer {
 
 /// All the ways in, asked in upstream's order.
 pub struct Authenticator {
+    pub front_proxies: FrontProxies,
     pub client_cas: ClientCas,
     pub static_tokens: StaticTokens,
     pub service_accounts: Arc<ServiceAccountTokens>,
@@ -103,6 +106,9 @@ impl User {
 impl Authenticator {
     /// The user behind a request. `Ok(None)`: no credentials were shown. `Err`: those shown are not good.
     pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
+        if let Some(user) = peer.and_then(|peer| self.front_proxies.user(headers, peer)) {
+            return Ok(Some(user.authenticated()));
+        }
         if let Some(user) = peer.and_then(|peer| peer.user(&self.client_cas)) {
             return Ok(Some(user));
         }

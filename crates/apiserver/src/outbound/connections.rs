@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
@@ -19,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::Callee;
+use crate::response::Body;
 use crate::streaming::Stream;
 
 /// Connections that are kept for one callee.
@@ -43,7 +42,7 @@ impl Key {
 
 /// A connection on which requests follow each other.
 pub(super) struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Body>,
     address: SocketAddr,
     used: Instant,
     /// Held so that no other configuration comes to have the address that the key is made of.
@@ -52,7 +51,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Sends a request when the answer before it has been read.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+    pub(super) async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
         self.sender.ready().await?;
         self.used = Instant::now();
         self.sender.send_request(request).await
@@ -108,8 +107,8 @@ impl Connections {
     ) -> hyper::Result<Connection> {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            if let Err(why) = connection.await {
-                debug!(%address, %why, "connection to a webhook ended");
+            if let Err(why) = connection.with_upgrades().await {
+                debug!(%address, %why, "connection to an extension ended");
             }
         }));
         Ok(Connection { sender, address, used: Instant::now(), _tls: tls })

@@ -17,20 +17,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::aggregation::RemoteUser;
+use crate::authn::User;
 use crate::cache::ResourceCache;
+use crate::response::{self, Body};
 use crate::streaming::NodeDialer;
-use connections::{Connections, Key};
+use address::Place;
+use connections::{Connection, Connections, Key};
 
-pub(crate) use address::Address;
+pub(crate) use address::{Address, ServiceReference};
 pub(crate) use error::CallError;
-pub(crate) use tls::client_config;
+pub(crate) use tls::{client_config, unverified_config};
 
 /// The largest answer that is read, as large as the largest object with room for what stands around it.
 const MAX_ANSWER: usize = 8 << 20;
@@ -41,6 +46,13 @@ const AGENT: &str = "kube-apiserver-admission";
 pub(crate) struct Callee {
     pub(crate) address: Address,
     pub(crate) tls: Arc<ClientConfig>,
+}
+
+/// The body of a request.
+pub(crate) enum Payload {
+    Whole(Bytes),
+    /// On its way through this server: it can be sent once.
+    Passing(Body),
 }
 
 /// The way out. Shared by all who call.
@@ -75,19 +87,9 @@ impl Outbound {
     pub(crate) async fn post(&self, callee: &Callee, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let target = format!("{}?timeout={}s", callee.address.path(), seconds(limit));
         let url = format!("https://{}{target}", callee.address.host());
-        let request = || {
-            Request::builder()
-                .method(Method::POST)
-                .uri(&target)
-                .header(HOST, callee.address.host())
-                .header(CONTENT_TYPE, "application/json")
-                .header(ACCEPT, "application/json, */*")
-                .header(USER_AGENT, AGENT)
-                .body(Full::new(body.clone()))
-        };
         let called = tokio::time::timeout(limit, async {
-            let answer = self.exchange(callee, &request).await?;
-            read(answer).await
+            let head = head(Method::POST, &target, callee)?;
+            read(self.send(callee, head, Payload::Whole(body)).await?).await
         });
         match called.await {
             Ok(outcome) => outcome.map_err(|why| why.at("Post", &url)),
@@ -95,35 +97,101 @@ impl Outbound {
         }
     }
 
-    /// Sends a request, by a connection that is kept or a new one. One that was kept may have been closed meanwhile:
-    /// that is no failure of the call.
-    async fn exchange(
+    /// Asks for a document as `user`, whom the callee must be ready to hear of from this server.
+    pub(crate) async fn get(
         &self,
         callee: &Callee,
-        request: &(dyn Fn() -> http::Result<Request<Full<Bytes>>> + Send + Sync),
+        path: &str,
+        user: &User,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let url = format!("https://{}{path}", callee.address.host());
+        let called = tokio::time::timeout(limit, async {
+            let mut head = head(Method::GET, path, callee)?;
+            RemoteUser::write(user, &mut head.headers);
+            let answer = self.send(callee, head, Payload::Whole(Bytes::new())).await?;
+            let status = answer.status();
+            Ok((status, whole(answer).await?))
+        });
+        match called.await {
+            Ok(outcome) => outcome.map_err(|why: CallError| why.at("Get", &url)),
+            Err(_late) => Err(CallError::late("Get", &url)),
+        }
+    }
+
+    /// Sends a request, by a connection that is kept or a new one. One that was kept may have been closed meanwhile,
+    /// which is no failure of the call: what is there whole can be said again.
+    pub(crate) async fn send(
+        &self,
+        callee: &Callee,
+        head: Parts,
+        payload: Payload,
     ) -> Result<Response<Incoming>, CallError> {
         let places = self.resolve(&callee.address).await?;
         let key = Key::new(callee);
-        while let Some(mut kept) = self.kept.take(&key, |address| places.iter().any(|place| place.address == address)) {
-            if let Ok(answer) = kept.send(request().map_err(CallError::malformed)?).await {
-                self.kept.keep(key, kept);
-                return Ok(answer);
+        if let Payload::Whole(body) = &payload {
+            let current = |address| places.iter().any(|place| place.address == address);
+            while let Some(mut kept) = self.kept.take(&key, current) {
+                let request = Request::from_parts(head.clone(), response::full(body.clone()));
+                if let Ok(answer) = kept.send(request).await {
+                    self.kept.keep(key, kept);
+                    return Ok(answer);
+                }
             }
         }
-        let (stream, address) = self.open(&callee.address, &callee.tls, &places).await?;
-        let mut fresh = self.kept.begin(stream, address, callee.tls.clone()).await.map_err(CallError::connection)?;
-        let answer = fresh.send(request().map_err(CallError::malformed)?).await.map_err(CallError::connection)?;
+        let mut fresh = self.begin(callee, &places).await?;
+        let answer = fresh.send(Request::from_parts(head, payload.into_body())).await.map_err(CallError::connection)?;
         self.kept.keep(key, fresh);
         Ok(answer)
     }
+
+    /// Sends a request by a connection of its own, which may become something else than HTTP.
+    pub(crate) async fn send_alone(
+        &self,
+        callee: &Callee,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, CallError> {
+        let places = self.resolve(&callee.address).await?;
+        self.begin(callee, &places).await?.send(request).await.map_err(CallError::connection)
+    }
+
+    async fn begin(&self, callee: &Callee, places: &[Place]) -> Result<Connection, CallError> {
+        let (stream, address) = self.open(&callee.address, &callee.tls, places).await?;
+        self.kept.begin(stream, address, callee.tls.clone()).await.map_err(CallError::connection)
+    }
+}
+
+impl Payload {
+    fn into_body(self) -> Body {
+        match self {
+            Self::Whole(bytes) => response::full(bytes),
+            Self::Passing(body) => body,
+        }
+    }
+}
+
+fn head(method: Method, target: &str, callee: &Callee) -> Result<Parts, CallError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header(HOST, callee.address.host())
+        .header(CONTENT_TYPE, "application/json")
+        .header(ACCEPT, "application/json, */*")
+        .header(USER_AGENT, AGENT)
+        .body(());
+    request.map(|request| request.into_parts().0).map_err(CallError::malformed)
+}
+
+async fn whole(answer: Response<Incoming>) -> Result<Bytes, CallError> {
+    Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map(|body| body.to_bytes()).map_err(CallError::body)
 }
 
 async fn read(answer: Response<Incoming>) -> Result<Bytes, CallError> {
     let status = answer.status();
-    let read = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(CallError::body)?;
+    let body = whole(answer).await?;
     match status {
-        StatusCode::OK | StatusCode::CREATED => Ok(read.to_bytes()),
-        other => Err(CallError::refused(other, &read.to_bytes())),
+        StatusCode::OK | StatusCode::CREATED => Ok(body),
+        other => Err(CallError::refused(other, &body)),
     }
 }
 

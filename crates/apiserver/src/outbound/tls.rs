@@ -6,9 +6,10 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Where hosts keep the authorities that they believe.
@@ -22,15 +23,13 @@ pub(crate) enum TlsError {
     NoAuthority,
     #[error("unable to load root certificates: {0}")]
     Authority(String),
-    #[error("the client's own certificate cannot be used: {0}")]
-    Client(rustls::Error),
 }
 
 /// How to call whoever one of these authorities (PEM) vouches for; without any, whoever the host believes. `client` is
 /// shown to those who ask.
 pub(crate) fn client_config(
     authorities: &[u8],
-    client: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    client: Option<Arc<CertifiedKey>>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let own;
     let pem = match authorities {
@@ -60,10 +59,19 @@ pub(crate) fn client_config(
         .expect("ring knows the default versions of TLS")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Verifier { chains, roots, provider }));
-    Ok(Arc::new(match client {
-        Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(TlsError::Client)?,
-        None => builder.with_no_client_auth(),
-    }))
+    Ok(shown(builder.with_no_client_auth(), client))
+}
+
+/// How to call whoever is there.
+pub(crate) fn unverified_config(client: Option<Arc<CertifiedKey>>) -> Arc<ClientConfig> {
+    shown(client::tls::unverified(), client)
+}
+
+fn shown(mut config: ClientConfig, client: Option<Arc<CertifiedKey>>) -> Arc<ClientConfig> {
+    if let Some(own) = client {
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+    }
+    Arc::new(config)
 }
 
 fn host_authorities() -> Vec<u8> {

@@ -18,7 +18,7 @@ mod proxy;
 mod rewrite;
 
 pub(crate) use location::{endpoints, random_below};
-pub(crate) use proxy::PeerAddress;
+pub(crate) use proxy::{PeerAddress, end_to_end, outgoing};
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -127,7 +127,7 @@ fn find(server: &ApiServer, resource: &'static str, key: &ObjectKey) -> Result<V
 }
 
 /// True where a client asks for another protocol on its connection.
-fn is_upgrade(headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
 }
 
@@ -157,7 +157,7 @@ fn copy_upgrade(from: &HeaderMap, to: &mut HeaderMap) {
 }
 
 /// The acceptance of an upgrade, as the other side said it.
-fn switched(headers: &HeaderMap) -> Response {
+pub(crate) fn switched(headers: &HeaderMap) -> Response {
     let mut response = http::Response::new(response::full(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     copy_upgrade(headers, response.headers_mut());
@@ -165,7 +165,7 @@ fn switched(headers: &HeaderMap) -> Response {
 }
 
 /// Joins two connections that were switched to one protocol, until either ends.
-fn splice(server: &ApiServer, client: OnUpgrade, other: OnUpgrade) {
+pub(crate) fn splice(server: &ApiServer, client: OnUpgrade, other: OnUpgrade) {
     server.streams.spawn(server.stop.clone().run_until_cancelled_owned(async move {
         match futures::future::try_join(client, other).await {
             Ok((client, other)) => copy_until_end(TokioIo::new(client), TokioIo::new(other)).await,

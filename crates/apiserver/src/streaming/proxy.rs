@@ -133,7 +133,7 @@ async fn secure(stream: Box<dyn Stream>, address: SocketAddr) -> std::io::Result
 }
 
 /// The request as the other side gets it.
-fn outgoing(
+pub(crate) fn outgoing(
     parts: &Parts,
     target: &str,
     asked: &str,
@@ -168,7 +168,7 @@ fn only_upgrade(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// All but what is between two neighbours.
-fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+pub(crate) fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     let mut kept = headers.clone();
     let fields = headers.get_all(CONNECTION).iter().filter_map(|field| field.to_str().ok());
     for name in fields.flat_map(|field| field.split(',')).filter_map(|name| name.trim().parse::<HeaderName>().ok()) {

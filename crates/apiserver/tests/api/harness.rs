@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiserver::aggregation::FrontProxy;
 use apiserver::authn::User;
 use apiserver::bootstrap;
 use apiserver::encryption::SecretEncryption;
@@ -60,10 +61,17 @@ impl Cluster {
 
     /// A cluster whose nodes and Pods are reached by `dialer`.
     pub(crate) async fn start_with(dialer: impl NodeDialer) -> Self {
+        Self::start_behind(dialer, None).await
+    }
+
+    /// A cluster that believes a front proxy.
+    pub(crate) async fn start_behind(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>) -> Self {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let config = Config {
             version: "v1.36.3+test".to_owned(),
             client_cas: Vec::new(),
+            client_authority: String::new(),
+            front_proxy,
             tokens: Vec::new(),
             service_account_key: key.as_ref().to_vec(),
             issuer: "https://kubernetes.default.svc".to_owned(),
@@ -101,6 +109,12 @@ impl Cluster {
             .body(Full::new(body))
             .unwrap();
         self.call(user, request).await.read().await
+    }
+
+    /// Sends a request that brings its own credentials.
+    pub(crate) async fn send_unknown(&self, request: Request<Full<Bytes>>) -> Answer {
+        let response = ApiService::new(self.server.clone()).call(request).await.unwrap();
+        Open { response }.read().await
     }
 
     /// Sends any request; the answer's body is yet to be read.

@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod aggregation;
 mod chain;
 mod custom;
 mod harness;
 mod nodes;
+mod played;
 mod proxies;
 mod reads;
 mod streams;

@@ -1,95 +1,41 @@
 //! Admission webhooks, played by a TLS server in this process.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use apiserver::streaming::{NodeDialer, Stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::future::BoxFuture;
 use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::harness::{Answer, Cluster};
-
-/// A network in which every address is this machine.
-pub(crate) struct Here;
-
-impl NodeDialer for Here {
-    fn dial<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
-        Box::pin(async { Err(std::io::Error::other("there are no nodes here")) })
-    }
-
-    fn connect<'a>(&'a self, _: Option<&'a Value>, to: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, to.port())).await?;
-            Ok(Box::new(stream) as Box<dyn Stream>)
-        })
-    }
-}
+use crate::played::{Here, TlsServer};
 
 /// What a webhook answers to a request at a path; `None`: nothing, ever.
 type Answers = dyn Fn(&str, &Value) -> Option<Value> + Send + Sync;
 
 /// A webhook server. What it was asked is kept in order.
 struct Hooks {
-    port: u16,
-    authority: String,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-    stop: CancellationToken,
+    server: TlsServer,
+    seen: Seen,
 }
+
+type Seen = Arc<Mutex<Vec<(String, Value)>>>;
 
 impl Hooks {
     async fn start(answers: impl Fn(&str, &Value) -> Option<Value> + Send + Sync + 'static) -> Self {
-        let names = vec!["127.0.0.1".to_owned(), "hook.default.svc".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (seen, stop) = (Arc::default(), CancellationToken::new());
-        let hooks = Self {
-            port: listener.local_addr().unwrap().port(),
-            authority: STANDARD.encode(made.cert.pem()),
-            seen: Arc::clone(&seen),
-            stop: stop.clone(),
-        };
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let answers: Arc<Answers> = Arc::new(answers);
-        let tasks = TaskTracker::new();
-        tasks.clone().spawn(stop.clone().run_until_cancelled_owned(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let (acceptor, answers, seen) = (acceptor.clone(), answers.clone(), Arc::clone(&seen));
-                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
-                    let Ok(stream) = acceptor.accept(socket).await else { return };
-                    let serve = service_fn(|request| answer(request, answers.clone(), Arc::clone(&seen)));
-                    let _ended =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), serve).await;
-                }));
-            }
-        }));
-        hooks
+        let seen: Seen = Arc::default();
+        let (answers, kept): (Arc<Answers>, Seen) = (Arc::new(answers), seen.clone());
+        let serve = move |request| Box::pin(answer(request, answers.clone(), kept.clone())) as _;
+        Self { server: TlsServer::start(&["127.0.0.1", "hook.default.svc"], Arc::new(serve)).await, seen }
     }
 
     /// A webhook at a path of this server, which sees what `rule` says.
     fn webhook(&self, name: &str, path: &str, rule: Value) -> Value {
         json!({
             "name": name,
-            "clientConfig": {"url": format!("https://127.0.0.1:{}{path}", self.port), "caBundle": self.authority},
+            "clientConfig": {"url": format!("https://127.0.0.1:{}{path}", self.server.port), "caBundle": self.server.authority},
             "rules": [rule], "sideEffects": "None", "admissionReviewVersions": ["v1"],
         })
     }
@@ -100,17 +46,11 @@ impl Hooks {
     }
 }
 
-impl Drop for Hooks {
-    fn drop(&mut self) {
-        self.stop.cancel();
-    }
-}
-
 async fn answer(
     request: http::Request<hyper::body::Incoming>,
     answers: Arc<Answers>,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-) -> Result<http::Response<Full<Bytes>>, std::convert::Infallible> {
+    seen: Seen,
+) -> http::Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let review: Value = serde_json::from_slice(&body).unwrap();
@@ -118,7 +58,7 @@ async fn answer(
     let Some(mut response) = answers(&path, &review["request"]) else { return std::future::pending().await };
     response["uid"] = review["request"]["uid"].clone();
     let answer = json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response});
-    Ok(http::Response::new(Full::new(Bytes::from(answer.to_string()))))
+    http::Response::new(Full::new(Bytes::from(answer.to_string())))
 }
 
 fn patch(operations: Value) -> Option<Value> {
@@ -269,7 +209,7 @@ async fn a_webhook_that_fails_is_ignored_only_where_it_may_be() {
         cluster.send("DELETE", &format!("{path}/fails"), Value::Null).await.expect(200);
         cluster.send("GET", &format!("{path}?limit=500"), Value::Null).await.expect(200);
     };
-    let url = format!("https://127.0.0.1:{}/hangs?timeout=1s", hooks.port);
+    let url = format!("https://127.0.0.1:{}/hangs?timeout=1s", hooks.server.port);
     let late = format!("failed to call webhook: Post {url:?}: context deadline exceeded");
     check("/hangs", "Fail", 1, Some(late)).await;
     check("/hangs", "Ignore", 1, None).await;
@@ -284,7 +224,7 @@ async fn whoever_is_called_must_prove_who_they_are() {
     let other = Hooks::start(|_, _| allow()).await;
     let cluster = Cluster::start_with(Here).await;
     let mut webhook = hooks.webhook("trust.example.com", "/", rule(&["CREATE"], &[""], &["configmaps"]));
-    webhook["clientConfig"]["caBundle"] = json!(other.authority);
+    webhook["clientConfig"]["caBundle"] = json!(other.server.authority);
     configure(&cluster, "Validating", "trust", json!([webhook])).await;
     let refused = create(&cluster, "m").await.expect(500);
     let why = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
@@ -297,7 +237,7 @@ async fn a_service_stands_for_its_endpoints() {
     let cluster = Cluster::start_with(Here).await;
     let mut webhook = hooks.webhook("service.example.com", "/", rule(&["CREATE"], &[""], &["configmaps"]));
     webhook["clientConfig"] = json!({
-        "service": {"namespace": "default", "name": "hook", "path": "/x", "port": 8443}, "caBundle": hooks.authority,
+        "service": {"namespace": "default", "name": "hook", "path": "/x", "port": 8443}, "caBundle": hooks.server.authority,
     });
     configure(&cluster, "Validating", "service", json!([webhook])).await;
     let refused = create(&cluster, "m").await.expect(500);
@@ -310,7 +250,7 @@ async fn a_service_stands_for_its_endpoints() {
     let slice = json!({
         "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}},
         "addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.9"]}],
-        "ports": [{"name": "", "port": hooks.port}],
+        "ports": [{"name": "", "port": hooks.server.port}],
     });
     let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
     cluster.send("POST", slices, slice).await.expect(201);

@@ -72,6 +72,10 @@ impl NodeDialer for KubeletDialer {
             Ok(Box::new(socket) as Box<dyn Stream>)
         })
     }
+
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        Box::pin(network::dns::host_addresses(host))
+    }
 }
 
 fn internal_ip(node: &Value) -> Option<IpAddr> {

@@ -32,7 +32,7 @@ use tracing::warn;
 use super::{Plugin, Request};
 use crate::cache::ResourceCache;
 use crate::outbound::Outbound;
-use crate::registry::{Catalogue, Served, decode};
+use crate::registry::{Catalogue, Served, decode, versions};
 use configuration::{Configurations, Webhook};
 use matching::{Invocation, Target};
 use review::Verdict;
@@ -112,7 +112,7 @@ impl MutatingWebhooks {
             request.reinvocation.webhooks.change();
         }
         for (index, webhook) in webhooks.iter().enumerate() {
-            let Some(invocation) = self.parts.invocation(webhook, request, "admit")? else { continue };
+            let Some(invocation) = self.parts.invocation(webhook, request, "admit").await? else { continue };
             if request.reinvocation.again && !request.reinvocation.webhooks.again.contains(&webhook.uid) {
                 continue;
             }
@@ -165,12 +165,9 @@ impl MutatingWebhooks {
             ))));
         };
         let refuse = |why: String| Failure::Refused(Status::internal(why));
-        let seen = self.parts.seen(invocation, request, object);
+        let seen = self.parts.seen(invocation, request, object).await.map_err(Failure::Refused)?;
         let patched = json_patch::apply(seen, &patch).map_err(|why| refuse(why.to_string()))?;
-        let made = match (&invocation.served, request.is_own_kind()) {
-            (Some(served), true) => decode::mutated(served, patched).map_err(refuse)?,
-            _ => patched,
-        };
+        let made = self.parts.made(invocation, request, patched).await.map_err(Failure::Refused)?;
         let changed = *object != made;
         request.object = Some(made);
         Ok(changed)
@@ -189,7 +186,7 @@ impl ValidatingWebhooks {
         }
         let mut wanted = Vec::new();
         for webhook in webhooks.iter() {
-            if let Some(invocation) = self.parts.invocation(webhook, request, "validating")? {
+            if let Some(invocation) = self.parts.invocation(webhook, request, "validating").await? {
                 wanted.push((webhook, invocation));
             }
         }
@@ -219,7 +216,7 @@ impl Plugin for ValidatingWebhooks {
 
 impl WebhookParts {
     /// Whether and as what a webhook wants to see a write.
-    fn invocation(&self, webhook: &Webhook, request: &Request, step: &str) -> Result<Option<Invocation>, Status> {
+    async fn invocation(&self, webhook: &Webhook, request: &Request, step: &str) -> Result<Option<Invocation>, Status> {
         let target = Target::of(request);
         if !webhook.rules_match(&target) && !webhook.equivalent {
             return Ok(None);
@@ -234,8 +231,7 @@ impl WebhookParts {
         if webhook.conditions.is_empty() {
             return Ok(Some(invocation));
         }
-        let object = request.object.as_ref().map(|object| self.seen(&invocation, request, object));
-        let old = request.old.as_ref().map(|old| self.seen(&invocation, request, old));
+        let (object, old) = self.both_seen(&invocation, request).await?;
         let asked = review::request(&invocation, request, &target);
         match webhook.conditions.matches(object.as_ref(), old.as_ref(), &asked, webhook.fails_closed) {
             Ok(true) => Ok(Some(invocation)),
@@ -248,17 +244,43 @@ impl WebhookParts {
     }
 
     /// An object as the webhook sees it: in the version that its rule is for.
-    fn seen(&self, invocation: &Invocation, request: &Request, object: &Value) -> Value {
-        let mut object = object.clone();
+    async fn seen(&self, invocation: &Invocation, request: &Request, object: &Value) -> Result<Value, Status> {
         match &invocation.served {
             Some(served) if request.is_own_kind() => {
-                decode::from_storage(served, &mut object);
+                let mut object = versions::shown_one(served, object.clone()).await?;
                 // A kind that is served by two groups is stored as one of them.
                 object["apiVersion"] = json!(served.api_version());
+                Ok(object)
             }
-            _ => {}
+            _ => Ok(object.clone()),
         }
-        object
+    }
+
+    /// The write's objects as the webhook sees them, new and old.
+    async fn both_seen(
+        &self,
+        invocation: &Invocation,
+        request: &Request,
+    ) -> Result<(Option<Value>, Option<Value>), Status> {
+        let mut seen = [None, None];
+        for (seen, object) in seen.iter_mut().zip([&request.object, &request.old]) {
+            if let Some(object) = object {
+                *seen = Some(self.seen(invocation, request, object).await?);
+            }
+        }
+        let [object, old] = seen;
+        Ok((object, old))
+    }
+
+    /// What a webhook made of an object as it saw it, in the form that the write has it.
+    async fn made(&self, invocation: &Invocation, request: &Request, patched: Value) -> Result<Value, Status> {
+        let Some(served) = invocation.served.as_ref().filter(|_| request.is_own_kind()) else { return Ok(patched) };
+        let made = decode::mutated(served, patched).map_err(Status::internal)?;
+        match self::served(&self.catalogue, request) {
+            // Custom resources are worked on in the version that the client speaks.
+            Some(spoken) if spoken.custom.is_some() => versions::shown_one(&spoken, made).await,
+            _ => Ok(made),
+        }
     }
 
     async fn call(
@@ -281,8 +303,7 @@ impl WebhookParts {
         let callee = webhook.callee.as_ref().map_err(|why| failed(format!("could not get REST client: {why}"), 500))?;
         let uid = uuid::Uuid::new_v4().to_string();
         let target = Target::of(request);
-        let object = request.object.as_ref().map(|object| self.seen(invocation, request, object));
-        let old = request.old.as_ref().map(|old| self.seen(invocation, request, old));
+        let (object, old) = self.both_seen(invocation, request).await.map_err(Failure::Refused)?;
         let asked = review::review(version, &uid, review::request(invocation, request, &target), object, old);
         let answer = self.outbound.post(callee, Bytes::from(asked.to_string()), webhook.timeout).await;
         let answer = answer.map_err(|why| failed(format!("failed to call webhook: {why}"), why.code))?;

@@ -167,7 +167,9 @@ fn patch(version: ReviewVersion, mutating: bool, response: &Value) -> Result<Opt
 pub(super) fn denial(webhook: &str, result: &Value) -> Status {
     let mut status = Status::from_json(result);
     status.code = status.code.max(400);
-    let said = [status.message.as_str(), status.reason].into_iter().find(|text| !text.is_empty());
+    // Webhooks give reasons in words of their own, too, which are worth telling.
+    let reason = result["reason"].as_str().unwrap_or_default();
+    let said = [status.message.as_str(), reason].into_iter().find(|text| !text.is_empty());
     status.message = match said {
         Some(said) => format!("admission webhook {webhook:?} denied the request: {said}"),
         None => format!("admission webhook {webhook:?} denied the request without explanation"),
@@ -234,9 +236,9 @@ mod tests {
             "admission webhook \"deny.example.com\" denied the request: no",
         );
         check(
-            json!({"reason": "Forbidden", "code": 200}),
+            json!({"reason": "it is Monday", "code": 200}),
             400,
-            "admission webhook \"deny.example.com\" denied the request: Forbidden",
+            "admission webhook \"deny.example.com\" denied the request: it is Monday",
         );
     }
 }

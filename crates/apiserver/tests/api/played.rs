@@ -1,0 +1,93 @@
+//! TLS servers in this process, for whatever the API server calls.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use apiserver::streaming::{NodeDialer, Stream};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject;
+use serde_json::Value;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A network in which every address is this machine.
+pub(crate) struct Here;
+
+impl NodeDialer for Here {
+    fn dial<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+        Box::pin(async { Err(std::io::Error::other("there are no nodes here")) })
+    }
+
+    fn connect<'a>(&'a self, _: Option<&'a Value>, to: SocketAddr) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, to.port())).await?;
+            Ok(Box::new(stream) as Box<dyn Stream>)
+        })
+    }
+}
+
+/// What a server does with a request.
+pub(crate) type Serve = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Full<Bytes>>> + Send + Sync;
+
+/// A server that ends when this is dropped.
+pub(crate) struct TlsServer {
+    pub(crate) port: u16,
+    /// Who vouches for it: PEM in base64, as `caBundle` has it.
+    pub(crate) authority: String,
+    stop: CancellationToken,
+}
+
+impl TlsServer {
+    pub(crate) async fn start(names: &[&str], serve: Arc<Serve>) -> Self {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stop = CancellationToken::new();
+        let server = Self {
+            port: listener.local_addr().unwrap().port(),
+            authority: STANDARD.encode(made.cert.pem()),
+            stop: stop.clone(),
+        };
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let tasks = TaskTracker::new();
+        tasks.clone().spawn(stop.clone().run_until_cancelled_owned(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let (acceptor, serve) = (acceptor.clone(), serve.clone());
+                tasks.spawn(stop.clone().run_until_cancelled_owned(async move {
+                    let Ok(stream) = acceptor.accept(socket).await else { return };
+                    let service = service_fn(|request| {
+                        let answer = serve(request);
+                        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                    });
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ended = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                }));
+            }
+        }));
+        server
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
