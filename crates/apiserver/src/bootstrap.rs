@@ -14,6 +14,7 @@ use crate::document::Document;
 use crate::registry::Call;
 use crate::request::ResourceRequest;
 use crate::server::ApiServer;
+use crate::services;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -24,6 +25,7 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
     for name in NAMESPACES {
         ensure(server, "", "namespaces", json!({"metadata": {"name": name}})).await?;
     }
+    services::ensure_default(server).await?;
     let policy = api::resources::rbac::bootstrap::cluster_roles()
         .into_iter()
         .map(|role| ("clusterroles", role))

@@ -28,7 +28,7 @@ use crate::limits::InFlight;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
-use crate::services::ServiceAddresses;
+use crate::services::{self, Ranges, ServiceAddresses};
 use crate::streaming::NodeDialer;
 
 /// What a server is told.
@@ -69,6 +69,8 @@ pub struct ApiServer {
     pub(crate) documents: Documents,
     /// Streams that outlive the request that began them.
     pub(crate) streams: TaskTracker,
+    /// Where ClusterIPs come from, primary family first, as the server was told.
+    pub(crate) service_cidrs: Vec<IpNet>,
     pub(crate) stop: CancellationToken,
     following: TaskTracker,
 }
@@ -162,8 +164,11 @@ impl ApiServer {
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
         };
         let sources = Sources::new(caches.clone(), cache)?;
-        let addresses =
-            ServiceAddresses::new(caches.clone(), cache("", "services")?, config.service_cidrs, config.node_ports);
+        const NETWORKING: &str = "networking.k8s.io";
+        let service_cidrs = config.service_cidrs;
+        let ranges =
+            Ranges::new(service_cidrs.clone(), cache(NETWORKING, "servicecidrs")?, cache(NETWORKING, "ipaddresses")?);
+        let addresses = ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports);
         let nodes = NodeAuthorizer::new(cache("", "pods")?);
         let server = Arc::new_cyclic(|server| Self {
             aggregation,
@@ -186,11 +191,13 @@ impl ApiServer {
             in_flight: InFlight::new(),
             documents: Documents::default(),
             streams: tasks.clone(),
+            service_cidrs,
             stop: stop.clone(),
             following,
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
-        tasks.spawn(definitions.run(tasks.clone(), stop));
+        tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
+        tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
         Ok(server)
     }
 

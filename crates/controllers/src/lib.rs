@@ -22,6 +22,7 @@ pub mod podgc;
 pub mod replicasets;
 pub mod resourcequotas;
 pub mod serviceaccounts;
+pub mod servicecidrs;
 pub mod statefulsets;
 pub mod tainteviction;
 #[cfg(test)]
@@ -133,6 +134,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "replicationcontroller-controller" => replicasets::run_replication_controllers,
     "resourcequota-controller" => resourcequotas::run,
     "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
+    "service-cidr-controller" => servicecidrs::run,
     "serviceaccount-controller" => serviceaccounts::run,
     "statefulset-controller" => statefulsets::run,
     "taint-eviction-controller" => tainteviction::run,

@@ -4,6 +4,8 @@
 //! no table of its own can drift from them.
 
 mod index;
+mod keeper;
+mod ranges;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -23,6 +25,9 @@ use crate::cache::{Caches, ResourceCache};
 use crate::document::Document;
 use index::Index;
 
+pub(crate) use keeper::{ensure_default, keep};
+pub(crate) use ranges::Ranges;
+
 /// How often a random choice is made before the whole range is walked.
 const DRAWS: usize = 16;
 /// Choices of writes that are still on their way: the latest of them, for as long as a write may take.
@@ -33,7 +38,7 @@ const FLIGHT: Duration = Duration::from_secs(10);
 pub(crate) struct ServiceAddresses {
     caches: Arc<Caches>,
     services: Arc<ResourceCache>,
-    cidrs: Vec<IpNet>,
+    ranges: Ranges,
     ports: RangeInclusive<u16>,
     known: Mutex<Known>,
 }
@@ -80,10 +85,10 @@ impl ServiceAddresses {
     pub(crate) fn new(
         caches: Arc<Caches>,
         services: Arc<ResourceCache>,
-        cidrs: Vec<IpNet>,
+        ranges: Ranges,
         ports: RangeInclusive<u16>,
     ) -> Self {
-        Self { caches, services, cidrs, ports, known: Mutex::default() }
+        Self { caches, services, ranges, ports, known: Mutex::default() }
     }
 }
 
@@ -141,7 +146,7 @@ impl ServiceAddresses {
             spec["clusterIPs"] = kept["clusterIPs"].clone();
         }
         let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let primary = self.cidrs.first().copied();
+        let primary = self.ranges.configured().first().copied();
         let ip = match asked.as_str() {
             "None" => {
                 spec["clusterIPs"] = json!(["None"]);
@@ -160,12 +165,16 @@ impl ServiceAddresses {
     }
 
     fn draw_ip(&self, taken: Taken<'_>) -> Option<IpAddr> {
-        let cidr = self.cidrs.first()?;
+        let ranges = self.ranges.like(self.ranges.configured().first()?);
+        ranges.iter().find_map(|cidr| self.draw_from(cidr, taken))
+    }
+
+    fn draw_from(&self, cidr: &IpNet, taken: Taken<'_>) -> Option<IpAddr> {
         // Network and broadcast addresses are never given, nor the first, which is the API server's own.
         let size = host_count(cidr).saturating_sub(2);
         let at = |offset: u128| nth_address(cidr, offset);
         let drawn = (0..DRAWS).map(|_| at(2 + random() % size.max(1)));
-        drawn.chain((2..=size).map(at)).find(|ip| !taken.has_ip(ip))
+        drawn.chain((2..=size).map(at)).find(|ip| !taken.has_ip(ip) && !self.ranges.is_reserved(ip))
     }
 
     fn claim_ip(&self, text: &str, taken: Taken<'_>) -> Result<IpAddr, Cause> {
@@ -176,15 +185,15 @@ impl ServiceAddresses {
         };
         let ip: IpAddr =
             text.parse().map_err(|_| refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
-        let Some(cidr) = self.cidrs.iter().find(|cidr| cidr.addr().is_ipv4() == ip.is_ipv4()) else {
+        let Some(cidr) = self.ranges.configured().iter().find(|cidr| cidr.addr().is_ipv4() == ip.is_ipv4()) else {
             return Err(refuse("failed to allocate IP: the provided IP family is not configured"));
         };
-        if !cidr.contains(&ip) {
+        if !self.ranges.like(cidr).iter().any(|range| range.contains(&ip)) {
             return Err(refuse(&format!(
                 "failed to allocate IP {ip}: the provided network does not match the current range"
             )));
         }
-        if taken.has_ip(&ip) {
+        if taken.has_ip(&ip) || self.ranges.is_reserved(&ip) {
             return Err(refuse(&format!("failed to allocate IP {ip}: provided IP is already allocated")));
         }
         Ok(ip)

@@ -191,3 +191,49 @@ async fn events_are_found_by_their_source() {
     let found = cluster.send("GET", path, Value::Null).await.expect(200);
     assert_eq!(found["items"].as_array().unwrap().len(), 2);
 }
+
+/// Until `path` answers with `code`; what follows a write in the background follows at once.
+async fn until(cluster: &Cluster, path: &str, code: u16) -> Value {
+    loop {
+        let answer = cluster.send("GET", path, Value::Null).await;
+        if answer.code == code {
+            return answer.json();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn each_cluster_ip_has_an_address_while_its_service_lives() {
+    let cluster = shop(json!({})).await;
+    let service = json!({"metadata": {"name": "s"}, "spec": {"clusterIP": "10.43.0.77", "ports": [{"port": 80}]}});
+    cluster.send("POST", &format!("{SHOP}/services"), service.clone()).await.expect(201);
+    let path = "/apis/networking.k8s.io/v1/ipaddresses/10.43.0.77";
+    let address = until(&cluster, path, 200).await;
+    assert_eq!(address["spec"]["parentRef"], json!({"resource": "services", "namespace": "shop", "name": "s"}));
+    cluster.send("DELETE", path, Value::Null).await.expect(200);
+    until(&cluster, path, 200).await;
+    cluster.send("DELETE", &format!("{SHOP}/services/s"), Value::Null).await.expect(200);
+    until(&cluster, path, 404).await;
+    cluster.send("POST", &format!("{SHOP}/services"), service).await.expect(201);
+}
+
+#[tokio::test]
+async fn service_cidrs_extend_the_range_of_services() {
+    let cluster = shop(json!({})).await;
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let default = cluster.send("GET", &format!("{ranges}/kubernetes"), Value::Null).await.expect(200);
+    assert_eq!(default["spec"]["cidrs"], json!(["10.43.0.0/16"]));
+    assert_eq!(default["status"]["conditions"][0]["status"], "True");
+    let service =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.99.0.5", "ports": [{"port": 80}]}});
+    cluster.send("POST", &format!("{SHOP}/services"), service("s")).await.expect(422);
+    let extra = json!({"metadata": {"name": "extra"}, "spec": {"cidrs": ["10.99.0.0/24"]}});
+    cluster.send("POST", ranges, extra).await.expect(201);
+    cluster.send("POST", &format!("{SHOP}/services"), service("s")).await.expect(201);
+    let reserved = json!({"metadata": {"name": "10.99.0.9"}, "spec": {"parentRef": {"resource": "r", "name": "n"}}});
+    cluster.send("POST", "/apis/networking.k8s.io/v1/ipaddresses", reserved).await.expect(201);
+    let mut taken = service("t");
+    taken["spec"]["clusterIP"] = json!("10.99.0.9");
+    cluster.send("POST", &format!("{SHOP}/services"), taken).await.expect(422);
+}
