@@ -59,11 +59,12 @@ pub struct Config {
 pub struct ApiServer {
     pub registry: Registry,
     pub authenticator: Authenticator,
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// The document at `/version`.
     pub version: Value,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) aggregation: Aggregation,
+    pub(crate) outbound: Arc<Outbound>,
     pub(crate) client_authority: String,
     pub(crate) in_flight: InFlight,
     pub(crate) documents: Documents,
@@ -142,10 +143,12 @@ impl ApiServer {
             nodes: cache("", "nodes")?,
         };
         let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
+        let authorizer = Arc::new(Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac });
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
             namespaces: cache("", "namespaces")?,
             outbound: outbound.clone(),
+            authorizer: authorizer.clone(),
         };
         const ADMISSION: &str = "admissionregistration.k8s.io";
         let mutating = cache(ADMISSION, "mutatingwebhookconfigurations")?;
@@ -158,7 +161,7 @@ impl ApiServer {
             None => FrontProxies::default(),
         };
         let aggregation =
-            Aggregation::new(cache("apiregistration.k8s.io", "apiservices")?, outbound, config.front_proxy);
+            Aggregation::new(cache("apiregistration.k8s.io", "apiservices")?, outbound.clone(), config.front_proxy);
         let configured = Configured {
             mutating_webhooks: MutatingWebhooks::new(webhooks.clone(), mutating),
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
@@ -169,9 +172,9 @@ impl ApiServer {
         let ranges =
             Ranges::new(service_cidrs.clone(), cache(NETWORKING, "servicecidrs")?, cache(NETWORKING, "ipaddresses")?);
         let addresses = ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports);
-        let nodes = NodeAuthorizer::new(cache("", "pods")?);
         let server = Arc::new_cyclic(|server| Self {
             aggregation,
+            outbound,
             client_authority: config.client_authority,
             authenticator: Authenticator {
                 front_proxies,
@@ -179,7 +182,7 @@ impl ApiServer {
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
             },
-            authorizer: Authorizer { nodes, rbac },
+            authorizer,
             version: version_document(&config.version),
             registry: Registry {
                 store,

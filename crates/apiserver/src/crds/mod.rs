@@ -4,6 +4,7 @@
 //! definition ([`plan`]), one write of its status, and the catalogue brought up to date. A definition is served before
 //! its status says so: a client that sees it established can use it.
 
+mod convert;
 mod finalize;
 mod plan;
 mod serve;

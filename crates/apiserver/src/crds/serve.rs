@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::convert::Webhook;
 use crate::document::Document;
-use crate::registry::versions::{Converter, Inconvertible, Relabel};
+use crate::registry::versions::{Converter, Relabel};
 use crate::registry::{Custom, Served};
 use crate::server::ApiServer;
 
@@ -82,7 +83,7 @@ impl Catalog {
             custom: Some(Custom {
                 definition: read.clone(),
                 at,
-                converter: converter(&read),
+                converter: converter(server, &read),
                 retired: next.retired.clone(),
             }),
         });
@@ -107,9 +108,9 @@ impl Catalog {
     }
 }
 
-fn converter(definition: &Definition) -> Arc<dyn Converter> {
-    match definition.webhook {
+fn converter(server: &ApiServer, definition: &Definition) -> Arc<dyn Converter> {
+    match &definition.webhook {
         None => Arc::new(Relabel),
-        Some(_) => Arc::new(Inconvertible),
+        Some(conversion) => Arc::new(Webhook::read(&conversion["webhook"], server.outbound.clone())),
     }
 }

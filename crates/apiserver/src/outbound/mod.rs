@@ -86,9 +86,18 @@ impl Outbound {
     /// Posts a JSON document and returns the answer's, within `limit`, which the callee is told as well.
     pub(crate) async fn post(&self, callee: &Callee, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let target = format!("{}?timeout={}s", callee.address.path(), seconds(limit));
+        self.post_to(callee, &target, body, limit).await
+    }
+
+    /// [`Self::post`] to those who are not told.
+    pub(crate) async fn post_untold(&self, callee: &Callee, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
+        self.post_to(callee, callee.address.path(), body, limit).await
+    }
+
+    async fn post_to(&self, callee: &Callee, target: &str, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let url = format!("https://{}{target}", callee.address.host());
         let called = tokio::time::timeout(limit, async {
-            let head = head(Method::POST, &target, callee)?;
+            let head = head(Method::POST, target, callee)?;
             read(self.send(callee, head, Payload::Whole(body)).await?).await
         });
         match called.await {

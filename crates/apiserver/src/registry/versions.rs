@@ -32,17 +32,6 @@ impl Converter for Relabel {
     }
 }
 
-/// The converter of a definition whose conversion cannot be done here.
-pub struct Inconvertible;
-
-impl Converter for Inconvertible {
-    fn convert<'a>(&'a self, objects: Vec<Value>, to: &'a str) -> BoxFuture<'a, Result<Vec<Value>, Status>> {
-        let from = objects.first().map(|object| object["apiVersion"].as_str().unwrap_or_default().to_owned());
-        let why = format!("conversion of {} to {to} takes a webhook, which is not called", from.unwrap_or_default());
-        Box::pin(async { Err(Status::unreasoned(why)) })
-    }
-}
-
 /// A stored object as writes work on it.
 pub(crate) async fn working(served: &Served, entry: &Entry) -> Result<Value, Status> {
     match &served.custom {

@@ -69,7 +69,7 @@ impl Cluster {
         }
     }
 
-    async fn define(&self, definition: Value) {
+    pub(crate) async fn define(&self, definition: Value) {
         self.send("POST", DEFINITIONS, definition).await.expect(201);
         self.definition_until(|_, definition| {
             let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();

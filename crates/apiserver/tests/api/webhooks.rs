@@ -270,14 +270,18 @@ async fn selectors_conditions_and_versions_choose() {
     let mut labelled = hooks.webhook("labelled.example.com", "/labelled", maps());
     labelled["objectSelector"] = json!({"matchLabels": {"watched": "yes"}});
     let mut condition = hooks.webhook("condition.example.com", "/condition", maps());
-    condition["matchConditions"] =
-        json!([{"name": "skip", "expression": "object.metadata.name != 'skip-me' && request.operation == 'CREATE'"}]);
+    condition["matchConditions"] = json!([{"name": "skip", "expression": "object.metadata.name != 'skip-me' && request.operation == 'CREATE'"},
+            {"name": "may", "expression": "authorizer.requestResource.check('create').allowed()"},
+            {"name": "here", "expression": "namespaceObject.metadata.name == 'default' && oldObject == null"}]);
+    let mut broken = hooks.webhook("broken.example.com", "/broken", maps());
+    broken["matchConditions"] = json!([{"name": "absent", "expression": "object.spec.replicas == 1"}]);
+    broken["failurePolicy"] = json!("Ignore");
     let mut scalers = rule(&["CREATE"], &["autoscaling"], &["horizontalpodautoscalers"]);
     scalers["apiVersions"] = json!(["v1"]);
     let equivalent = hooks.webhook("equivalent.example.com", "/equivalent", scalers.clone());
     let mut exact = hooks.webhook("exact.example.com", "/exact", scalers);
     exact["matchPolicy"] = json!("Exact");
-    let all = json!([elsewhere, labelled, condition, equivalent, exact]);
+    let all = json!([elsewhere, labelled, condition, broken, equivalent, exact]);
     configure(&cluster, "Validating", "choose", all).await;
 
     let metadata = json!({"name": "m", "labels": {"watched": "yes"}});
@@ -289,8 +293,15 @@ async fn selectors_conditions_and_versions_choose() {
     });
     let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
     cluster.send("POST", path, scaler).await.expect(201);
-    let counts = ["/elsewhere", "/labelled", "/condition", "/equivalent", "/exact"].map(|path| hooks.seen(path).len());
-    assert_eq!(counts, [0, 1, 1, 1, 0]);
+    let counts = ["/elsewhere", "/labelled", "/condition", "/broken", "/equivalent", "/exact"]
+        .map(|path| hooks.seen(path).len());
+    assert_eq!(counts, [0, 1, 1, 0, 1, 0]);
+    // What cannot be told closes the door, unless the webhook is to be ignored then.
+    let mut closed = hooks.webhook("closed.example.com", "/closed", maps());
+    closed["matchConditions"] = json!([{"name": "absent", "expression": "object.spec.replicas == 1"}]);
+    configure(&cluster, "Validating", "closed", json!([closed])).await;
+    create(&cluster, "m2").await.expect(403);
+    assert!(hooks.seen("/closed").is_empty());
     let seen = &hooks.seen("/equivalent")[0];
     assert_eq!((&seen["kind"]["version"], &seen["requestKind"]["version"]), (&json!("v1"), &json!("v2")));
     assert_eq!(seen["object"]["apiVersion"], "autoscaling/v1");
@@ -424,4 +435,80 @@ async fn a_connection_is_refused_before_it_is_made() {
     let refused = cluster.send("POST", path, Value::Null).await.expect(400);
     let why = "admission webhook \"attach.example.com\" denied the request: attaching is not allowed";
     assert_eq!(refused["message"], why);
+}
+
+/// Between versions of which the first has `hostPort`, the second `host` and `port`, as a webhook sees it.
+async fn convert(request: http::Request<hyper::body::Incoming>) -> http::Response<Full<Bytes>> {
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let mut review: Value = serde_json::from_slice(&body).unwrap();
+    let asked = review["request"].take();
+    let objects = asked["objects"].as_array().unwrap().iter().cloned().map(|mut object| {
+        object["apiVersion"] = asked["desiredAPIVersion"].clone();
+        let text = |field: &str| object[field].as_str().map(str::to_owned);
+        match (text("hostPort"), text("host"), text("port")) {
+            (Some(both), ..) => {
+                let (host, port) = both.split_once(':').unwrap();
+                (object["host"], object["port"]) = (json!(host), json!(port));
+                object.as_object_mut().unwrap().remove("hostPort");
+            }
+            (None, host, port) => {
+                object["hostPort"] = json!(format!("{}:{}", host.unwrap(), port.unwrap()));
+                object.as_object_mut().unwrap().retain(|field, _| field != "host" && field != "port");
+            }
+        }
+        object
+    });
+    let objects: Vec<Value> = objects.collect();
+    review["response"] = json!({"uid": asked["uid"], "result": {"status": "Success"}, "convertedObjects": objects});
+    http::Response::new(Full::new(Bytes::from(review.to_string())))
+}
+
+#[tokio::test]
+async fn a_webhook_converts_custom_resources() {
+    let server = TlsServer::start(&["127.0.0.1"], Arc::new(|request| Box::pin(convert(request)))).await;
+    let cluster = Cluster::start_with(Here).await;
+    let version = |name: &str, storage: bool, fields: &[&str]| {
+        let fields: serde_json::Map<String, Value> =
+            fields.iter().map(|&field| (field.to_owned(), json!({"type": "string"}))).collect();
+        json!({"name": name, "served": true, "storage": storage,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": fields}}})
+    };
+    let url = format!("https://127.0.0.1:{}/convert", server.port);
+    let webhook =
+        json!({"clientConfig": {"url": url, "caBundle": server.authority}, "conversionReviewVersions": ["v1"]});
+    cluster
+        .define(json!({
+            "metadata": {"name": "routes.example.com"},
+            "spec": {
+                "group": "example.com", "scope": "Namespaced", "names": {"plural": "routes", "kind": "Route"},
+                "versions": [version("v1", true, &["hostPort"]), version("v2", false, &["host", "port"])],
+                "conversion": {"strategy": "Webhook", "webhook": webhook},
+            },
+        }))
+        .await;
+    let path = |version: &str| format!("/apis/example.com/{version}/namespaces/default/routes");
+    let route =
+        json!({"apiVersion": "example.com/v2", "kind": "Route", "metadata": {"name": "r"}, "host": "h", "port": "80"});
+    let made = cluster.send("POST", &path("v2"), route).await.expect(201);
+    assert_eq!((&made["host"], &made["port"]), (&json!("h"), &json!("80")));
+    let other = cluster.send("GET", &format!("{}/r", path("v1")), Value::Null).await.expect(200);
+    assert_eq!((&other["hostPort"], other.get("host")), (&json!("h:80"), None));
+    assert_eq!(other["metadata"]["uid"], made["metadata"]["uid"]);
+    let list = cluster.send("GET", &path("v2"), Value::Null).await.expect(200);
+    assert_eq!(list["items"][0]["port"], "80");
+
+    // Admission sees the version that its rule is for, whichever is written.
+    let hooks = Hooks::start(|_, request| {
+        assert_eq!(request["object"]["apiVersion"], "example.com/v1");
+        patch(json!([{"op": "replace", "path": "/hostPort", "value": "other:81"}]))
+    })
+    .await;
+    let mut rule = rule(&["CREATE"], &["example.com"], &["routes"]);
+    rule["apiVersions"] = json!(["v1"]);
+    let webhook = hooks.webhook("routes.example.com", "/", rule);
+    configure(&cluster, "Mutating", "routes", json!([webhook])).await;
+    let route =
+        json!({"apiVersion": "example.com/v2", "kind": "Route", "metadata": {"name": "s"}, "host": "h", "port": "80"});
+    let made = cluster.send("POST", &path("v2"), route).await.expect(201);
+    assert_eq!((&made["host"], &made["port"], made.get("hostPort")), (&json!("other"), &json!("81"), None));
 }

@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::object::ObjectKey;
 use api::patch::json as json_patch;
 use api::status::Status;
 use bytes::Bytes;
@@ -30,9 +31,11 @@ use store::BoxFuture;
 use tracing::warn;
 
 use super::{Plugin, Request};
+use crate::authz::Authorizer;
 use crate::cache::ResourceCache;
 use crate::outbound::Outbound;
 use crate::registry::{Catalogue, Served, decode, versions};
+use conditions::{About, Rights};
 use configuration::{Configurations, Webhook};
 use matching::{Invocation, Target};
 use review::Verdict;
@@ -56,6 +59,7 @@ pub(crate) struct WebhookParts {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) namespaces: Arc<ResourceCache>,
     pub(crate) outbound: Arc<Outbound>,
+    pub(crate) authorizer: Arc<Authorizer>,
 }
 
 /// `MutatingAdmissionWebhook`.
@@ -233,7 +237,15 @@ impl WebhookParts {
         }
         let (object, old) = self.both_seen(&invocation, request).await?;
         let asked = review::request(&invocation, request, &target);
-        match webhook.conditions.matches(object.as_ref(), old.as_ref(), &asked, webhook.fails_closed) {
+        let namespace = self.namespaces.get(&ObjectKey::new("", target.namespace)).map(|entry| entry.to_value());
+        let about = About {
+            object: object.as_ref(),
+            old: old.as_ref(),
+            request: &asked,
+            namespace: namespace.as_ref(),
+            rights: &Rights { authorizer: self.authorizer.clone(), user: request.user.clone() },
+        };
+        match webhook.conditions.matches(&about, webhook.fails_closed) {
             Ok(true) => Ok(Some(invocation)),
             Ok(false) => {
                 metrics::exclude(webhook, step, request.operation);
