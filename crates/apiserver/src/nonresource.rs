@@ -1,7 +1,7 @@
 //! Paths that are not resources: what the server is, what it serves, how it is.
 
 use api::status::Status;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::json;
 
 use crate::request::RequestInfo;
@@ -17,7 +17,7 @@ pub(crate) fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Status> {
     let path = info.path.trim_end_matches('/');
-    if !matches!(info.verb, "get" | "head") {
+    if !matches!(info.verb, "get" | "head") && !is_group(path) {
         return Err(match path {
             "/version" | "/api" | "/apis" | "/api/v1" => Status::method_not_allowed(),
             _ => Status::path_not_found(),
@@ -35,23 +35,44 @@ pub(crate) fn answer(
             Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
         }
         "/metrics" => Ok(metrics::answer(server)),
-        "/openid/v1/jwks" => Ok(response::json(StatusCode::OK, &server.authenticator.service_accounts.jwks())),
+        "/openid/v1/jwks" if !accepts_keys(headers) => Err(Status::no_representation(KEYS)),
+        "/openid/v1/jwks" => {
+            let keys = server.authenticator.service_accounts.jwks();
+            Ok(response::bytes(StatusCode::OK, KEYS, keys.to_string()))
+        }
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
             let document = server.documents.answer(&server.registry.catalogue, path, query, build, headers);
-            document.ok_or_else(Status::path_not_found)
+            Ok(document.unwrap_or_else(|| response::empty(StatusCode::NOT_FOUND)))
         }
         _ => match discovery::answer(&server.registry.catalogue, path, headers) {
             Some(answer) => Ok(answer),
-            None if is_group_version(path) => Err(Status::path_not_found()),
+            None if is_group_version(path) || path.starts_with("/version/") => Err(Status::path_not_found()),
             None => Ok(nothing()),
         },
     }
 }
 
+const KEYS: &str = "application/jwk-set+json";
+
+/// Whether a client takes a set of keys, which has a media type of its own.
+fn accepts_keys(headers: &HeaderMap) -> bool {
+    let mut asked = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok()).peekable();
+    asked.peek().is_none()
+        || asked.flat_map(|value| value.split(',')).any(|one| {
+            let media = one.split(';').next().unwrap_or_default().trim();
+            matches!(media, "" | "*/*" | "application/*" | KEYS)
+        })
+}
+
 /// `/api/VERSION` or `/apis/GROUP/VERSION`, which speak of resources whether there are any or not.
 fn is_group_version(path: &str) -> bool {
     matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["api", _] | ["apis", _, _])
+}
+
+/// `/apis/GROUP`, which upstream answers whatever the method.
+fn is_group(path: &str) -> bool {
+    matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["apis", _])
 }
 
 /// What Go's own router says of a path that it does not know.

@@ -49,6 +49,14 @@ pub fn json(code: StatusCode, document: &Value) -> Response {
     bytes(code, JSON, document.to_string() + "\n")
 }
 
+/// An answer without a body.
+pub fn empty(code: StatusCode) -> Response {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
 /// Plain text, as health checks answer.
 pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::header::HeaderValue;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -207,6 +207,9 @@ impl ApiService {
             let body = body.map_err(Into::into).boxed_unsync();
             return streaming::handle(server, &served, &user, &info, target, &query, parts, body).await;
         }
+        if parts.method == http::Method::HEAD {
+            return Err(Status::method_not_allowed());
+        }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
         // What is only created is answered as it is; what can be read has views, also where nothing is stored.
@@ -294,7 +297,10 @@ fn refusal(info: &RequestInfo, why: &str) -> Status {
 /// Adds the texts that a client shows its user beside the answer (RFC 7234 section 5.5).
 fn warn(response: &mut Response, served: &Served, warnings: &[String]) {
     let mut said: Vec<&String> = Vec::new();
-    for text in served.version.deprecated.iter().chain(warnings) {
+    // A body that no one reads is refused before it is known what would be deprecated.
+    let deprecated =
+        served.version.deprecated.iter().filter(|_| response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    for text in deprecated.chain(warnings).collect::<Vec<_>>() {
         // A write that was tried twice has found the same twice.
         if said.contains(&text) {
             continue;

@@ -24,6 +24,7 @@ pub mod resourcequotas;
 pub mod serviceaccounts;
 pub mod servicecidrs;
 pub mod statefulsets;
+pub mod storageprotection;
 pub mod tainteviction;
 #[cfg(test)]
 mod testing;
@@ -129,6 +130,8 @@ pub const CONTROLLERS: &[Row] = rows! {
     "namespace-controller" => namespaces::run,
     "node-ipam-controller" => nodeipam::run,
     "node-lifecycle-controller" => nodelifecycle::run,
+    "persistentvolume-protection-controller" => storageprotection::run_volumes,
+    "persistentvolumeclaim-protection-controller" => storageprotection::run_claims,
     "pod-garbage-collector-controller" => podgc::run,
     "replicaset-controller" => replicasets::run,
     "replicationcontroller-controller" => replicasets::run_replication_controllers,
@@ -139,6 +142,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "statefulset-controller" => statefulsets::run,
     "taint-eviction-controller" => tainteviction::run,
     "ttl-after-finished-controller" => ttlafterfinished::run,
+    "volumeattributesclass-protection-controller" => storageprotection::run_classes,
 };
 
 /// Runs all controllers until `token` is cancelled. They must not run twice in a cluster: hold a Lease.

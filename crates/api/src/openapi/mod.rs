@@ -132,10 +132,6 @@ impl<'a> Document<'a> {
         for (definition, kind) in definitions::SHARED_KINDS.into_iter().filter(|_| built_in) {
             self.definitions.add_gvk(definition, Gvk::new(group, version, kind));
         }
-        // No path refers to the items of a watch, yet their readers look for them.
-        if sources.iter().any(|source| source.resource.verbs.contains("watch")) {
-            self.definitions.reference(definitions::WATCH_EVENT);
-        }
         for source in sources {
             self.definitions.add_resource(source, version);
         }

@@ -11,7 +11,7 @@ use crate::schema::Shape;
 type Query = (&'static str, &'static str);
 
 const WATCH: [Query; 2] = [("allowWatchBookmarks", "boolean"), ("watch", "boolean")];
-const LIST: [Query; 8] = [
+const LIST: [Query; 9] = [
     ("continue", "string"),
     ("fieldSelector", "string"),
     ("labelSelector", "string"),
@@ -19,6 +19,7 @@ const LIST: [Query; 8] = [
     ("resourceVersion", "string"),
     ("resourceVersionMatch", "string"),
     ("sendInitialEvents", "boolean"),
+    ("shardSelector", "string"),
     ("timeoutSeconds", "integer"),
 ];
 const WRITE: [Query; 3] = [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
@@ -131,6 +132,9 @@ impl<'d, 'a> Writer<'d, 'a> {
         }
         let operations = self.object_operations(resource.verbs, &kind_word, &gvk, &version.type_name, true);
         self.path(&item, operations, &["name"], &[]);
+        if resource.verbs.contains("watch") {
+            self.watches(scope, resource, &kind_word, &gvk);
+        }
         for subresource in &version.subresources {
             self.subresource(&item, &version, subresource, &kind_word);
         }
@@ -167,6 +171,32 @@ impl<'d, 'a> Writer<'d, 'a> {
             operations.push(("delete", self.operation(operation)));
         }
         self.path(path, operations, &[], &[]);
+    }
+
+    /// The paths by which resources were watched before lists took `?watch=true`.
+    fn watches(&mut self, scope: &str, resource: &Resource, kind_word: &str, gvk: &Gvk) {
+        let (root, plural) = (format!("{}/watch", self.root), &resource.plural);
+        let mut paths = vec![
+            (format!("{root}{scope}/{plural}"), format!("{kind_word}List"), "watchlist", &[][..]),
+            (format!("{root}{scope}/{plural}/{{name}}"), kind_word.to_owned(), "watch", &["name"][..]),
+        ];
+        if resource.namespaced {
+            let words = format!("{}ListForAllNamespaces", resource.kind);
+            paths.push((format!("{root}/{plural}"), words, "watchlist", &[]));
+        }
+        for (path, words, action, names) in paths {
+            let operation = self.operation(Operation {
+                id: format!("watch{}{words}", self.title),
+                action,
+                gvk: gvk.clone(),
+                query: LIST.into_iter().chain(WATCH).collect(),
+                body: None,
+                answer: Some(definitions::WATCH_EVENT),
+                codes: &[200],
+                streams: true,
+            });
+            self.path(&path, [("get", operation)], names, &[]);
+        }
     }
 
     fn list_operation(&mut self, id: String, gvk: &Gvk, list: &str) -> Value {

@@ -1,10 +1,18 @@
-//! `events.k8s.io`: the core group's Events under a second name and in a second shape.
+//! Events: the core group's, and `events.k8s.io`, which are the same under a second name and in a second shape.
+//!
+//! Both are stored in the core group's shape; what is particular to `events.k8s.io` is what it asks of writers.
 
 use serde_json::Value;
 
-use super::hooks::{Hooks, PLAIN};
+use super::fields::{int, is_empty, text};
+use super::hooks::{Hooks, Names, PLAIN};
+use super::metadata::{self, immutable};
 use super::row::{Row, namespaced};
+use crate::field_path::Path;
+use crate::names;
 use crate::resource::Resource;
+use crate::status::Cause;
+use crate::validation::Errors;
 
 /// The fields that the two groups name differently: here, and in the core group.
 const RENAMED: &[(&str, &str)] = &[
@@ -17,7 +25,15 @@ const RENAMED: &[(&str, &str)] = &[
     ("deprecatedCount", "count"),
 ];
 
-static EVENTS: Hooks = Hooks { create_on_update: true, convert, ..PLAIN };
+const NEITHER: Hooks = Hooks { create_on_update: true, own_metadata: true, ..PLAIN };
+
+pub(super) static CORE_EVENTS: Hooks = Hooks {
+    validate_create: |event| checked(event, "reportingComponent"),
+    validate_update: |new, _| checked(new, "reportingComponent"),
+    ..NEITHER
+};
+
+static EVENTS: Hooks = Hooks { convert, validate_create: create, validate_update: update, ..NEITHER };
 
 /// The rows of the group.
 pub(super) fn rows() -> Vec<Resource> {
@@ -38,6 +54,118 @@ fn convert(event: &mut Value, _from: &str, to: &str) {
         if let Some(value) = event.as_object_mut().and_then(|fields| fields.remove(*from)) {
             event[*to] = value;
         }
+    }
+}
+
+const REPORTER: &str = "reportingController";
+
+/// What both groups check. An Event with an `eventTime` was made by a client that knows the new fields.
+fn checked(event: &Value, reporter: &str) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let (namespace, about) = (text(&event["metadata"], "namespace"), text(&event["involvedObject"], "namespace"));
+    let timed = !event["eventTime"].is_null();
+    let fits = match about {
+        "" if timed => matches!(namespace, "default" | "kube-system"),
+        "" => matches!(namespace, "" | "default"),
+        about => timed || about == namespace,
+    };
+    if !fits {
+        let path = Path::root("involvedObject");
+        errors.invalid(&path.child("namespace"), about, "does not match event.namespace");
+    }
+    if timed {
+        reported(&mut errors, event, reporter);
+    }
+    errors.invalid_each(&Path::root("namespace"), namespace, names::dns_subdomain(namespace));
+    errors.into_causes()
+}
+
+fn reported(errors: &mut Errors, event: &Value, reporter: &str) {
+    let controller = text(event, "reportingComponent");
+    if controller.is_empty() {
+        errors.required(&Path::root(reporter), "");
+    }
+    errors.invalid_each(&Path::root(reporter), controller, names::qualified_name(controller));
+    for (field, limit) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)] {
+        let length = text(event, field).len();
+        if length == 0 && field != "message" {
+            errors.required(&Path::root(field), "");
+        }
+        if length > limit {
+            errors.invalid(&Path::root(field), "", &format!("can have at most {limit} characters"));
+        }
+    }
+}
+
+/// `events.k8s.io` takes new Events in the new form alone.
+fn create(event: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    metadata::validate(&mut errors, &event["metadata"], true, Names::Subdomain);
+    metadata::validate_builtin_finalizers(&mut errors, &event["metadata"]);
+    series(&mut errors, event);
+    if event["eventTime"].is_null() {
+        errors.required(&Path::root("eventTime"), "");
+    }
+    let kind = text(event, "type");
+    if !matches!(kind, "Normal" | "Warning") {
+        errors.invalid(&Path::root("type"), "", &format!("has invalid value: {kind}"));
+    }
+    let unset = |field: &str| match field {
+        "count" => int(event, field) == 0,
+        "source" => ["component", "host"].iter().all(|part| text(&event[field], part).is_empty()),
+        field => is_empty(&event[field]),
+    };
+    for field in ["firstTimestamp", "lastTimestamp", "count", "source"] {
+        if !unset(field) {
+            errors.invalid(&Path::root(field), "", "needs to be unset");
+        }
+    }
+    let mut causes = checked(event, REPORTER);
+    causes.extend(errors.into_causes());
+    causes
+}
+
+/// What happened does not change; that it happened again is counted.
+fn update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    metadata::validate_update(&mut errors, &new["metadata"], &old["metadata"]);
+    if new["series"] != old["series"] {
+        series(&mut errors, new);
+    }
+    let fixed = [
+        ("involvedObject", "involvedObject"),
+        ("reason", "reason"),
+        ("message", "message"),
+        ("source", "source"),
+        ("firstTimestamp", "firstTimestamp"),
+        ("lastTimestamp", "lastTimestamp"),
+        ("count", "count"),
+        ("reason", "reason"),
+        ("type", "type"),
+        ("eventTime", "eventTime"),
+        ("action", "action"),
+        ("related", "related"),
+        ("reportingComponent", REPORTER),
+        ("reportingInstance", "reportingInstance"),
+    ];
+    for (field, shown) in fixed {
+        immutable(&mut errors, &new[field], &old[field], &Path::root(shown));
+    }
+    let mut causes = checked(new, REPORTER);
+    causes.extend(errors.into_causes());
+    causes
+}
+
+fn series(errors: &mut Errors, event: &Value) {
+    let series = &event["series"];
+    if series.is_null() {
+        return;
+    }
+    if int(series, "count") < 2 {
+        errors.invalid(&Path::root("series.count"), "", "should be at least 2");
+    }
+    if series["lastObservedTime"].is_null() {
+        errors.required(&Path::root("series.lastObservedTime"), "");
     }
 }
 
@@ -81,5 +209,44 @@ mod tests {
         assert_eq!(event, here);
         convert(&mut event, "events.k8s.io/v1", "v1");
         assert_eq!(event, core);
+    }
+
+    fn fields(causes: &[Cause]) -> Vec<&str> {
+        causes.iter().map(|cause| cause.field.as_str()).collect()
+    }
+
+    #[test]
+    fn the_new_group_takes_the_new_form_alone() {
+        let mut event = json!({"metadata": {"name": "e", "namespace": "n"}, "involvedObject": {"namespace": "n"}});
+        assert_eq!(checked(&event, "reportingComponent"), []);
+        assert_eq!(fields(&create(&event)), ["eventTime", "type"]);
+        event["eventTime"] = json!("2026-01-02T03:04:05.000000Z");
+        event["type"] = json!("Normal");
+        assert_eq!(fields(&create(&event)), [REPORTER, REPORTER, REPORTER, "reportingInstance", "action", "reason"]);
+        let written = json!({
+            "reportingComponent": "c", "reportingInstance": "i", "action": "Act", "reason": "Why",
+        });
+        for (field, value) in written.as_object().unwrap() {
+            event[field] = value.clone();
+        }
+        assert_eq!(create(&event), []);
+        event["count"] = json!(2);
+        assert_eq!(fields(&create(&event)), ["count"]);
+    }
+
+    #[test]
+    fn an_event_lives_beside_what_it_is_about() {
+        let event = json!({"metadata": {"name": "e", "namespace": "n"}, "involvedObject": {}});
+        assert_eq!(fields(&checked(&event, "x")), ["involvedObject.namespace"]);
+    }
+
+    #[test]
+    fn what_happened_does_not_change() {
+        let metadata = json!({"name": "e", "namespace": "n", "resourceVersion": "1"});
+        let old = json!({"metadata": metadata, "involvedObject": {"namespace": "n"}, "message": "a"});
+        let mut new = old.clone();
+        assert_eq!(update(&new, &old), []);
+        new["message"] = json!("b");
+        assert_eq!(fields(&update(&new, &old)), ["message"]);
     }
 }

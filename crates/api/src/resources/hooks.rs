@@ -20,6 +20,13 @@ pub struct Hooks {
     pub create_on_update: bool,
     /// An update without a resourceVersion overwrites whatever is there.
     pub unconditional_update: bool,
+    /// An object without a name is named by a uuid.
+    pub names_itself: bool,
+    /// What a deletion states as its precondition is refused in the words of the datastore: Namespaces.
+    pub checked_when_stored: bool,
+    /// The kind's own validation speaks of the metadata where it does: what holds for every kind is checked last, and
+    /// only of objects that are otherwise right.
+    pub own_metadata: bool,
     /// A deletion that names no policy leaves dependents alone, as these kinds have always done.
     pub orphans: bool,
     /// What a client is told whose deletion names no policy.
@@ -34,6 +41,8 @@ pub struct Hooks {
     pub prepare_create: fn(&mut Value),
     /// Before an update is validated `(new, old)`: keeps what this path must not change, above all the status.
     pub prepare_update: fn(&mut Value, &Value),
+    /// After a create is validated: what upstream's defaults make of an object when it is next read.
+    pub settle_create: fn(&mut Value),
     pub validate_create: fn(&Value) -> Vec<Cause>,
     /// `(new, old)`. Runs what `validate_create` checks as well, where an update may change it.
     pub validate_update: fn(&Value, &Value) -> Vec<Cause>,
@@ -59,6 +68,8 @@ pub struct SubresourceHooks {
     /// `(new, old)`
     pub validate: fn(&Value, &Value) -> Vec<Cause>,
     pub warnings: fn(&Value, &Value) -> Vec<String>,
+    /// Fields that this path does not write: nobody comes to own them by it.
+    pub resets: &'static [&'static [&'static str]],
 }
 
 /// Which names a kind allows.
@@ -74,7 +85,7 @@ pub enum Names {
     PathSegment,
     /// IP addresses in canonical form: IPAddresses.
     IpAddress,
-    /// The kind's own validation speaks of the name.
+    /// Whatever every name may be.
     Anything,
 }
 
@@ -95,6 +106,9 @@ pub const PLAIN: Hooks = Hooks {
     generation: Generation::None,
     create_on_update: false,
     unconditional_update: true,
+    names_itself: false,
+    checked_when_stored: false,
+    own_metadata: false,
     orphans: false,
     orphan_warning: "",
     fixed_spec: false,
@@ -102,6 +116,7 @@ pub const PLAIN: Hooks = Hooks {
     default: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
+    settle_create: |_| {},
     validate_create: |_| Vec::new(),
     validate_update: |_, _| Vec::new(),
     warnings: |_, _| Vec::new(),
@@ -117,6 +132,7 @@ pub const STATUS: SubresourceHooks = SubresourceHooks {
     prepare: strategy::keep_all_but_status,
     validate: |_, _| Vec::new(),
     warnings: |_, _| Vec::new(),
+    resets: &[&["spec"]],
 };
 
 /// The hooks of a write to a `status` that writes nothing beside it, not even labels.
@@ -125,6 +141,7 @@ pub const STATUS_ALONE: SubresourceHooks = SubresourceHooks {
         strategy::keep_all_but_status(new, old);
         strategy::keep_metadata(new, old);
     },
+    resets: &[&["spec"], &["metadata"]],
     ..STATUS
 };
 

@@ -7,9 +7,11 @@
 mod apps;
 mod autoscaling;
 mod batch;
+mod certificates;
 pub mod columns;
 pub mod core;
 mod definitions;
+mod devices;
 mod essentials;
 mod events;
 mod extensions;

@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use super::certificates;
+use super::devices;
 use super::essentials;
 use super::fields::{default, default_zero, each, object, same, within};
 use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
-use super::strategy::{bump_generation, changed, keep, remove};
+use super::strategy::{bump_generation, changed, remove};
 use crate::resource::{Resource, Verbs};
 
 static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
@@ -131,9 +133,12 @@ fn device_requests(spec: &mut Value) {
     });
 }
 
-/// Who asks, and for what, is written once.
-static SIGNING_REQUESTS: Hooks =
-    Hooks { names: Names::PathSegment, fixed_spec: true, prepare_update: |new, old| keep(new, old, "spec"), ..PLAIN };
+static SLICES: Hooks = Hooks {
+    generation: Generation::Counted,
+    validate_create: devices::slice,
+    validate_update: devices::slice_update,
+    ..PLAIN
+};
 
 pub(super) fn authentication() -> Vec<Resource> {
     const GROUP: &str = "authentication.k8s.io";
@@ -163,7 +168,7 @@ pub(super) fn certificates() -> Vec<Resource> {
     vec![
         cluster("certificates.k8s.io", "certificatesigningrequests", "CertificateSigningRequest")
             .short(&["csr"])
-            .hooks(&SIGNING_REQUESTS)
+            .hooks(&certificates::SIGNING_REQUESTS)
             .status()
             .own("approval", Verbs::STATUS)
             .select(&["spec.signerName"]),
@@ -198,7 +203,7 @@ pub(super) fn resource() -> Vec<Resource> {
         namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted().hooks(&CLAIM_TEMPLATES),
         cluster(GROUP, "resourceslices", "ResourceSlice")
             .returns_deleted()
-            .hooks(&COUNTED)
+            .hooks(&SLICES)
             .select(&["spec.nodeName", "spec.driver"]),
     ]
 }

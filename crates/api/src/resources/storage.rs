@@ -1,9 +1,9 @@
 //! `storage.k8s.io`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::essentials;
-use super::fields::{default, is_empty, object};
+use super::fields::{default, is_empty, object, same};
 use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
@@ -46,8 +46,23 @@ static DRIVERS: Hooks = Hooks {
             bump_generation(new, old);
         }
     },
+    warnings: driver_warnings,
     ..PLAIN
 };
+
+/// Tokens in the attributes of volumes find their way into logs.
+fn driver_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let (requests, spec) = (&new["spec"]["tokenRequests"], &new["spec"]);
+    let stands = old.is_some_and(|old| same(&old["spec"]["tokenRequests"], requests));
+    if is_empty(requests) || stands || !spec["serviceAccountTokenInSecrets"].is_null() {
+        return Vec::new();
+    }
+    vec![
+        "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible \
+         logging of tokens in volume attributes"
+            .to_owned(),
+    ]
+}
 
 static CAPACITIES: Hooks = Hooks {
     validate_create: essentials::storage_capacity,

@@ -55,12 +55,20 @@ pub fn prepare_update(row: &Resource, new: &mut Value, old: &Value) {
 /// What is wrong with a new object: its metadata, then what its kind says.
 pub fn validate_create(row: &Resource, object: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
-    metadata::validate(&mut errors, &object["metadata"], row.namespaced, row.hooks.names);
-    if has_own_finalizers(row) {
-        metadata::validate_builtin_finalizers(&mut errors, &object["metadata"]);
+    if !row.hooks.own_metadata {
+        metadata::validate(&mut errors, &object["metadata"], row.namespaced, row.hooks.names);
+        if has_own_finalizers(row) {
+            metadata::validate_builtin_finalizers(&mut errors, &object["metadata"]);
+        }
     }
     let mut causes = errors.into_causes();
     causes.extend((row.hooks.validate_create)(object));
+    let unchecked = row.hooks.own_metadata || row.hooks.names == Names::Anything;
+    if causes.is_empty() && unchecked {
+        let mut errors = Errors::new();
+        metadata::validate(&mut errors, &object["metadata"], row.namespaced, Names::PathSegment);
+        causes = errors.into_causes();
+    }
     causes
 }
 

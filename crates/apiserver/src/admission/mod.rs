@@ -3,10 +3,12 @@
 //! Each plugin sees a write twice: [`Plugin::admit`] may change it, [`Plugin::validate`] may only refuse. They run
 //! for every write of every resource, so none can be forgotten.
 
+mod certificates;
 mod classes;
 mod limitranges;
 mod namespaces;
 mod nodes;
+mod nodetaints;
 mod order;
 mod podsecurity;
 mod priority;
@@ -15,6 +17,7 @@ mod resizes;
 mod runtimeclasses;
 mod serviceaccounts;
 mod signers;
+mod storage;
 mod tolerations;
 mod topology;
 mod webhooks;
@@ -31,10 +34,12 @@ use crate::authn::User;
 use crate::document::Document;
 use crate::registry::{Call, Served};
 
+pub use certificates::SigningRequests;
 pub use classes::{DefaultIngressClass, DefaultStorageClass};
 pub use limitranges::LimitRanges;
 pub use namespaces::NamespaceLifecycle;
 pub use nodes::NodeRestriction;
+pub use nodetaints::NodeTaints;
 pub(crate) use order::{Configured, Sources};
 pub use podsecurity::PodSecurity;
 pub use priority::Priority;
@@ -43,6 +48,7 @@ pub use resizes::{ClaimResizes, PodResizes};
 pub use runtimeclasses::RuntimeClasses;
 pub use serviceaccounts::ServiceAccounts;
 pub use signers::{CertificateSubjects, Signers};
+pub use storage::StorageInUse;
 pub use tolerations::DefaultTolerations;
 pub use topology::PodTopology;
 pub(crate) use webhooks::{FAMILIES, MutatingWebhooks, ValidatingWebhooks, WebhookParts};

@@ -8,8 +8,9 @@ use std::sync::{Arc, Weak};
 
 use super::{
     CertificateSubjects, ClaimResizes, DefaultIngressClass, DefaultStorageClass, DefaultTolerations, LimitRanges,
-    MutatingWebhooks, NamespaceLifecycle, NodeRestriction, Plugin, PodResizes, PodSecurity, PodTopology, Priority,
-    ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, ValidatingWebhooks,
+    MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Plugin, PodResizes, PodSecurity, PodTopology,
+    Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, SigningRequests, StorageInUse,
+    ValidatingWebhooks,
 };
 use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
@@ -74,10 +75,12 @@ impl Sources {
             Arc::new(LimitRanges { ranges: self.limit_ranges }),
             Arc::new(ServiceAccounts { caches: caches.clone(), accounts: self.service_accounts }),
             Arc::new(NodeRestriction { pods: pods.clone() }),
+            Arc::new(NodeTaints),
             Arc::new(PodSecurity { caches, namespaces, pods: pods.clone() }),
             Arc::new(Priority { classes: self.priority_classes }),
             Arc::new(DefaultTolerations),
             Arc::new(DefaultStorageClass { classes: storage_classes.clone() }),
+            Arc::new(StorageInUse),
             Arc::new(ClaimResizes { classes: storage_classes }),
             Arc::new(RuntimeClasses { classes: self.runtime_classes }),
             // `CertificateApproval`, `CertificateSigning`, `ClusterTrustBundleAttest`.
@@ -88,7 +91,8 @@ impl Sources {
             Arc::new(PodResizes { nodes }),
             Arc::new(configured.mutating_webhooks),
             Arc::new(configured.validating_webhooks),
-            // Behind the plugins: what upstream's registry itself gives a Service.
+            // Behind the plugins: what upstream's registry itself gives requests for certificates and Services.
+            Arc::new(SigningRequests),
             Arc::new(addresses),
             // Last: what is charged is to be stored.
             Arc::new(ResourceQuotas {

@@ -14,7 +14,7 @@ pub struct DefaultTolerations;
 impl Plugin for DefaultTolerations {
     fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
         if request.is("", "pods")
-            && request.operation == Operation::Create
+            && matches!(request.operation, Operation::Create | Operation::Update)
             && let Some(pod) = &mut request.object
         {
             add(&mut pod["spec"]);

@@ -86,6 +86,9 @@ impl Registry {
             let name = generated_name(object.meta("generateName"));
             object.set_meta("name", json!(name));
         }
+        if object.name().is_empty() && row.hooks.names_itself {
+            object.set_meta("name", json!(uuid::Uuid::new_v4().to_string()));
+        }
         // Knows the name and the uid: a Job's selector is made of them.
         served.prepare_create(&mut object);
         if row.group == "certificates.k8s.io" && row.kind == "CertificateSigningRequest" {
@@ -100,6 +103,7 @@ impl Registry {
         }
 
         refuse_invalid(served, &object, served.validate_create(&object))?;
+        (row.hooks.settle_create)(&mut object);
         call.warnings.extend((row.hooks.warnings)(&object, None));
 
         let mut request = admission::Request::new(Operation::Create, served, call, dry_run);

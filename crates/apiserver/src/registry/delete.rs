@@ -113,11 +113,21 @@ impl Delete<'_> {
             );
             Err(Status::conflict(Subject { group: &row.storage_group, resource: &row.kind }, &live.key.name, &why))
         };
+        // Namespaces are looked at where they are stored, in its words.
+        let stored = |what: &str, asked: &str, is: &str| {
+            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
+            Err(Status::conflict(self.served.subject(), &live.key.name, &why))
+        };
+        let revision = live.revision.to_string();
         match (&self.options.uid, &self.options.resource_version) {
-            (Some(uid), _) if *uid != live.uid => conflict("UID", uid, &live.uid, "deleted and then recreated"),
-            (_, Some(revision)) if *revision != live.revision.to_string() => {
-                conflict("ResourceVersion", revision, &live.revision.to_string(), "modified")
+            (Some(uid), _) if *uid != live.uid && self.served.row.hooks.checked_when_stored => {
+                stored("UID", uid, &live.uid)
             }
+            (_, Some(asked)) if *asked != revision && self.served.row.hooks.checked_when_stored => {
+                stored("ResourceVersion", asked, &revision)
+            }
+            (Some(uid), _) if *uid != live.uid => conflict("UID", uid, &live.uid, "deleted and then recreated"),
+            (_, Some(asked)) if *asked != revision => conflict("ResourceVersion", asked, &revision, "modified"),
             _ => Ok(()),
         }
     }
@@ -135,10 +145,15 @@ impl Delete<'_> {
         let grace = self.served.row.hooks.grace.map(|grace| grace(&old, self.options.grace_period_seconds));
         let hooks = self.served.row.hooks;
         let waits = grace.is_some_and(|seconds| seconds > 0) || !finalizers.is_empty() || (hooks.held)(&old);
-        if !waits {
+        if !waits && grace.is_none() {
             return Decision::Delete;
         }
         set_deletion(&mut new, &old, grace.unwrap_or(0));
+        if !waits {
+            // Of a kind whose deletions have a grace, the last state says that none was left.
+            new.remove_meta("resourceVersion");
+            return Decision::Finish(new);
+        }
         if !old.is_terminating() {
             (hooks.begin_deletion)(&mut new);
         }

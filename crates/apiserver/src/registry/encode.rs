@@ -122,6 +122,8 @@ async fn list_answer(served: &Served, list: &read::List, asked: Negotiated, quer
         View::Table => table::of(served, documents, metadata, query, asked, true)?,
         View::Metadata => {
             let items: Vec<Value> = documents.into_iter().map(metadata_only).collect();
+            // Go's list of nothing.
+            let items = if items.is_empty() { Value::Null } else { json!(items) };
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
         View::Whole => {

@@ -57,16 +57,27 @@ pub(super) enum RevisionMatch {
 }
 
 /// Where a paged list goes on: the content of its `continue` token.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resume {
-    #[serde(rename = "rv")]
     pub revision: u64,
     /// The last object that was returned.
-    #[serde(rename = "ns", default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
-    #[serde(rename = "n")]
     pub name: String,
 }
+
+/// A token as upstream writes it (`k8s.io/apiserver/pkg/storage/continue.go`).
+#[derive(Serialize, Deserialize)]
+struct Token {
+    #[serde(rename = "v", default)]
+    version: String,
+    #[serde(rename = "rv", default)]
+    revision: i64,
+    /// The first key of the next page: the last one's, and the least letter after it.
+    #[serde(default)]
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// How a deletion is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -203,6 +214,13 @@ fn unknown_field(served: &Served, field: impl std::fmt::Display) -> String {
     if let ("batch", "jobs") = (served.row.group.as_str(), served.row.plural.as_str()) {
         return format!("field label \"{field}\" not supported for Job");
     }
+    if let ("resource.k8s.io", "resourceslices") = (served.row.group.as_str(), served.row.plural.as_str()) {
+        return format!(
+            "field label not supported for {}, Kind={}: {field}",
+            api::resource::api_version(&served.row.group, &served.version.name),
+            served.row.kind
+        );
+    }
     match served.custom.is_some() || served.row.selectable.len() > 1 + usize::from(served.row.namespaced) {
         true => format!("field label not supported: {field}"),
         false => format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
@@ -263,16 +281,34 @@ fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
 
 impl Resume {
     fn parse(token: &str) -> Result<Self, Status> {
-        let bad = || {
-            Status::bad_request(
-                "invalid continue token: continue key is not valid: the token is not one that this server made",
-            )
+        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let text = URL_SAFE_NO_PAD.decode(token).map_err(|why| bad(&why.to_string()))?;
+        if let Some(offence) = api::codec::json_syntax::offence(&text) {
+            return Err(bad(&offence));
+        }
+        let token: Token = serde_json::from_slice(&text).map_err(|why| bad(&why.to_string()))?;
+        if token.version != TOKEN_VERSION {
+            let why = format!("server does not recognize this encoded version \"{}\"", token.version);
+            return Err(bad(&why));
+        }
+        let Some(revision) = u64::try_from(token.revision).ok().filter(|revision| *revision > 0) else {
+            return Err(bad(&format!("incorrect encoded start resourceVersion (version {TOKEN_VERSION})")));
         };
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).map_err(|_| bad())?).map_err(|_| bad())
+        let start = token.start.trim_end_matches('\0');
+        if start.is_empty() {
+            return Err(bad(&format!("encoded start key empty (version {TOKEN_VERSION})")));
+        }
+        let (namespace, name) = start.split_once('/').unwrap_or(("", start));
+        Ok(Self { revision, namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
     pub(super) fn token(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::json!(self).to_string())
+        let start = match self.namespace.as_str() {
+            "" => format!("{}\0", self.name),
+            namespace => format!("{namespace}/{}\0", self.name),
+        };
+        let token = json!({"v": TOKEN_VERSION, "rv": self.revision, "start": start});
+        URL_SAFE_NO_PAD.encode(token.to_string())
     }
 
     pub(super) fn key(&self) -> ObjectKey {

@@ -14,9 +14,9 @@ pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl 
     let reset = match call.target.subresource.as_str() {
         "" if served.row.hooks.fixed_spec => Some(FieldSet::of_fields(&[&["spec"], &["status"]])),
         "" if served.has_status() => Some(FieldSet::of_fields(&[&["status"]])),
+        "" => None,
         "status" if served.custom.is_some() => Some(FieldSet::of_fields(&[&["metadata"], &["spec"]])),
-        "status" => Some(FieldSet::of_fields(&[&["spec"]])),
-        _ => None,
+        name => Some(FieldSet::of_fields(served.row.hooks.subresource(name).resets)),
     };
     let (api_version, manager) = (served.api_version(), call.field_manager());
     act(&Request {

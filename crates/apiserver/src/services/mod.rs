@@ -3,11 +3,12 @@
 //! What is taken is what the stored Services hold ([`index`]), and what was given to writes that are still on their way:
 //! no table of its own can drift from them.
 
+mod families;
 mod index;
 mod keeper;
 mod ranges;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use store::BoxFuture;
 use crate::admission::{Operation, Plugin, Request};
 use crate::cache::{Caches, ResourceCache};
 use crate::document::Document;
+use families::Family;
 use index::Index;
 
 pub(crate) use keeper::{ensure_default, keep};
@@ -115,8 +117,12 @@ impl ServiceAddresses {
         let mut known = self.known.lock();
         self.refresh(&mut known);
         let taken = Taken { known: &known, by_others_than: &key };
-        self.cluster_ips(service, old, taken).map_err(|cause| invalid(name, service, cause))?;
-        self.node_ports(service, old, taken).map_err(|cause| invalid(name, service, cause))?;
+        let had = text(&service["spec"]["clusterIP"]).to_owned();
+        self.cluster_ips(service, old, taken).map_err(|causes| invalid(name, service, causes))?;
+        if old.is_none() && !dry_run {
+            check_parent(service, &had).map_err(|cause| invalid(name, service, vec![cause]))?;
+        }
+        self.node_ports(service, old, taken).map_err(|cause| invalid(name, service, vec![cause]))?;
         if !dry_run {
             let (ips, ports) = (cluster_ips(&service["spec"]), node_ports(&service["spec"]));
             known.in_flight.push_back(Claim { service: key, ips, ports, since: Instant::now() });
@@ -134,42 +140,50 @@ impl ServiceAddresses {
         }
     }
 
-    fn cluster_ips(&self, service: &mut Value, old: Option<&Value>, taken: Taken<'_>) -> Result<(), Cause> {
+    fn cluster_ips(&self, service: &mut Value, old: Option<&Value>, taken: Taken<'_>) -> Result<(), Vec<Cause>> {
         let spec = &mut service["spec"];
-        if spec["type"] == "ExternalName" {
+        if !api::resources::core::services::needs_cluster_ip(spec) {
             return Ok(());
         }
-        if spec["clusterIP"].as_str().unwrap_or_default().is_empty()
+        if text(&spec["clusterIP"]).is_empty()
             && let Some(kept) = old.map(|old| &old["spec"]).filter(|old| old["clusterIP"].is_string())
         {
             spec["clusterIP"] = kept["clusterIP"].clone();
             spec["clusterIPs"] = kept["clusterIPs"].clone();
         }
-        let asked = spec["clusterIP"].as_str().unwrap_or_default().to_owned();
-        let primary = self.ranges.configured().first().copied();
-        let ip = match asked.as_str() {
-            "None" => {
-                spec["clusterIPs"] = json!(["None"]);
-                families(spec, primary.is_some_and(|cidr| cidr.addr().is_ipv6()));
-                return Ok(());
-            }
-            "" => self
-                .draw_ip(taken)
-                .ok_or_else(|| exhausted("spec.clusterIPs", "failed to allocate IP: range is full"))?,
-            text => self.claim_ip(text, taken)?,
+        let configured: Vec<Family> = self.ranges.configured().iter().map(|cidr| Family::of(cidr.addr())).collect();
+        families::settle(spec, old.map(|old| &old["spec"]), &configured)?;
+        if spec["clusterIP"] == "None" {
+            return Ok(());
+        }
+        let wanted: Vec<Option<Family>> =
+            list(&spec["ipFamilies"]).iter().map(|name| Family::named(text(name))).collect();
+        let mut given = list(&spec["clusterIPs"]).to_vec();
+        given.resize(given.len().max(wanted.len()), json!(""));
+        let refuse = |given: &[Value], why: &str| Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {}: failed to allocate IP{why}", json!(given)),
+            field: "spec.clusterIPs".to_owned(),
         };
-        spec["clusterIP"] = json!(ip.to_string());
-        spec["clusterIPs"] = json!([ip.to_string()]);
-        families(spec, ip.is_ipv6());
+        for (at, family) in wanted.into_iter().enumerate() {
+            let mut configured = self.ranges.configured().iter();
+            let Some(cidr) = configured.find(|cidr| Some(Family::of(cidr.addr())) == family) else { continue };
+            let ranges = self.ranges.like(cidr);
+            let ip = match text(&given[at]) {
+                "" => ranges
+                    .iter()
+                    .find_map(|cidr| self.draw_ip(cidr, taken))
+                    .ok_or_else(|| vec![exhausted("spec.clusterIPs", "failed to allocate IP: range is full")])?,
+                asked => self.claim_ip(asked, &ranges, taken).map_err(|why| vec![refuse(&given, &why)])?,
+            };
+            given[at] = json!(ip.to_string());
+        }
+        spec["clusterIP"] = given.first().cloned().unwrap_or_default();
+        spec["clusterIPs"] = json!(given);
         Ok(())
     }
 
-    fn draw_ip(&self, taken: Taken<'_>) -> Option<IpAddr> {
-        let ranges = self.ranges.like(self.ranges.configured().first()?);
-        ranges.iter().find_map(|cidr| self.draw_from(cidr, taken))
-    }
-
-    fn draw_from(&self, cidr: &IpNet, taken: Taken<'_>) -> Option<IpAddr> {
+    fn draw_ip(&self, cidr: &IpNet, taken: Taken<'_>) -> Option<IpAddr> {
         // Network and broadcast addresses are never given, nor the first, which is the API server's own.
         let size = host_count(cidr).saturating_sub(2);
         let at = |offset: u128| nth_address(cidr, offset);
@@ -177,26 +191,18 @@ impl ServiceAddresses {
         drawn.chain((2..=size).map(at)).find(|ip| !taken.has_ip(ip) && !self.ranges.is_reserved(ip))
     }
 
-    fn claim_ip(&self, text: &str, taken: Taken<'_>) -> Result<IpAddr, Cause> {
-        let refuse = |why: &str| Cause {
-            reason: "FieldValueInvalid",
-            message: format!("Invalid value: [\"{text}\"]: {why}"),
-            field: "spec.clusterIPs".to_owned(),
-        };
-        let ip: IpAddr =
-            text.parse().map_err(|_| refuse("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"))?;
-        let Some(cidr) = self.ranges.configured().iter().find(|cidr| cidr.addr().is_ipv4() == ip.is_ipv4()) else {
-            return Err(refuse("failed to allocate IP: the provided IP family is not configured"));
-        };
-        if !self.ranges.like(cidr).iter().any(|range| range.contains(&ip)) {
-            return Err(refuse(&format!(
-                "failed to allocate IP {ip}: the provided network does not match the current range"
-            )));
+    /// The address that a Service asks for, or why it cannot have it.
+    fn claim_ip(&self, asked: &str, ranges: &[IpNet], taken: Taken<'_>) -> Result<IpAddr, String> {
+        match asked.parse::<IpAddr>() {
+            Ok(ip) if !ranges.iter().any(|range| range.contains(&ip)) => {
+                Err(format!(" {asked}: the provided network does not match the current range"))
+            }
+            Ok(ip) if taken.has_ip(&ip) || self.ranges.is_reserved(&ip) => {
+                Err(format!(" {asked}: provided IP is already allocated"))
+            }
+            Ok(ip) => Ok(ip),
+            Err(_) => Err(format!(" {asked}: it is no address")),
         }
-        if taken.has_ip(&ip) || self.ranges.is_reserved(&ip) {
-            return Err(refuse(&format!("failed to allocate IP {ip}: provided IP is already allocated")));
-        }
-        Ok(ip)
     }
 
     fn node_ports(&self, service: &mut Value, old: Option<&Value>, taken: Taken<'_>) -> Result<(), Cause> {
@@ -207,19 +213,28 @@ impl ServiceAddresses {
             _ => false,
         };
         let mut mine = BTreeSet::new();
+        // Protocols of one port of a new Service share its node port.
+        let mut of_port = BTreeMap::new();
         let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
         for (at, port) in ports.into_iter().flatten().enumerate() {
             let asked = port["nodePort"].as_u64().unwrap_or(0);
-            let had = old.and_then(|old| same_port(old, port));
+            let had = match old {
+                Some(old) => same_port(old, port),
+                None => of_port.get(&port["port"].as_u64()).copied(),
+            };
             let chosen = match (asked, had) {
                 (0, _) if !allocates => continue,
                 (0, Some(had)) => had,
                 (0, None) => self
                     .draw_port(taken, &mine)
                     .ok_or_else(|| exhausted("spec.ports", "failed to allocate a nodePort: range is full"))?,
-                (asked, _) => self.claim_port(asked, at, taken)?,
+                (asked, Some(had)) if asked == u64::from(had) => had,
+                (asked, _) => {
+                    self.claim_port(asked, at, |port| taken.has_port(port) || (old.is_none() && mine.contains(&port)))?
+                }
             };
             mine.insert(chosen);
+            of_port.entry(port["port"].as_u64()).or_insert(chosen);
             port["nodePort"] = json!(chosen);
         }
         let checked = spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
@@ -241,7 +256,7 @@ impl ServiceAddresses {
         drawn.chain(self.ports.clone()).find(|port| !taken.has_port(*port) && !mine.contains(port))
     }
 
-    fn claim_port(&self, asked: u64, at: usize, taken: Taken<'_>) -> Result<u16, Cause> {
+    fn claim_port(&self, asked: u64, at: usize, is_taken: impl Fn(u16) -> bool) -> Result<u16, Cause> {
         let refuse = |why: &str| Cause {
             reason: "FieldValueInvalid",
             message: format!("Invalid value: {asked}: {why}"),
@@ -251,7 +266,7 @@ impl ServiceAddresses {
             let (first, last) = (self.ports.start(), self.ports.end());
             refuse(&format!("provided port is not in the valid range. The range of valid ports is {first}-{last}"))
         })?;
-        if taken.has_port(port) {
+        if is_taken(port) {
             return Err(refuse("provided port is already allocated"));
         }
         Ok(port)
@@ -263,15 +278,6 @@ fn same_port(old: &Value, port: &Value) -> Option<u16> {
     let ports = old["spec"]["ports"].as_array()?;
     let same = |known: &&Value| known["port"] == port["port"] && known["protocol"] == port["protocol"];
     ports.iter().find(same)?["nodePort"].as_u64().and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0)
-}
-
-fn families(spec: &mut Value, v6: bool) {
-    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        spec["ipFamilies"] = json!([if v6 { "IPv6" } else { "IPv4" }]);
-    }
-    if !spec["ipFamilyPolicy"].is_string() {
-        spec["ipFamilyPolicy"] = json!("SingleStack");
-    }
 }
 
 fn cluster_ips(spec: &Value) -> Vec<IpAddr> {
@@ -308,9 +314,42 @@ fn exhausted(field: &str, why: &str) -> Cause {
     Cause { reason: "InternalError", message: why.to_owned(), field: field.to_owned() }
 }
 
-fn invalid(name: &str, service: &Value, cause: Cause) -> Status {
+/// An address is given to a Service that can be named: upstream records it in an IPAddress that refers to the Service,
+/// and clients see that object's refusal.
+fn check_parent(service: &Value, asked: &str) -> Result<(), Cause> {
+    let (name, ip) = (service.name(), text(&service["spec"]["clusterIP"]));
+    let why = match name {
+        "" if service.meta("generateName").is_empty() => "Required value".to_owned(),
+        name => match api::names::path_segment(name).first() {
+            Some(why) => format!("Invalid value: \"{name}\": {why}"),
+            None => return Ok(()),
+        },
+    };
+    if matches!(ip, "" | "None") {
+        return Ok(());
+    }
+    let which = if asked.is_empty() { String::new() } else { format!(" {asked}") };
+    Err(Cause {
+        reason: "FieldValueInvalid",
+        message: format!(
+            "Invalid value: [\"{asked}\"]: failed to allocate IP{which}: IPAddress.networking.k8s.io \"{ip}\" is invalid: \
+             spec.parentRef.name: {why}"
+        ),
+        field: "spec.clusterIPs".to_owned(),
+    })
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn invalid(name: &str, service: &Value, causes: Vec<Cause>) -> Status {
     let name = if name.is_empty() { service.name() } else { name };
-    Status::invalid("", "Service", name, vec![cause])
+    Status::invalid("", "Service", name, causes)
 }
 
 #[cfg(test)]

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use api::field_path::Path;
 use api::object::ObjectKey;
 use api::status::{Status, Subject};
+use api::validation::Errors;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, Request, StatusCode};
@@ -47,9 +49,12 @@ pub(super) async fn handle(
     if streamed && info.verb == "get" {
         may_create(server, user, info, target)?;
     }
+    if target.subresource == "log" {
+        check_log_options(query).into_result("", "PodLogOptions", &target.name)?;
+    }
     let Some(forward) = plan(server, target, query).await? else {
         // No node yet, so no container that could have said anything.
-        return Ok(response::text(StatusCode::OK, Bytes::new()));
+        return Ok(response::empty(StatusCode::NO_CONTENT));
     };
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| super::is_upgrade(&parts.headers));
     if streamed && upgrade.is_none() {
@@ -118,6 +123,31 @@ fn container(pod: &Value, name: &str, query: &str) -> Result<String, Status> {
             ))),
         },
     }
+}
+
+/// What may be asked of a log (upstream's `ValidatePodLogOptions`).
+fn check_log_options(query: &str) -> Errors {
+    let mut errors = Errors::new();
+    let number = |key: &str| query_value(query, key).and_then(|value| value.parse::<i64>().ok());
+    if let Some(lines) = number("tailLines").filter(|lines| *lines < 0) {
+        errors.invalid(&Path::root("tailLines"), lines, "must be greater than or equal to 0");
+    }
+    if let Some(bytes) = number("limitBytes").filter(|bytes| *bytes < 1) {
+        errors.invalid(&Path::root("limitBytes"), bytes, "must be greater than 0");
+    }
+    match (number("sinceSeconds"), query_value(query, "sinceTime")) {
+        (Some(_), Some(_)) => {
+            errors.forbidden(&Path::root("[]"), "at most one of `sinceTime` or `sinceSeconds` may be specified");
+        }
+        (Some(seconds), None) if seconds < 1 => {
+            errors.invalid(&Path::root("sinceSeconds"), seconds, "must be greater than 0");
+        }
+        _ => {}
+    }
+    if query_value(query, "stream").is_some() {
+        errors.forbidden(&Path::root("stream"), "may not be specified");
+    }
+    errors
 }
 
 /// The options of a request as the kubelet spells them.
@@ -204,6 +234,18 @@ mod tests {
         let query = "command=sh&command=-c&command=a%26b&stdin=true&stdout=true&stderr=false&tty=true&container=c";
         assert_eq!(kubelet_query("exec", query), "command=sh&command=-c&command=a%26b&input=1&output=1&tty=1");
         assert_eq!(kubelet_query("log", "follow=true&tailLines=5&container=c"), "follow=true&tailLines=5");
+    }
+
+    #[test]
+    fn what_a_log_cannot_be_asked_is_refused() {
+        let check = |query: &str, fields: &[&str]| {
+            let errors = check_log_options(query);
+            assert_eq!(errors.causes().iter().map(|cause| cause.field.as_str()).collect::<Vec<_>>(), fields, "{query}");
+        };
+        check("container=a&tailLines=0&limitBytes=1&sinceSeconds=1", &[]);
+        check("tailLines=-1&limitBytes=0&sinceSeconds=0", &["tailLines", "limitBytes", "sinceSeconds"]);
+        check("sinceSeconds=0&sinceTime=2026-01-02T03:04:05Z", &["[]"]);
+        check("stream=Stdout", &["stream"]);
     }
 
     #[test]

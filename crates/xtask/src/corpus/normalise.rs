@@ -25,6 +25,8 @@ static SUFFIX: LazyLock<Regex> = LazyLock::new(|| pattern("^[bcdfghjklmnpqrstvwx
 static VOLUME: LazyLock<Regex> = LazyLock::new(|| pattern("kube-api-access-[bcdfghjklmnpqrstvwxz2456789]{5}"));
 static DOCUMENT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"Invalid value: "(map\[[ -!#-~]*|\{(\\[ -~]|[ -!#-\[\]-~])*)": "#));
+/// A node port as columns show it.
+static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r":(3[0-2]\d{3})/(TCP|UDP|SCTP)"));
 const QUOTABLE: usize = 60;
 
 fn pattern(text: &str) -> Regex {
@@ -34,6 +36,10 @@ fn pattern(text: &str) -> Regex {
 /// `answer` without what differs from one server to the next; `request` is the body that it answers.
 pub(super) fn normalise(answer: &Value, request: &Value) -> Value {
     let mut answer = answer.clone();
+    if answer["openapi"].is_string() || answer["swagger"].is_string() {
+        simplify_openapi(&mut answer);
+        return answer;
+    }
     let stated = request.to_string();
     let generated = generated_name(&answer);
     walk("", &mut answer, &stated);
@@ -102,6 +108,7 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
         "continue" if !text.is_empty() => return Some("<continue>".to_owned()),
         "token" if text.len() > 60 => return Some("<token>".to_owned()),
         "cells" if AGE.is_match(text) => return Some("<age>".to_owned()),
+        "cells" if PORT.is_match(text) => return Some(without_ports(text, stated)),
         _ => {}
     }
     let replaced = UID.replace_all(text, "<uid>");
@@ -109,6 +116,10 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
     let replaced = match text.len() {
         // Refusals of patches quote whole documents, whose fields Go writes in an order of its own.
         QUOTABLE.. => DOCUMENT.replace_all(&replaced, "Invalid value: <document>: "),
+        _ => replaced,
+    };
+    let replaced = match key {
+        "message" => without_difference(&without_structs(&replaced)).into(),
         _ => replaced,
     };
     let replaced = REVISION.replace_all(&replaced, "${1}<revision>");
@@ -120,6 +131,64 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
         }
     };
     (replaced != text).then(|| replaced.into_owned())
+}
+
+/// An OpenAPI document in its plainest form: parameters where they are used and by name, references without wrapping (which
+/// carries a description).
+fn simplify_openapi(document: &mut Value) {
+    let shared = document.as_object_mut().and_then(|fields| fields.remove("parameters")).unwrap_or_default();
+    simplify(document, &shared);
+}
+
+fn simplify(value: &mut Value, shared: &Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some([Value::Object(only)]) = fields.get("allOf").and_then(Value::as_array).map(Vec::as_slice)
+                && let Some(target) = only.get("$ref").cloned()
+            {
+                fields.remove("allOf");
+                fields.insert("$ref".to_owned(), target);
+            }
+            if let Some(Value::Array(parameters)) = fields.get_mut("parameters") {
+                for parameter in &mut *parameters {
+                    let name = parameter["$ref"].as_str().and_then(|place| place.strip_prefix("#/parameters/"));
+                    if let Some(known) = name.and_then(|name| shared.get(name)) {
+                        *parameter = known.clone();
+                    }
+                }
+                parameters.sort_by_key(|parameter| format!("{} {}", parameter["in"], parameter["name"]));
+            }
+            fields.values_mut().for_each(|value| simplify(value, shared));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| simplify(value, shared)),
+        _ => {}
+    }
+}
+
+fn without_ports(text: &str, stated: &str) -> String {
+    let shown = |found: &regex::Captures<'_>| match stated.contains(&found[1]) {
+        true => found[0].to_owned(),
+        false => format!(":<port>/{}", &found[2]),
+    };
+    PORT.replace_all(text, shown).into_owned()
+}
+
+/// Rules that state what an update may change add how Go's structs differ, to the end of the message.
+fn without_difference(text: &str) -> String {
+    let end = text.find("Forbidden: ").and_then(|at| Some(at + text[at..].find('\n')?));
+    end.map_or_else(|| text.to_owned(), |end| format!("{}\n<difference>", &text[..end]))
+}
+
+/// A refusal that quotes a part of an object quotes it as Go's internal type has it, with names of its own.
+fn without_structs(text: &str) -> String {
+    const QUOTED: &str = " value: {";
+    let Some(at) = text.find(QUOTED) else { return text.to_owned() };
+    let (head, document) = text.split_at(at + QUOTED.len() - 1);
+    let mut documents = serde_json::Deserializer::from_str(document).into_iter::<Value>();
+    match documents.next() {
+        Some(Ok(_)) => format!("{head}<struct>{}", without_structs(&document[documents.byte_offset()..])),
+        _ => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +240,37 @@ mod tests {
             "message": "too old resource version: <revision>", "details": {"uid": ""}, "continue": "",
         });
         check(status, json!({}), expected);
+    }
+
+    #[test]
+    fn what_go_alone_has_names_for_is_left_out() {
+        let status =
+            json!({"message": "a: Duplicate value: {\"Name\":\"}\"}, b: Forbidden: not this\n@@ -1 +1 @@\n-x\n"});
+        let expected = json!({"message": "a: Duplicate value: <struct>, b: Forbidden: not this\n<difference>"});
+        check(status, json!({}), expected);
+    }
+
+    #[test]
+    fn openapi_is_compared_in_its_plainest_form() {
+        let name = json!({"in": "path", "name": "name"});
+        let document = json!({
+            "swagger": "2.0",
+            "parameters": {"name-x": name},
+            "paths": {"/a": {"parameters": [{"in": "query", "name": "b"}, {"$ref": "#/parameters/name-x"}]}},
+            "definitions": {"A": {"properties": {"c": {"allOf": [{"$ref": "#/definitions/B"}]}}}},
+        });
+        let expected = json!({
+            "swagger": "2.0",
+            "paths": {"/a": {"parameters": [name, {"in": "query", "name": "b"}]}},
+            "definitions": {"A": {"properties": {"c": {"$ref": "#/definitions/B"}}}},
+        });
+        check(document, json!({}), expected);
+    }
+
+    #[test]
+    fn node_ports_are_named_in_cells() {
+        let row = json!({"cells": ["80:31234/TCP,81:30111/UDP"]});
+        check(row, json!({"nodePort": 30111}), json!({"cells": ["80:<port>/TCP,81:30111/UDP"]}));
     }
 
     #[test]

@@ -169,6 +169,8 @@ fn start_upstream(root: &Path, folder: &Path, port: u16, etcd: u16) -> Result<Pr
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--anonymous-auth=false".to_owned(),
+            // Its controller would write to flow schemas, at moments of its own.
+            "--enable-priority-and-fairness=false".to_owned(),
             "--allow-privileged=true".to_owned(),
         ],
     )

@@ -6,9 +6,9 @@ use super::validation;
 use crate::resources::core::pods;
 use crate::resources::fields::{default, default_zero, object, same, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
-use crate::resources::strategy::remove;
 
-/// Where `apps/v1` keeps the template's own generation.
+/// Where `apps/v1` keeps the template's own generation. Upstream's internal type has a number there, so that whatever is
+/// written says one.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub(super) static DAEMON_SETS: Hooks = Hooks {
@@ -33,6 +33,7 @@ fn defaults(set: &mut Value) {
     }
     default(spec, "revisionHistoryLimit", 10);
     within(spec, "template", pods::template_defaults);
+    set_template_generation(set, template_generation(set));
 }
 
 fn create(set: &mut Value) {
@@ -53,9 +54,30 @@ fn template_generation(set: &Value) -> i64 {
 }
 
 fn set_template_generation(set: &mut Value, generation: i64) {
-    let annotations = object(object(set, "metadata"), "annotations");
-    match generation {
-        0 => remove(annotations, TEMPLATE_GENERATION),
-        _ => annotations[TEMPLATE_GENERATION] = json!(generation.to_string()),
+    object(object(set, "metadata"), "annotations")[TEMPLATE_GENERATION] = json!(generation.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_counts_its_own_changes() {
+        let row = crate::resources::find("apps", "daemonsets").expect("a row");
+        let generation = |set: &Value| set["metadata"]["annotations"][TEMPLATE_GENERATION].clone();
+        let mut old =
+            json!({"metadata": {"generation": 1}, "spec": {"template": {"metadata": {"labels": {"a": "b"}}}}});
+        (row.hooks.default)(&mut old);
+        assert_eq!(generation(&old), "0");
+        crate::resources::strategy::prepare_create(row, &mut old);
+        assert_eq!(generation(&old), "1");
+
+        let mut new = old.clone();
+        new["metadata"]["labels"] = json!({"c": "d"});
+        crate::resources::strategy::prepare_update(row, &mut new, &old);
+        assert_eq!(generation(&new), "1");
+        new["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"});
+        crate::resources::strategy::prepare_update(row, &mut new, &old);
+        assert_eq!(generation(&new), "2");
     }
 }

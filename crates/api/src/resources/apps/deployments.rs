@@ -16,9 +16,12 @@ pub(super) static DEPLOYMENTS: Hooks = Hooks {
     validate_create: validation::deployment,
     validate_update: |new, old| validation::update(new, old, validation::deployment),
     warnings: pods::warnings::of_workload,
-    subresources: &[("status", SubresourceHooks { prepare: keep_labels_too, ..STATUS })],
+    subresources: &[("status", LABELLED_STATUS)],
     ..PLAIN
 };
+
+const LABELLED_STATUS: SubresourceHooks =
+    SubresourceHooks { prepare: keep_labels_too, resets: &[&["spec"], &["metadata", "labels"]], ..STATUS };
 
 /// A status write leaves a Deployment's labels alone.
 fn keep_labels_too(new: &mut Value, old: &Value) {

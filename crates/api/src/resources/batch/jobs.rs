@@ -13,6 +13,7 @@ pub(super) static JOBS: Hooks = Hooks {
     orphan_warning: "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
     default: defaults,
     prepare_create: create,
+    settle_create: take_labels,
     validate_create: validation::job,
     validate_update: validation::job_update,
     warnings: pods::warnings::of_workload,
@@ -20,11 +21,16 @@ pub(super) static JOBS: Hooks = Hooks {
 };
 
 fn defaults(job: &mut Value) {
+    take_labels(job);
+    spec(object(job, "spec"));
+}
+
+/// A Job without labels has those of its template.
+fn take_labels(job: &mut Value) {
     let labels = job["spec"]["template"]["metadata"]["labels"].clone();
     if !is_empty(&labels) && is_empty(&job["metadata"]["labels"]) {
         object(job, "metadata")["labels"] = labels;
     }
-    spec(object(job, "spec"));
 }
 
 /// What a Job's spec gets as such. In a CronJob's template it gets less.
@@ -60,8 +66,8 @@ fn create(job: &mut Value) {
         return;
     }
     // Labels that the Job took over from its template follow the template here too.
-    let shared = is_empty(&job["metadata"]["labels"])
-        || same(&job["metadata"]["labels"], &job["spec"]["template"]["metadata"]["labels"]);
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    let shared = !is_empty(labels) && same(&job["metadata"]["labels"], labels);
     let (name, uid) = (text(&job["metadata"], "name").to_owned(), text(&job["metadata"], "uid").to_owned());
     let labels = object(object(object(object(job, "spec"), "template"), "metadata"), "labels");
     for (key, value) in [

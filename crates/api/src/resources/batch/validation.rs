@@ -35,6 +35,8 @@ pub(super) fn job_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = job(new);
     let mut errors = Errors::new();
     let (spec, old, path) = (&new["spec"], &old["spec"], Path::root("spec"));
+    // Upstream checks the spec as a new one and as an update: clients see both.
+    selected_job_spec(&mut errors, spec, &path);
     let at = path.child("completions");
     if spec["completionMode"] != "Indexed" {
         immutable(&mut errors, &spec["completions"], &old["completions"], &at);

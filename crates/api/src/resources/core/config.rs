@@ -43,8 +43,12 @@ pub(super) static SECRETS: Hooks = Hooks {
 
 pub(super) static SERVICE_ACCOUNTS: Hooks = PLAIN;
 
-pub(super) static LIMIT_RANGES: Hooks =
-    Hooks { create_on_update: true, default: |range| each(object(range, "spec"), "limits", limit_defaults), ..PLAIN };
+pub(super) static LIMIT_RANGES: Hooks = Hooks {
+    create_on_update: true,
+    names_itself: true,
+    default: |range| each(object(range, "spec"), "limits", limit_defaults),
+    ..PLAIN
+};
 
 /// `stringData` is written, never read: its values go to `data`.
 fn take_string_data(secret: &mut Value) {

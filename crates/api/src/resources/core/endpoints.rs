@@ -1,4 +1,4 @@
-//! Endpoints and Events.
+//! Endpoints.
 
 use std::net::IpAddr;
 
@@ -19,9 +19,6 @@ pub(super) static ENDPOINTS: Hooks = Hooks {
     validate_update: |new, _| validate(new),
     ..PLAIN
 };
-
-pub(super) static EVENTS: Hooks =
-    Hooks { create_on_update: true, validate_create: event, validate_update: |new, _| event(new), ..PLAIN };
 
 fn defaults(endpoints: &mut Value) {
     each(endpoints, "subsets", |subset| each(subset, "ports", |port| default_zero(port, "protocol", "TCP")));
@@ -99,19 +96,4 @@ pub(crate) fn endpoint_ip(errors: &mut Errors, value: &str, path: &Path<'_>) {
     if link_multicast {
         errors.invalid(path, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
-}
-
-/// An Event lives beside the object that it is about.
-fn event(event: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    let (namespace, about) = (text(&event["metadata"], "namespace"), text(&event["involvedObject"], "namespace"));
-    let path = Path::root("involvedObject");
-    if about.is_empty() {
-        if !namespace.is_empty() && namespace != "default" {
-            errors.invalid(&path.child("namespace"), about, "does not match event.namespace");
-        }
-    } else if about != namespace {
-        errors.invalid(&path.child("namespace"), about, "does not match event.namespace");
-    }
-    errors.into_causes()
 }

@@ -48,7 +48,7 @@ pub(super) fn rows() -> Vec<Resource> {
             .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         namespaced("", "events", "Event")
             .uncollected()
-            .hooks(&endpoints::EVENTS)
+            .hooks(&super::events::CORE_EVENTS)
             .short(&["ev"])
             .select(EVENT_FIELDS)
             .select_either("source", "/source/component", "/reportingComponent"),

@@ -11,12 +11,13 @@ use crate::validation::Errors;
 
 pub(super) static NAMESPACES: Hooks = Hooks {
     names: Names::Label,
+    checked_when_stored: true,
     default: defaults,
     prepare_create: create,
     prepare_update: |new, old| keep_finalizers(new, old),
     subresources: &[
         ("status", SubresourceHooks { validate: status, ..STATUS }),
-        ("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), ..STATUS }),
+        ("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), resets: &[], ..STATUS }),
     ],
     held: |namespace| !items(&namespace["spec"], "finalizers").is_empty(),
     begin_deletion: |namespace| {

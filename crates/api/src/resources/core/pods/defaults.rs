@@ -5,9 +5,11 @@
 use serde_json::{Value, json};
 
 use crate::resources::fields::{default, default_zero, each, flag, is_empty, object, within};
+use crate::resources::strategy::remove;
 
 /// A Pod: what its spec gets in a template too, and what only Pods get.
 pub(crate) fn pod(pod: &mut Value) {
+    within(pod, "metadata", drop_old_annotations);
     let spec = object(pod, "spec");
     self::spec(spec);
     for list in ["containers", "initContainers"] {
@@ -20,6 +22,21 @@ pub(crate) fn pod(pod: &mut Value) {
             each(spec, list, |container| each(container, "ports", host_port));
         }
     }
+}
+
+/// What carried init containers before Kubernetes 1.6 is no longer read, and would go stale.
+pub(crate) fn drop_old_annotations(metadata: &mut Value) {
+    const OLD: [&str; 4] = [
+        "pod.beta.kubernetes.io/init-containers",
+        "pod.alpha.kubernetes.io/init-containers",
+        "pod.beta.kubernetes.io/init-container-statuses",
+        "pod.alpha.kubernetes.io/init-container-statuses",
+    ];
+    within(metadata, "annotations", |annotations| {
+        for name in OLD {
+            remove(annotations, name);
+        }
+    });
 }
 
 /// The spec of a Pod or Pod template.

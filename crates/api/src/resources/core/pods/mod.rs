@@ -25,10 +25,19 @@ pub(super) static PODS: Hooks = Hooks {
             SubresourceHooks {
                 prepare: prepare::ephemeral_containers,
                 validate: validation::subresources::ephemeral_containers,
+                resets: &[],
                 ..STATUS
             },
         ),
-        ("resize", SubresourceHooks { prepare: prepare::resize, validate: validation::subresources::resize, ..STATUS }),
+        (
+            "resize",
+            SubresourceHooks {
+                prepare: prepare::resize,
+                validate: validation::subresources::resize,
+                resets: &[],
+                ..STATUS
+            },
+        ),
     ],
     grace: Some(grace),
     ..PLAIN
@@ -41,6 +50,7 @@ pub(crate) fn prepare_template(spec: &mut Value) {
 
 /// What upstream fills into a Pod template.
 pub(crate) fn template_defaults(template: &mut Value) {
+    within(template, "metadata", defaults::drop_old_annotations);
     defaults::spec(object(template, "spec"));
 }
 

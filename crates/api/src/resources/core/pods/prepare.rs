@@ -14,6 +14,7 @@ pub(super) fn create(pod: &mut Value) {
         pod["status"]["conditions"] = json!([{
             "type": "PodScheduled",
             "status": "False",
+            "lastProbeTime": null,
             "lastTransitionTime": pod["metadata"]["creationTimestamp"],
             "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",

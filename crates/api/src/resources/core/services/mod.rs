@@ -1,7 +1,7 @@
 //! Services. Addresses and node ports are allocated by the API server, not here.
 
 mod prepare;
-pub(crate) mod validation;
+pub mod validation;
 mod warnings;
 
 use serde_json::{Value, json};

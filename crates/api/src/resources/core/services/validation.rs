@@ -206,6 +206,13 @@ fn session_affinity(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     }
 }
 
+/// What is wrong with the addresses that a Service asks for, and with their families.
+pub fn cluster_ip_fields(spec: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    cluster_ips(&mut errors, spec, &Path::root("spec"));
+    errors.into_causes()
+}
+
 fn cluster_ips(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     if spec["type"] == "ExternalName" {
         return;

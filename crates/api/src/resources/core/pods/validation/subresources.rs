@@ -142,6 +142,12 @@ pub(in crate::resources::core::pods) fn resize(new: &Value, old: &Value) -> Vec<
         let detail = "Pod QOS Class may not change as a result of resizing";
         errors.invalid(&path, text(&new["status"], "qosClass"), detail);
     }
+    // A kubelet that can resize tells what it gave.
+    let running =
+        items(&old["status"], "containerStatuses").iter().find(|status| !status["state"]["running"].is_null());
+    if running.is_some_and(|status| status["resources"].is_null()) {
+        errors.forbidden(&path, "Pod running on node without support for resize");
+    }
     for list in ["containers", "initContainers"] {
         let at = path.child(list);
         let (new, old) = (items(&new["spec"], list), items(&old["spec"], list));
