@@ -130,7 +130,8 @@ impl<'d, 'a> Writer<'d, 'a> {
             let all = format!("{}/{}", self.root, resource.plural);
             self.path(&all, [("get", operation)], &[], &[]);
         }
-        let operations = self.object_operations(resource.verbs, &kind_word, &gvk, &version.type_name, true);
+        let as_status = !resource.returns_deleted;
+        let operations = self.object_operations(resource.verbs, &kind_word, &gvk, &version.type_name, as_status);
         self.path(&item, operations, &["name"], &[]);
         if resource.verbs.contains("watch") {
             self.watches(scope, resource, &kind_word, &gvk);
@@ -466,7 +467,7 @@ impl<'d, 'a> Writer<'d, 'a> {
 fn answer_media(action: &str, answer: Option<&str>, streams: bool) -> Vec<&'static str> {
     match (action, answer, streams) {
         ("connect", ..) => vec!["*/*"],
-        (_, None, _) => MEDIA.into_iter().chain(["text/plain"]).collect(),
+        (_, None, _) => ["text/plain"].into_iter().chain(MEDIA).collect(),
         (_, _, true) => MEDIA.into_iter().chain(STREAMS).collect(),
         (_, _, false) => MEDIA.to_vec(),
     }
