@@ -1,6 +1,15 @@
 //! YAML, as far as it is another way to write JSON.
 
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_saphyr::Spanned;
+
+use super::json::MOST_REPORTS;
+use crate::validation::quote;
 
 /// Documents with more nodes than this, aliases expanded, are refused: a page of YAML can stand for gigabytes.
 const MAX_NODES: usize = 250_000;
@@ -13,12 +22,97 @@ pub struct YamlError(String);
 /// Reads one document with the words of YAML 1.1 that Kubernetes knows (`yes`, `0644`). Of a key that stands twice
 /// the last value holds.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
-    let options = serde_saphyr::options! {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|why| YamlError(one_line(&why.to_string())))
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: MAX_NODES },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|why| YamlError(one_line(&why.to_string())))
+    }
+}
+
+/// What Go's strict reader says of a document that [`parse`] takes but in which keys stand twice:
+/// `yaml: unmarshal errors:` and a line for each.
+pub fn duplicates(text: &str) -> Option<String> {
+    let mut found = Vec::new();
+    // A text that is no document is for `parse` to refuse.
+    let _ = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        Node(&mut found).deserialize(yaml)
+    });
+    let lines = found
+        .iter()
+        .take(MOST_REPORTS)
+        .map(|(line, key)| format!("\n  line {line}: key {} already set in map", quote(key)));
+    (!found.is_empty()).then(|| format!("yaml: unmarshal errors:{}", lines.collect::<String>()))
+}
+
+/// A value of which only the keys that stand twice are kept, with their lines.
+struct Node<'f>(&'f mut Vec<(usize, String)>);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Node(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let mut known = HashSet::new();
+        while let Some(key) = fields.next_key::<Spanned<String>>()? {
+            if !known.insert(key.value.clone()) {
+                self.0.push((key.defined.line() as usize, key.value));
+            }
+            fields.next_value_seed(Node(self.0))?;
+        }
+        Ok(())
+    }
 }
 
 /// Writes one document.
@@ -44,6 +138,16 @@ mod tests {
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e]\n";
         assert!(parse(bomb).is_err());
+    }
+
+    #[test]
+    fn keys_that_stand_twice_are_named_with_their_lines() {
+        let text = "\na: 1\nb:\n  foo: 1\n  list:\n  - x: 1\n    y: 2\n    x: [1]\n  foo: yes\n";
+        let said =
+            "yaml: unmarshal errors:\n  line 8: key \"x\" already set in map\n  line 9: key \"foo\" already set in map";
+        assert_eq!(duplicates(text).as_deref(), Some(said));
+        assert_eq!(duplicates("a: 1\nb: [{a: 1}, {a: 2}]\n"), None);
+        assert!(duplicates("{\"a\": 1, \"a\": 2}").unwrap().ends_with("line 1: key \"a\" already set in map"));
     }
 
     #[test]

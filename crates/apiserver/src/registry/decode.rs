@@ -109,7 +109,7 @@ pub(super) fn yaml_document(body: &[u8]) -> Result<Body, Status> {
     let refuse = |why: &dyn std::fmt::Display| Status::bad_request(format!("yaml: {why}"));
     let text = std::str::from_utf8(body).map_err(|why| refuse(&why))?;
     let value = api::codec::yaml::parse(text).map_err(|why| refuse(&why))?;
-    Ok(Body { value, duplicates: Vec::new() })
+    Ok(Body { value, duplicates: api::codec::yaml::duplicates(text).into_iter().collect() })
 }
 
 /// What an object must become before a verb looks at it: of the kind that the path names, in the storage version,

@@ -138,7 +138,7 @@ impl Patch<'_> {
         }
         let mut applied = self.apply(None)?;
         applied.set_meta("name", Value::String(name));
-        let object = decode::typed(self.served, self.call, applied, self.duplicates.clone())?;
+        let object = decode::typed(self.served, self.call, applied, Vec::new())?;
         let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
         Ok(Decision::Put(object))
     }
@@ -146,7 +146,7 @@ impl Patch<'_> {
     /// What a patch made must be an object of its kind: what is wrong with it is the patch's fault.
     fn typed(&mut self, patched: Value) -> Result<Value, Status> {
         if self.dialect == Dialect::Apply {
-            return decode::typed(self.served, self.call, patched, self.duplicates.clone());
+            return decode::typed(self.served, self.call, patched, Vec::new());
         }
         let shown = match self.dialect {
             Dialect::Strategic => self.patch.to_string(),
@@ -171,9 +171,27 @@ impl Patch<'_> {
     fn apply(&mut self, live: Option<&Value>) -> Result<Value, Status> {
         let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         let force = crate::request::truthy(self.call.param("force"));
-        ownership::request(self.served, self.call, model, |request| {
+        let applied = ownership::request(self.served, self.call, model, |request| {
             api::apply::apply(request, live, &self.patch, force)
-        })
+        })?;
+        self.report_duplicates()?;
+        Ok(applied)
+    }
+
+    /// An applied document in which keys stand twice is refused or warned of, as `?fieldValidation=` asks, once it is
+    /// known to fit.
+    fn report_duplicates(&mut self) -> Result<(), Status> {
+        let said = self.duplicates.iter().map(|said| format!("error converting YAML to JSON: {said}"));
+        match self.call.param("fieldValidation").as_deref() {
+            Some("Ignore") => {}
+            Some("Strict") => {
+                if let Some(said) = said.last() {
+                    return Err(Status::bad_request(format!("error strict decoding YAML: {said}")));
+                }
+            }
+            _ => self.call.warnings.extend(said),
+        }
+        Ok(())
     }
 }
 

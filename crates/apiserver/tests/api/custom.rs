@@ -139,6 +139,26 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
     assert_eq!(ports, json!([{"name": "http", "port": 80}, {"name": "https", "port": 443}]));
     cluster.patch(&path, "strategic-merge-patch+json", json!({})).await.expect(415);
 
+    // Applied documents are read strictly where that is asked for.
+    let apply = |text: String| {
+        let target = format!("{path}?fieldManager=c&fieldValidation=Strict");
+        let request =
+            Request::builder().method("PATCH").uri(target).header("content-type", "application/apply-patch+yaml");
+        let request = request.body(Full::from(text)).unwrap();
+        async { cluster.call(User::component("admin", &["system:masters"]), request).await.read().await }
+    };
+    let head = "apiVersion: example.com/v1\nkind: Widget\nmetadata:\n  name: web\n";
+    let twice = format!("{head}spec:\n  size: 3\n  size: 3\n");
+    let refused = apply(twice).await.expect(400);
+    assert_eq!(
+        refused["message"],
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 7: key \"size\" \
+         already set in map"
+    );
+    let unknown = format!("{head}odd: 1\n");
+    let refused = apply(unknown).await.expect(500);
+    assert!(refused["message"].as_str().unwrap().contains(".odd: field not declared in schema"));
+
     // Another version is the same object under another name, with a warning.
     let beta = cluster.get("/apis/example.com/v1beta1/namespaces/default/widgets/web").await;
     assert_eq!(beta.headers["warning"], "299 - \"example.com/v1beta1 Widget is deprecated\"");
