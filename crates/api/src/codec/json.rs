@@ -1,5 +1,6 @@
 //! Reads JSON and notices fields that stand twice in an object, which `serde_json` alone would lose silently.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 
 use serde::Deserializer;
@@ -35,12 +36,29 @@ pub fn parse(json: &[u8]) -> Result<Document, JsonError> {
     Ok(Document { value, duplicates })
 }
 
+/// Brings what a strict reader objects to in the order in which it meets it: a field that stands twice where it stands
+/// again. What `json` does not have comes last.
+pub fn sort_reports(json: &[u8], reports: &mut [String]) {
+    let mut reader = Reader { met: Some(Vec::new()), ..Reader::default() };
+    // A text that is no document has been refused before there was a report.
+    let _ = Node(&mut reader).deserialize(&mut serde_json::Deserializer::from_slice(json));
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut known = HashSet::new();
+    for (at, path) in reader.met.unwrap_or_default().into_iter().enumerate() {
+        let kind = if known.insert(path.clone()) { "unknown" } else { "duplicate" };
+        places.entry(format!("{kind} field {path:?}")).or_insert(at);
+    }
+    reports.sort_by_key(|report| places.get(report).copied().unwrap_or(usize::MAX));
+}
+
 #[derive(Default)]
 struct Reader {
     /// The path of the value that is being read: `spec.containers[0]`.
     path: String,
     /// In the order in which they were met.
     duplicates: Vec<String>,
+    /// The paths of all fields as they are met, where anybody wants to know.
+    met: Option<Vec<String>>,
 }
 
 /// A value to be read at the reader's path.
@@ -113,6 +131,9 @@ impl<'de> Visitor<'de> for Node<'_> {
                 reader.path.push('.');
             }
             reader.path.push_str(&name);
+            if let Some(met) = &mut reader.met {
+                met.push(reader.path.clone());
+            }
             if object.contains_key(&name)
                 && reader.duplicates.len() < MOST_REPORTS
                 && !reader.duplicates.contains(&reader.path)
@@ -138,6 +159,22 @@ mod tests {
         assert_eq!(document.value, json!({"a": 2, "spec": {"list": [{}, {"x": {"z": 1}, "y": []}]}}));
         let expected = ["a", "spec.list[1].x", "spec.list[1].x.z"].map(|path| format!("duplicate field {path:?}"));
         assert_eq!(document.duplicates, expected);
+    }
+
+    #[test]
+    fn reports_come_in_the_order_of_the_document() {
+        let text = br#"{"spec":{"odd":1,"a":1,"list":[{"odd":1}],"a":2}}"#;
+        let mut reports =
+            ["spec.list[0].odd", "spec.odd", "elsewhere"].map(|path| format!("unknown field {path:?}")).to_vec();
+        reports.insert(0, "duplicate field \"spec.a\"".to_owned());
+        sort_reports(text, &mut reports);
+        let expected = [
+            "unknown field \"spec.odd\"",
+            "unknown field \"spec.list[0].odd\"",
+            "duplicate field \"spec.a\"",
+            "unknown field \"elsewhere\"",
+        ];
+        assert_eq!(reports, expected);
     }
 
     #[test]

@@ -183,8 +183,10 @@ fn normalise(
         // Upstream looks at the object first, and names what it does not know by path; then at its metadata.
         reports.sort_by_cached_key(|report| (report.starts_with("unknown field \"metadata."), report.clone()));
     }
-    // Go's strict decoder looks for fields that stand twice before it looks at types.
     reports.splice(0..0, duplicates);
+    if served.custom.is_none() && reports.len() > 1 && call.verb != "patch" {
+        codec::json::sort_reports(&call.body, &mut reports);
+    }
     if reports.is_empty() {
         return Ok(());
     }

@@ -181,11 +181,11 @@ impl Patch<'_> {
     /// An applied document in which keys stand twice is refused or warned of, as `?fieldValidation=` asks, once it is
     /// known to fit.
     fn report_duplicates(&mut self) -> Result<(), Status> {
-        let said = self.duplicates.iter().map(|said| format!("error converting YAML to JSON: {said}"));
+        let mut said = self.duplicates.iter().map(|said| format!("error converting YAML to JSON: {said}"));
         match self.call.param("fieldValidation").as_deref() {
             Some("Ignore") => {}
             Some("Strict") => {
-                if let Some(said) = said.last() {
+                if let Some(said) = said.next() {
                     return Err(Status::bad_request(format!("error strict decoding YAML: {said}")));
                 }
             }
