@@ -114,8 +114,7 @@ fn fully_qualified(errors: &mut Errors, name: &str, path: &Path<'_>) {
     }
 }
 
-/// A caller's way to a server: shared with the conversion of custom resources.
-pub(super) fn client_config(errors: &mut Errors, config: &Value, path: &Path<'_>) {
+fn client_config(errors: &mut Errors, config: &Value, path: &Path<'_>) {
     let (url, service) = (&config["url"], &config["service"]);
     match (url.as_str(), service.is_object()) {
         (Some(_), true) | (None, false) => errors.required(path, "exactly one of url or service is required"),
@@ -124,7 +123,8 @@ pub(super) fn client_config(errors: &mut Errors, config: &Value, path: &Path<'_>
     }
 }
 
-fn url(errors: &mut Errors, url: &str, path: &Path<'_>) {
+/// The URL of a webhook (`ValidateWebhookURL`).
+pub(super) fn url(errors: &mut Errors, url: &str, path: &Path<'_>) {
     if let Some(letter) = url.chars().find(|letter| letter.is_control() || *letter == ' ') {
         let why = format!("parse {url:?}: invalid character {:?} in URL", letter.to_string());
         return errors.required(path, &format!("url must be a valid URL: {why}{URL_FORM}"));
@@ -151,7 +151,8 @@ fn url(errors: &mut Errors, url: &str, path: &Path<'_>) {
     }
 }
 
-fn service(errors: &mut Errors, service: &Value, path: &Path<'_>) {
+/// The Service of a webhook (`ValidateWebhookService`).
+pub(super) fn service(errors: &mut Errors, service: &Value, path: &Path<'_>) {
     for field in ["name", "namespace"] {
         if text(service, field).is_empty() {
             errors.required(&path.child(field), "");
