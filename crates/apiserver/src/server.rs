@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-use crate::admission::{Admission, Configured, MutatingWebhooks, Sources, ValidatingWebhooks, WebhookParts};
+use crate::admission::{
+    Admission, Configured, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources, ValidatingPolicies,
+    ValidatingWebhooks, WebhookParts,
+};
 use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
@@ -162,7 +165,22 @@ impl ApiServer {
         };
         let aggregation =
             Aggregation::new(cache("apiregistration.k8s.io", "apiservices")?, outbound.clone(), config.front_proxy);
+        let policies = PolicyParts {
+            catalogue: catalogue.clone(),
+            namespaces: cache("", "namespaces")?,
+            authorizer: authorizer.clone(),
+        };
         let configured = Configured {
+            mutating_policies: MutatingPolicies::new(
+                policies.clone(),
+                cache(ADMISSION, "mutatingadmissionpolicies")?,
+                cache(ADMISSION, "mutatingadmissionpolicybindings")?,
+            ),
+            validating_policies: ValidatingPolicies::new(
+                policies,
+                cache(ADMISSION, "validatingadmissionpolicies")?,
+                cache(ADMISSION, "validatingadmissionpolicybindings")?,
+            ),
             mutating_webhooks: MutatingWebhooks::new(webhooks.clone(), mutating),
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
         };

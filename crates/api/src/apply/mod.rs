@@ -101,6 +101,19 @@ pub fn apply(request: &Request<'_>, live: Option<&Value>, applied: &Value, force
     Ok(finished(object, live, &managers))
 }
 
+/// Merges `applied` into `live` for nobody's account: what a mutating admission policy does. `applied` may state no part
+/// of a list or map that is only set whole, since what it does not state of it would go.
+pub fn merge_unowned(model: &Model, live: &Value, applied: &Value) -> Result<Value, String> {
+    let typing = Typing::new(model);
+    walk::validate(&typing, applied).map_err(|why| format!("failed to convert patch object to typed object: {why}"))?;
+    let atomics = walk::atomics(&typing, applied);
+    if !atomics.is_empty() {
+        let atomics = atomics.join(", ");
+        return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {atomics}"));
+    }
+    merge::merge(&typing, live, applied).map_err(|why| format!("failed to merge patch: {why}"))
+}
+
 /// Records who changed what between `live` and `new` (create: `live` is none; update and patch), and returns `new`
 /// with its managers.
 ///

@@ -121,6 +121,42 @@ fn validate_items<'s>(
     }
 }
 
+/// The places of the lists and maps in `value` that are only set whole.
+pub(super) fn atomics(typing: &Typing<'_>, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    atomics_at(typing, typing.root(), value, &mut Vec::new(), &mut found);
+    found
+}
+
+fn atomics_at<'s>(typing: &Typing<'s>, ty: Ty<'s>, value: &Value, path: &mut Vec<Step>, found: &mut Vec<String>) {
+    let mut note = |path: &[Step]| found.push(path.iter().map(Step::to_string).collect());
+    match (typing.atom(ty, Some(value)), value) {
+        (Atom::Map(map), Value::Object(members)) => {
+            if map.atomic {
+                note(path);
+            }
+            for (key, value) in members {
+                if let Some(ty) = typing.field(map, key) {
+                    path.push(Step::field(key));
+                    atomics_at(typing, ty, value, path, found);
+                    path.pop();
+                }
+            }
+        }
+        (Atom::List(list), Value::Array(items)) => {
+            if list.is_atomic() {
+                note(path);
+            }
+            for (at, item) in items.iter().enumerate() {
+                path.push(Step::Index(at as i64));
+                atomics_at(typing, list.item, item, path, found);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The fields that an object has.
 pub(super) fn field_set(typing: &Typing<'_>, value: &Value) -> FieldSet {
     let mut set = FieldSet::new();

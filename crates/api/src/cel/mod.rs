@@ -21,6 +21,7 @@ mod checker;
 mod cost;
 mod declarations;
 mod eval;
+pub mod expressions;
 mod library;
 mod literals;
 mod names;

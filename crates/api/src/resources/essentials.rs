@@ -134,41 +134,6 @@ pub(super) fn priority_level(level: &Value) -> Vec<Cause> {
     errors.into_causes()
 }
 
-/// `admissionregistration.k8s.io` policies of both sorts: what they look at, and what they do.
-pub(super) fn admission_policy(policy: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    let (spec, path) = (&policy["spec"], Path::root("spec"));
-    if spec["matchConstraints"].is_null() {
-        errors.required(&path.child("matchConstraints"), "");
-    }
-    if text(policy, "kind") == "MutatingAdmissionPolicy" {
-        if is_empty(&spec["mutations"]) {
-            errors.required(&path.child("mutations"), "mutations must contain at least one item");
-        }
-        if text(spec, "reinvocationPolicy").is_empty() {
-            errors.required(&path.child("reinvocationPolicy"), "");
-        }
-    } else if is_empty(&spec["validations"]) && is_empty(&spec["auditAnnotations"]) {
-        for field in ["validations", "auditAnnotations"] {
-            errors.required(&path.child(field), "validations or auditAnnotations must contain at least one item");
-        }
-    }
-    errors.into_causes()
-}
-
-/// `admissionregistration.k8s.io` bindings: of which policy, to what effect.
-pub(super) fn admission_binding(binding: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    let (spec, path) = (&binding["spec"], Path::root("spec"));
-    if text(spec, "policyName").is_empty() {
-        errors.required(&path.child("policyName"), "");
-    }
-    if text(binding, "kind") == "ValidatingAdmissionPolicyBinding" && is_empty(&spec["validationActions"]) {
-        errors.required(&path.child("validationActions"), "at least one validation action is required");
-    }
-    errors.into_causes()
-}
-
 /// `networking.k8s.io` ServiceCIDR: at least one range.
 pub(super) fn service_cidr(range: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();

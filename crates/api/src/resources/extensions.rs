@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::essentials;
 use super::fields::{default, each, object, within};
 use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
-use super::registration;
 use super::row::{Row, cluster};
+use super::{admissionpolicies, registration};
 use crate::resource::Resource;
 
 static VALIDATING_WEBHOOKS: Hooks = Hooks {
@@ -40,8 +39,8 @@ static POLICIES: Hooks = Hooks {
         default(spec, "failurePolicy", "Fail");
         within(spec, "matchConstraints", match_resources);
     },
-    validate_create: essentials::admission_policy,
-    validate_update: |new, _| essentials::admission_policy(new),
+    validate_create: admissionpolicies::policy,
+    validate_update: admissionpolicies::policy_update,
     subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
@@ -50,8 +49,8 @@ static POLICY_BINDINGS: Hooks = Hooks {
     generation: Generation::Counted,
     unconditional_update: false,
     default: |binding| within(object(binding, "spec"), "matchResources", match_resources),
-    validate_create: essentials::admission_binding,
-    validate_update: |new, _| essentials::admission_binding(new),
+    validate_create: admissionpolicies::binding,
+    validate_update: |new, _| admissionpolicies::binding(new),
     ..PLAIN
 };
 

@@ -4,6 +4,7 @@
 //! conversion) is [`Hooks`](hooks::Hooks) in a file of the group's folder; its `kubectl get` columns are in
 //! [`columns`]. Facts are those of a kube-apiserver 1.36 with default flags, which serves stable versions only.
 
+mod admissionpolicies;
 mod apps;
 mod autoscaling;
 mod batch;

@@ -2,20 +2,16 @@
 //! (upstream: `pkg/apis/admissionregistration/validation`, `kube-aggregator/pkg/apis/apiregistration/validation`).
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 use super::fields::{flag, int, is_empty, items, text};
 use super::metadata;
-use crate::cel::{Declarations, Environment};
+use crate::cel::expressions::{Compiler, Purpose};
 use crate::field_path::Path;
 use crate::names;
 use crate::status::Cause;
 use crate::validation::Errors;
-
-/// Where the match conditions of webhooks are compiled.
-static CONDITIONS: LazyLock<Environment> = LazyLock::new(|| Environment::new(Declarations::admission().authorizer()));
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -61,7 +57,7 @@ fn check(configuration: &Value, old: Option<&Value>) -> Vec<Cause> {
         let path = root.index(index);
         webhook(&mut errors, hook, &path, lenient);
         if !conditions_stay {
-            match_conditions(&mut errors, items(hook, "matchConditions"), &path.child("matchConditions"));
+            match_conditions(&mut errors, items(hook, "matchConditions"), &path.child("matchConditions"), false);
         }
         review_versions(&mut errors, hook, &path.child("admissionReviewVersions"), lenient);
         let name = text(hook, "name");
@@ -96,7 +92,7 @@ fn webhook(errors: &mut Errors, hook: &Value, path: &Path<'_>, lenient: Leniency
     client_config(errors, &hook["clientConfig"], &path.child("clientConfig"));
 }
 
-fn one_of(errors: &mut Errors, object: &Value, path: &Path<'_>, field: &str, words: &[&str]) {
+pub(super) fn one_of(errors: &mut Errors, object: &Value, path: &Path<'_>, field: &str, words: &[&str]) {
     if let Some(word) = object[field].as_str().filter(|word| !words.contains(word)) {
         errors.not_supported(&path.child(field), word, words);
     }
@@ -188,7 +184,8 @@ fn port(errors: &mut Errors, port: i64, path: &Path<'_>) {
     }
 }
 
-fn rule(errors: &mut Errors, rule: &Value, path: &Path<'_>) {
+/// What a webhook or policy is about.
+pub(super) fn rule(errors: &mut Errors, rule: &Value, path: &Path<'_>) {
     let words = |field: &str| -> Vec<&str> { items(rule, field).iter().filter_map(Value::as_str).collect() };
     let alone = |errors: &mut Errors, field: &str, what: &str| {
         let list = words(field);
@@ -269,7 +266,9 @@ fn review_versions(errors: &mut Errors, hook: &Value, path: &Path<'_>, lenient: 
     }
 }
 
-fn match_conditions(errors: &mut Errors, conditions: &[Value], path: &Path<'_>) {
+/// The conditions of a webhook or policy; those of a policy may have parameters.
+pub(super) fn match_conditions(errors: &mut Errors, conditions: &[Value], path: &Path<'_>, has_params: bool) {
+    let compiler = Compiler::plain(has_params);
     if conditions.len() > MOST_CONDITIONS {
         errors.too_many(path, conditions.len(), MOST_CONDITIONS);
     }
@@ -279,8 +278,8 @@ fn match_conditions(errors: &mut Errors, conditions: &[Value], path: &Path<'_>) 
         let expression = text(condition, "expression").trim();
         if expression.is_empty() {
             errors.required(&path.child("expression"), "");
-        } else if let Err(why) = CONDITIONS.compile(expression) {
-            errors.invalid(&path.child("expression"), expression, &why.to_string());
+        } else if let Some(why) = compiler.compile(expression, Purpose::Condition).flaw() {
+            errors.invalid(&path.child("expression"), expression, why);
         }
         let name = text(condition, "name");
         if name.is_empty() {

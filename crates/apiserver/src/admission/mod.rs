@@ -5,12 +5,15 @@
 
 mod certificates;
 mod classes;
+mod conditions;
 mod limitranges;
+mod matching;
 mod namespaces;
 mod nodes;
 mod nodetaints;
 mod order;
 mod podsecurity;
+mod policies;
 mod priority;
 mod quotas;
 mod resizes;
@@ -22,7 +25,7 @@ mod tolerations;
 mod topology;
 mod webhooks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::status::Status;
@@ -42,6 +45,7 @@ pub use nodes::NodeRestriction;
 pub use nodetaints::NodeTaints;
 pub(crate) use order::{Configured, Sources};
 pub use podsecurity::PodSecurity;
+pub(crate) use policies::{MutatingPolicies, PolicyParts, ValidatingPolicies};
 pub use priority::Priority;
 pub use quotas::ResourceQuotas;
 pub use resizes::{ClaimResizes, PodResizes};
@@ -109,7 +113,25 @@ pub(crate) struct Reinvocation {
     pub(crate) wanted: bool,
     /// This is the second time.
     pub(crate) again: bool,
-    pub(crate) webhooks: webhooks::Invoked,
+    policies: Invoked,
+    webhooks: Invoked,
+}
+
+/// Those of one plugin that have seen a request, and those that are to see it again.
+#[derive(Debug, Default)]
+struct Invoked {
+    /// Called, and willing to be called again.
+    willing: BTreeSet<String>,
+    again: BTreeSet<String>,
+    /// The object as the last of them left it.
+    left: Option<Value>,
+}
+
+impl Invoked {
+    /// Something changed: whoever was asked before and is willing is asked again.
+    fn change(&mut self) {
+        self.again.append(&mut self.willing);
+    }
 }
 
 /// One rule.

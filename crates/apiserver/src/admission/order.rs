@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use super::{
     CertificateSubjects, ClaimResizes, DefaultIngressClass, DefaultStorageClass, DefaultTolerations, LimitRanges,
-    MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Plugin, PodResizes, PodSecurity, PodTopology,
-    Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, SigningRequests, StorageInUse,
-    ValidatingWebhooks,
+    MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Plugin, PodResizes,
+    PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, SigningRequests,
+    StorageInUse, ValidatingPolicies, ValidatingWebhooks,
 };
 use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
@@ -18,7 +18,9 @@ use crate::services::ServiceAddresses;
 
 /// The plugins whose rules are objects of the cluster.
 pub(crate) struct Configured {
+    pub(crate) mutating_policies: MutatingPolicies,
     pub(crate) mutating_webhooks: MutatingWebhooks,
+    pub(crate) validating_policies: ValidatingPolicies,
     pub(crate) validating_webhooks: ValidatingWebhooks,
 }
 
@@ -89,7 +91,9 @@ impl Sources {
             Arc::new(DefaultIngressClass { classes: self.ingress_classes }),
             Arc::new(PodTopology { nodes: nodes.clone() }),
             Arc::new(PodResizes { nodes }),
+            Arc::new(configured.mutating_policies),
             Arc::new(configured.mutating_webhooks),
+            Arc::new(configured.validating_policies),
             Arc::new(configured.validating_webhooks),
             // Behind the plugins: what upstream's registry itself gives requests for certificates and Services.
             Arc::new(SigningRequests),

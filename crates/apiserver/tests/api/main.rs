@@ -9,6 +9,7 @@ mod custom;
 mod harness;
 mod nodes;
 mod played;
+mod policies;
 mod proxies;
 mod reads;
 mod streams;

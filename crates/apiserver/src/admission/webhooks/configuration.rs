@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::selector::label::LabelSelector;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::conditions::Conditions;
-use super::matching::Rule;
 use super::review::ReviewVersion;
+use crate::admission::conditions::Conditions;
+use crate::admission::matching::{Criteria, Rule};
 use crate::cache::{Filter, ResourceCache};
 use crate::outbound::{Address, Callee, client_config};
+use api::cel::expressions::Compiler;
 
 /// What a configuration gets that says nothing; defaulting says it for all but what was stored before.
 const TIMEOUT: u64 = 10;
@@ -25,12 +25,8 @@ pub(super) struct Webhook {
     /// Who it is among all webhooks.
     pub(super) uid: String,
     pub(super) name: String,
-    pub(super) rules: Vec<Rule>,
-    /// It wants to see writes in other versions as well, as what its rules say.
-    pub(super) equivalent: bool,
+    pub(super) criteria: Criteria,
     pub(super) fails_closed: bool,
-    pub(super) namespaces: Result<LabelSelector, String>,
-    pub(super) objects: Result<LabelSelector, String>,
     pub(super) conditions: Conditions,
     pub(super) takes_dry_run: bool,
     pub(super) timeout: Duration,
@@ -72,22 +68,14 @@ impl Webhook {
     fn read(configuration: &Value, webhook: &Value, index: usize) -> Self {
         let configuration = configuration["metadata"]["name"].as_str().unwrap_or_default();
         let text = |field: &str| webhook[field].as_str().unwrap_or_default();
-        let selector = |field: &str| match webhook.get(field).filter(|it| !it.is_null()) {
-            Some(stated) => LabelSelector::from_json(Some(stated)).map_err(|why| why.to_string()),
-            None => Ok(LabelSelector::EVERYTHING),
-        };
-        let rules = webhook["rules"].as_array().into_iter().flatten();
         let versions = webhook["admissionReviewVersions"].as_array().into_iter().flatten();
         Self {
             configuration: configuration.to_owned(),
             uid: format!("{configuration}/{}/{index}", text("name")),
             name: text("name").to_owned(),
-            rules: rules.map(Rule::read).collect(),
-            equivalent: text("matchPolicy") != "Exact",
+            criteria: Criteria::read(webhook, Some(Rule::all_of(&webhook["rules"]))),
             fails_closed: text("failurePolicy") != "Ignore",
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
-            conditions: Conditions::compile(&webhook["matchConditions"]),
+            conditions: Conditions::compile(&Compiler::plain(false), &webhook["matchConditions"]),
             takes_dry_run: matches!(text("sideEffects"), "None" | "NoneOnDryRun"),
             timeout: Duration::from_secs(webhook["timeoutSeconds"].as_u64().unwrap_or(TIMEOUT)),
             review_version: versions.filter_map(|version| ReviewVersion::parse(version.as_str()?)).next(),

@@ -3,55 +3,41 @@
 //!
 //! ```text
 //! configuration  the webhooks that are configured, read once for each state of the configurations
-//! matching       whether a webhook wants to see a write, and as what
-//! conditions     the CEL conditions of a webhook
 //! review         what a webhook is asked, and what its answer must be
 //! metrics        figures of calls
 //! ```
 //!
 //! Mutating webhooks are asked one after the other, each seeing what those before it made; validating ones side by side.
 
-mod conditions;
 mod configuration;
-mod matching;
 mod metrics;
 mod review;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use api::cel;
 use api::object::ObjectKey;
 use api::patch::json as json_patch;
 use api::status::Status;
 use bytes::Bytes;
 use futures::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::BoxFuture;
 use tracing::warn;
 
+use super::conditions::{About, Rights};
+use super::matching::{Invocation, is_exempt};
 use super::{Plugin, Request};
 use crate::authz::Authorizer;
 use crate::cache::ResourceCache;
 use crate::outbound::Outbound;
-use crate::registry::{Catalogue, Served, decode, versions};
-use conditions::{About, Rights};
+use crate::registry::Catalogue;
+use api::cel::expressions::Evaluation;
 use configuration::{Configurations, Webhook};
-use matching::{Invocation, Target};
 use review::Verdict;
 
 pub(crate) use metrics::FAMILIES;
-
-/// Kinds that no webhook sees: one could make itself impossible to remove.
-const EXEMPT: [&str; 6] = [
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-];
-const REGISTRATION: &str = "admissionregistration.k8s.io";
 
 /// What both kinds of webhooks work with.
 #[derive(Clone)]
@@ -72,23 +58,6 @@ pub(crate) struct MutatingWebhooks {
 pub(crate) struct ValidatingWebhooks {
     parts: WebhookParts,
     configurations: Configurations,
-}
-
-/// The mutating webhooks that have seen a request, and those that are to see it again.
-#[derive(Debug, Default)]
-pub(crate) struct Invoked {
-    /// Called, and willing to be called again.
-    willing: BTreeSet<String>,
-    again: BTreeSet<String>,
-    /// The object as the last webhook left it.
-    left: Option<Value>,
-}
-
-impl Invoked {
-    /// Something changed: whoever was asked before and is willing is asked again.
-    fn change(&mut self) {
-        self.again.append(&mut self.willing);
-    }
 }
 
 /// Why a webhook did not let a write pass.
@@ -169,9 +138,9 @@ impl MutatingWebhooks {
             ))));
         };
         let refuse = |why: String| Failure::Refused(Status::internal(why));
-        let seen = self.parts.seen(invocation, request, object).await.map_err(Failure::Refused)?;
+        let seen = invocation.seen(request, object).await.map_err(Failure::Refused)?;
         let patched = json_patch::apply(seen, &patch).map_err(|why| refuse(why.to_string()))?;
-        let made = self.parts.made(invocation, request, patched).await.map_err(Failure::Refused)?;
+        let made = invocation.made(&self.parts.catalogue, request, patched).await.map_err(Failure::Refused)?;
         let changed = *object != made;
         request.object = Some(made);
         Ok(changed)
@@ -221,77 +190,32 @@ impl Plugin for ValidatingWebhooks {
 impl WebhookParts {
     /// Whether and as what a webhook wants to see a write.
     async fn invocation(&self, webhook: &Webhook, request: &Request, step: &str) -> Result<Option<Invocation>, Status> {
-        let target = Target::of(request);
-        if !webhook.rules_match(&target) && !webhook.equivalent {
+        let Some(invocation) = webhook.criteria.find(request, &self.catalogue, &self.namespaces)? else {
             return Ok(None);
-        }
-        // A namespace that there is not matters only to a webhook that would be called.
-        let in_namespace = matching::namespace_matches(webhook, request, &target, &self.namespaces);
-        if matches!(in_namespace, Ok(false)) || !matching::object_matches(webhook, request)? {
-            return Ok(None);
-        }
-        let Some(invocation) = matching::find(webhook, &target, request, &self.catalogue) else { return Ok(None) };
-        in_namespace?;
+        };
         if webhook.conditions.is_empty() {
             return Ok(Some(invocation));
         }
-        let (object, old) = self.both_seen(&invocation, request).await?;
-        let asked = review::request(&invocation, request, &target);
-        let namespace = self.namespaces.get(&ObjectKey::new("", target.namespace)).map(|entry| entry.to_value());
+        let (object, old) = invocation.both_seen(request).await?;
+        let asked = invocation.review(request);
+        let namespace = asked["namespace"].as_str().unwrap_or_default();
+        let namespace = self.namespaces.get(&ObjectKey::new("", namespace)).map(|entry| entry.to_value());
         let about = About {
             object: object.as_ref(),
             old: old.as_ref(),
             request: &asked,
             namespace: namespace.as_ref(),
+            params: None,
             rights: &Rights { authorizer: self.authorizer.clone(), user: request.user.clone() },
         };
-        match webhook.conditions.matches(&about, webhook.fails_closed) {
+        let mut evaluation = Evaluation::new(&[], about.activation(), cel::MATCH_CONDITIONS_BUDGET);
+        match webhook.conditions.matches(&mut evaluation, webhook.fails_closed) {
             Ok(true) => Ok(Some(invocation)),
             Ok(false) => {
                 metrics::exclude(webhook, step, request.operation);
                 Ok(None)
             }
             Err(why) => Err(request.forbid(&why)),
-        }
-    }
-
-    /// An object as the webhook sees it: in the version that its rule is for.
-    async fn seen(&self, invocation: &Invocation, request: &Request, object: &Value) -> Result<Value, Status> {
-        match &invocation.served {
-            Some(served) if request.is_own_kind() => {
-                let mut object = versions::shown_one(served, object.clone()).await?;
-                // A kind that is served by two groups is stored as one of them.
-                object["apiVersion"] = json!(served.api_version());
-                Ok(object)
-            }
-            _ => Ok(object.clone()),
-        }
-    }
-
-    /// The write's objects as the webhook sees them, new and old.
-    async fn both_seen(
-        &self,
-        invocation: &Invocation,
-        request: &Request,
-    ) -> Result<(Option<Value>, Option<Value>), Status> {
-        let mut seen = [None, None];
-        for (seen, object) in seen.iter_mut().zip([&request.object, &request.old]) {
-            if let Some(object) = object {
-                *seen = Some(self.seen(invocation, request, object).await?);
-            }
-        }
-        let [object, old] = seen;
-        Ok((object, old))
-    }
-
-    /// What a webhook made of an object as it saw it, in the form that the write has it.
-    async fn made(&self, invocation: &Invocation, request: &Request, patched: Value) -> Result<Value, Status> {
-        let Some(served) = invocation.served.as_ref().filter(|_| request.is_own_kind()) else { return Ok(patched) };
-        let made = decode::mutated(served, patched).map_err(Status::internal)?;
-        match self::served(&self.catalogue, request) {
-            // Custom resources are worked on in the version that the client speaks.
-            Some(spoken) if spoken.custom.is_some() => versions::shown_one(&spoken, made).await,
-            _ => Ok(made),
         }
     }
 
@@ -314,9 +238,8 @@ impl WebhookParts {
         })?;
         let callee = webhook.callee.as_ref().map_err(|why| failed(format!("could not get REST client: {why}"), 500))?;
         let uid = uuid::Uuid::new_v4().to_string();
-        let target = Target::of(request);
-        let (object, old) = self.both_seen(invocation, request).await.map_err(Failure::Refused)?;
-        let asked = review::review(version, &uid, review::request(invocation, request, &target), object, old);
+        let (object, old) = invocation.both_seen(request).await.map_err(Failure::Refused)?;
+        let asked = review::review(version, &uid, invocation.review(request), object, old);
         let answer = self.outbound.post(callee, Bytes::from(asked.to_string()), webhook.timeout).await;
         let answer = answer.map_err(|why| failed(format!("failed to call webhook: {why}"), why.code))?;
         let verdict = review::verdict(version, &uid, mutating, &answer)
@@ -348,13 +271,4 @@ fn judge(webhook: &Webhook, step: &str, failure: Failure, request: &Request, ope
             Ok(())
         }
     }
-}
-
-fn is_exempt(request: &Request) -> bool {
-    request.sent.group == REGISTRATION && EXEMPT.contains(&request.sent.kind.as_str())
-}
-
-/// The resource that a write names, in the version that it names.
-fn served(catalogue: &Catalogue, request: &Request) -> Option<Arc<Served>> {
-    catalogue.find(&request.group, &request.version, &request.resource)
 }

@@ -7,9 +7,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::matching::{Invocation, Target};
-use crate::admission::{GroupVersionKind, Request};
-
 /// The versions of AdmissionReview that are spoken. They differ in how much an answer must say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReviewVersion {
@@ -44,50 +41,6 @@ impl ReviewVersion {
             Self::V1Beta1 => "admission.k8s.io/v1beta1",
         }
     }
-}
-
-/// The request that is reviewed, but for its uid and objects: what match conditions see as `request`.
-pub(super) fn request(invocation: &Invocation, request: &Request, target: &Target<'_>) -> Value {
-    let kind = |kind: &GroupVersionKind| json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let mut asked = json!({
-        "kind": kind(&invocation.kind),
-        "resource": {"group": invocation.group, "version": invocation.version, "resource": invocation.resource},
-        "requestKind": kind(&request.sent),
-        "requestResource": {"group": request.group, "version": request.version, "resource": request.resource},
-        "operation": request.operation.name(),
-        "userInfo": user_info(request),
-        "dryRun": request.dry_run,
-        "options": request.options,
-    });
-    for (field, text) in [
-        ("subResource", target.subresource),
-        ("requestSubResource", target.subresource),
-        ("name", &request.name),
-        ("namespace", target.namespace),
-    ] {
-        if !text.is_empty() {
-            asked[field] = json!(text);
-        }
-    }
-    asked
-}
-
-fn user_info(request: &Request) -> Value {
-    let user = &request.user;
-    let mut info = json!({});
-    if !user.name.is_empty() {
-        info["username"] = json!(user.name);
-    }
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 /// The document that a webhook is sent.

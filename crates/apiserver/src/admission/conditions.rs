@@ -1,0 +1,125 @@
+//! The CEL conditions of a webhook or policy (KEP-3716), all of which must hold for it to count, and what such
+//! expressions are about.
+
+use std::sync::Arc;
+
+use api::cel::{self, Activation};
+use serde_json::Value;
+
+use crate::authn::User;
+use crate::authz::{Attributes, Authorizer, Target};
+use api::cel::expressions::{Compiler, Evaluation, Expression, Fault, OUT_OF_BUDGET, Purpose};
+
+/// What expressions are about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) object: Option<&'a Value>,
+    pub(super) old: Option<&'a Value>,
+    /// An AdmissionRequest, but for its objects.
+    pub(super) request: &'a Value,
+    /// The Namespace that the write is in.
+    pub(super) namespace: Option<&'a Value>,
+    /// The parameters of a policy.
+    pub(super) params: Option<&'a Value>,
+    pub(super) rights: &'a Rights,
+}
+
+/// What the writer may do, as conditions ask for it.
+pub(super) struct Rights {
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) user: User,
+}
+
+impl Rights {
+    fn of(&self, account: Option<(&str, &str)>, verb: &str, target: Target) -> cel::Decision {
+        let user = match account {
+            Some((namespace, name)) => User::service_account(namespace, name),
+            None => self.user.clone(),
+        };
+        let decision = self.authorizer.authorize(&Attributes { user, verb: verb.to_owned(), target });
+        cel::Decision { allowed: decision.allowed, reason: decision.reason, error: None }
+    }
+}
+
+impl cel::Authorizer for Rights {
+    fn authorize_path(&self, request: &cel::PathAttributes<'_>) -> cel::Decision {
+        self.of(request.service_account, request.verb, Target::Path(request.path.to_owned()))
+    }
+
+    fn authorize_resource(&self, request: &cel::ResourceAttributes<'_>) -> cel::Decision {
+        let target = Target::Resource {
+            group: request.group.to_owned(),
+            version: "*".to_owned(),
+            namespace: request.namespace.to_owned(),
+            resource: request.resource.to_owned(),
+            subresource: request.subresource.to_owned(),
+            name: request.name.to_owned(),
+            fields: request.field_selector.to_owned(),
+        };
+        self.of(request.service_account, request.verb, target)
+    }
+}
+
+impl<'a> About<'a> {
+    pub(super) fn activation(&self) -> Activation<'a> {
+        let resource = &self.request["resource"];
+        let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+        let own_request = cel::request_resource_value(
+            self.rights,
+            &text(resource, "group"),
+            &text(resource, "resource"),
+            &text(self.request, "subResource"),
+            &text(self.request, "namespace"),
+            &text(self.request, "name"),
+        );
+        let document = |value: Option<&'a Value>| value.map_or(cel::Value::Null, cel::Value::json);
+        Activation::new()
+            .with("object", document(self.object))
+            .with("oldObject", document(self.old))
+            .with("namespaceObject", document(self.namespace))
+            .with("params", document(self.params))
+            .with("request", cel::Value::json(self.request))
+            .with("authorizer", cel::authorizer_value(self.rights))
+            .with("authorizer.requestResource", own_request)
+    }
+}
+
+/// The conditions of one webhook or policy, compiled.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    conditions: Vec<Expression>,
+}
+
+impl Conditions {
+    pub(super) fn compile(compiler: &Compiler, conditions: &Value) -> Self {
+        let texts = conditions.as_array().into_iter().flatten();
+        let texts = texts.map(|condition| condition["expression"].as_str().unwrap_or_default());
+        Self { conditions: texts.map(|text| compiler.compile(text, Purpose::Condition)).collect() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.conditions.is_empty()
+    }
+
+    /// Whether all hold. One condition that does not decides, whatever is wrong with others; else what cannot be
+    /// evaluated refuses the write, or with `fails_closed` unset lets it pass.
+    pub(super) fn matches(&self, evaluation: &mut Evaluation<'_>, fails_closed: bool) -> Result<bool, String> {
+        let mut wrong = Vec::new();
+        let mut held = true;
+        for condition in &self.conditions {
+            match evaluation.evaluate(condition) {
+                Ok(cel::Value::Bool(true)) => {}
+                Ok(_) => held = false,
+                Err(Fault::Failed(why)) => wrong.push(why),
+                Err(Fault::OutOfBudget) if fails_closed => return Err(OUT_OF_BUDGET.to_owned()),
+                Err(Fault::OutOfBudget) => return Ok(false),
+            }
+        }
+        match (wrong.as_slice(), held && fails_closed) {
+            ([], _) => Ok(held),
+            (_, false) => Ok(false),
+            ([one], true) => Err(one.clone()),
+            (many, true) => Err(format!("[{}]", many.join(", "))),
+        }
+    }
+}
