@@ -16,7 +16,7 @@ use tracing::error;
 
 use crate::admission::{
     Admission, Configured, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources, ValidatingPolicies,
-    ValidatingWebhooks, WebhookParts,
+    ValidatingWebhooks, WebhookParts, typechecking,
 };
 use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
@@ -218,6 +218,7 @@ impl ApiServer {
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
+        tasks.spawn(typechecking::keep(server.clone(), tasks.clone(), stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
         Ok(server)
     }

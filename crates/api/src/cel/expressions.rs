@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Activation, Budget, Declarations, Environment, EvaluationError, Map, Program, Type, Value};
+use super::{Activation, Budget, Declarations, Environment, EvaluationError, Map, Program, Shape, Type, Value};
 
 /// What is said of expressions that cost too much together.
 pub const OUT_OF_BUDGET: &str =
@@ -36,6 +36,9 @@ pub struct Compiler {
     has_params: bool,
     /// Whether there are `variables`, even if none yet.
     composes: bool,
+    /// Of `object` and `oldObject`, with the name of the type.
+    object: Option<(String, Arc<Shape>)>,
+    params: Option<(String, Arc<Shape>)>,
     variables: Vec<Variable>,
 }
 
@@ -73,12 +76,19 @@ pub enum Fault {
 impl Compiler {
     /// For what has no variables, such as the conditions of webhooks.
     pub fn plain(has_params: bool) -> Self {
-        Self { has_params, composes: false, variables: Vec::new() }
+        Self { has_params, composes: false, object: None, params: None, variables: Vec::new() }
     }
 
     /// For policies.
     pub fn composing(has_params: bool) -> Self {
-        Self { has_params, composes: true, variables: Vec::new() }
+        Self { has_params, composes: true, object: None, params: None, variables: Vec::new() }
+    }
+
+    /// Checks expressions against the kind of what they are about, and of the parameters where that is known. Values
+    /// have no types all the same: this is for finding what is wrong, not for evaluating.
+    #[must_use]
+    pub fn typed(self, object: (String, Arc<Shape>), params: Option<(String, Arc<Shape>)>) -> Self {
+        Self { object: Some(object), params, ..self }
     }
 
     /// Adds a variable, which may refer to those before it.
@@ -116,7 +126,13 @@ impl Compiler {
             declarations = declarations.authorizer();
         }
         if self.has_params {
-            declarations = declarations.variable("params", Type::Dyn);
+            declarations = match &self.params {
+                Some((kind, shape)) => declarations.shaped("params", kind, shape),
+                None => declarations.variable("params", Type::Dyn),
+            };
+        }
+        if let Some((kind, shape)) = &self.object {
+            declarations = declarations.shaped("object", kind, shape).shaped("oldObject", kind, shape);
         }
         if self.composes {
             let fields = self.variables.iter().map(|variable| (variable.name.clone(), variable.ty()));

@@ -45,7 +45,7 @@ pub use nodes::NodeRestriction;
 pub use nodetaints::NodeTaints;
 pub(crate) use order::{Configured, Sources};
 pub use podsecurity::PodSecurity;
-pub(crate) use policies::{MutatingPolicies, PolicyParts, ValidatingPolicies};
+pub(crate) use policies::{MutatingPolicies, PolicyParts, ValidatingPolicies, typechecking};
 pub use priority::Priority;
 pub use quotas::ResourceQuotas;
 pub use resizes::{ClaimResizes, PodResizes};

@@ -115,3 +115,45 @@ async fn mutating_policies_merge_and_patch() {
     assert!(said.starts_with("policy 'wrong' with binding 'wrong' denied request: expression '"), "{said}");
     assert_eq!(refused["reason"], "Invalid");
 }
+
+#[tokio::test]
+async fn the_status_of_a_policy_tells_what_is_wrong_with_its_types() {
+    let cluster = Cluster::start().await;
+    let mut constraints = about(&["deployments"]);
+    constraints["resourceRules"][0]["apiGroups"] = json!(["apps"]);
+    constraints["resourceRules"][0]["apiVersions"] = json!(["v1"]);
+    let path = format!("{POLICIES}/validatingadmissionpolicies");
+    let watched = format!("{path}?watch=1&resourceVersion=0");
+    let request = http::Request::builder().uri(watched).body(http_body_util::Full::default()).unwrap();
+    let user = apiserver::authn::User::component("admin", &["system:masters"]);
+    let mut events = cluster.call(user, request).await;
+    let mut checked = async |name: &str, validation: Value| {
+        let spec = json!({"matchConstraints": constraints, "validations": [validation]});
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        cluster.send("POST", &path, policy).await.expect(201);
+        loop {
+            let event = events.line().await.unwrap();
+            let status = &event["object"]["status"];
+            if event["object"]["metadata"]["name"] == name && status["observedGeneration"] == 1 {
+                return status["typeChecking"].clone();
+            }
+        }
+    };
+    assert_eq!(checked("fine", json!({"expression": "object.spec.replicas > 1"})).await, json!({}));
+    let confused = json!({
+        "expression": "object.spec.replicas > '1'", "messageExpression": "'wants more than ' + object.spec.replicas",
+    });
+    let checked = checked("confused", confused).await;
+    let check = |at: usize, field: &str, said: &str| {
+        let warning = &checked["expressionWarnings"][at];
+        assert_eq!(warning["fieldRef"], format!("spec.validations[0].{field}"));
+        let told = warning["warning"].as_str().unwrap();
+        assert!(told.starts_with("apps/v1, Kind=Deployment: compilation failed: ERROR: "), "{told}");
+        assert!(told.contains(said), "{told}");
+    };
+    check(0, "expression", "found no matching overload for '_>_' applied to '(int, string)'");
+    check(1, "messageExpression", "found no matching overload for '_+_' applied to '(string, int)'");
+}

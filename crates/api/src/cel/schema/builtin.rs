@@ -29,6 +29,9 @@ impl Table<'_> {
         let mut fields = BTreeMap::new();
         let min_size = 2 + self.fields(id, &mut fields);
         self.within.pop();
+        if fields.is_empty() && self.schema.get(id).preserve_unknown {
+            return Shape::open();
+        }
         Shape::object(fields, min_size)
     }
 

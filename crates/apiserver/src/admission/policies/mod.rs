@@ -7,6 +7,7 @@
 //! validating     what refuses a write
 //! mutating       what changes one
 //! patches        what a mutation makes of an object
+//! typechecking   what the status of a validating policy says of its expressions
 //! ```
 //!
 //! A policy is evaluated once for each of its bindings that is about the write, and for each parameter of those.
@@ -15,6 +16,7 @@ mod configuration;
 mod mutating;
 mod params;
 mod patches;
+pub(crate) mod typechecking;
 mod validating;
 
 use std::sync::Arc;
