@@ -92,6 +92,7 @@ impl<'a> Report<'a> {
                 page += &format!("- {name}\n");
             }
         }
+        std::fs::create_dir_all(root.join("docs"))?;
         File::create(root.join(PAGE))?.write_all(page.as_bytes())?;
         Ok(())
     }
