@@ -6,6 +6,7 @@
 //! limits shape metrics     places and time, the form of an answer, figures: of every request
 //! websocket    logs and watches for browsers
 //! authn authz  who asks; whether they may
+//! audit        what is recorded of requests
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
 //! cache        the one copy of each object, its watchers and in-process informers
@@ -22,6 +23,7 @@
 
 pub mod admission;
 pub mod aggregation;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

@@ -32,7 +32,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     let mut review = asked.object.take().unwrap_or_default();
     let status = match served.row.plural.as_str() {
         "tokenreviews" => token(server, &review["spec"]),
-        "selfsubjectreviews" => json!({"userInfo": user_info(&call.user)}),
+        "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
         "selfsubjectaccessreviews" => access(server, &call.user.clone(), &review["spec"], None)?,
         "subjectaccessreviews" => access(server, &stated_user(&review["spec"]), &review["spec"], None)?,
@@ -54,20 +54,9 @@ fn token(server: &ApiServer, spec: &Value) -> Value {
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect();
     match server.authenticator.token(token, &audiences) {
-        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        Some(user) => json!({"authenticated": true, "user": user.info(), "audiences": audiences}),
         None => json!({"user": {}, "error": "the token is not valid"}),
     }
-}
-
-fn user_info(user: &User) -> Value {
-    let mut info = json!({"username": user.name, "groups": user.groups});
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 /// The user whom a review is about.

@@ -19,6 +19,7 @@ use crate::admission::{
     ValidatingWebhooks, WebhookParts, typechecking,
 };
 use crate::aggregation::{self, Aggregation, FrontProxy};
+use crate::audit::{self, Audit, AuditError};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
@@ -56,6 +57,13 @@ pub struct Config {
     pub transformer: Arc<dyn Transformer>,
     /// How nodes are reached.
     pub dialer: Arc<dyn NodeDialer>,
+    pub settings: Settings,
+}
+
+/// What upstream's kube-apiserver takes as flags and a cluster may want otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub audit: audit::Options,
 }
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
@@ -69,6 +77,7 @@ pub struct ApiServer {
     pub(crate) aggregation: Aggregation,
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) client_authority: String,
+    pub(crate) audit: Option<Audit>,
     pub(crate) in_flight: InFlight,
     pub(crate) documents: Documents,
     /// Streams that outlive the request that began them.
@@ -85,6 +94,8 @@ pub enum StartError {
     Store(#[from] store::Error),
     #[error(transparent)]
     Key(#[from] KeyError),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("the table of resources lacks {0}, which the server itself reads")]
     MissingResource(&'static str),
 }
@@ -97,6 +108,7 @@ impl ApiServer {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
+        let audit = Audit::open(&config.settings.audit, tasks, stop.clone())?;
         let from = store.current();
         let caches = Caches::new(store.clone(), config.transformer);
         let catalogue = Arc::new(Catalogue::default());
@@ -209,6 +221,7 @@ impl ApiServer {
                 admission: Admission { plugins: sources.plugins(server, configured, addresses) },
             },
             dialer: config.dialer,
+            audit,
             in_flight: InFlight::new(),
             documents: Documents::default(),
             streams: tasks.clone(),

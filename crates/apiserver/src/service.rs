@@ -17,6 +17,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 use tracing::error;
 
+use crate::audit::{self, Trail};
 use crate::authn::{MASTERS, PeerCertificates, User, impersonation};
 use crate::authz::Attributes;
 use crate::metrics::Record;
@@ -45,6 +46,14 @@ pub struct ApiService {
 struct Identity {
     user: User,
     program: &'static str,
+}
+
+/// What is known of a request beside what it asks for: the name under which it is recorded, and what is.
+#[derive(Default)]
+struct Known {
+    /// Not set for components in this process, unless there is an audit log.
+    id: Option<HeaderValue>,
+    trail: Option<Trail>,
 }
 
 impl ApiService {
@@ -100,12 +109,14 @@ impl ApiService {
         let shape = Shape::asked(request.headers(), &info, &query);
         let carrier = Carrier::take(&mut request, &info);
         let server = self.server.clone();
-        let response = match AssertUnwindSafe(self.in_time(info, query, request)).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(status)) => response::refusal(&status),
+        let named = self.identity.is_none() || server.audit.is_some();
+        let mut known = Known { id: named.then(|| audit::id(request.headers())), trail: None };
+        let response = match AssertUnwindSafe(self.in_time(info, query, request, &mut known)).catch_unwind().await {
+            Ok(Ok(response)) => known.answered(response).await,
+            Ok(Err(status)) => known.answered(response::refusal(&status)).await,
             Err(_) => {
                 error!(target, "request handler panicked");
-                response::refusal(&Status::internal("the request handler panicked: see the server's log"))
+                known.panicked(&Status::internal("the request handler panicked: see the server's log"))
             }
         };
         let response = record.end(shape.apply(response).await);
@@ -115,42 +126,64 @@ impl ApiService {
         }
     }
 
-    async fn in_time<B>(self, info: RequestInfo, query: String, request: Request<B>) -> Result<Response, Status>
+    async fn in_time<B>(
+        self,
+        info: RequestInfo,
+        query: String,
+        request: Request<B>,
+        known: &mut Known,
+    ) -> Result<Response, Status>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if limits::is_long_running(&info) {
-            return self.chain(info, query, request).await;
+            return self.chain(info, query, request, known).await;
         }
         let allowed = limits::allowed_time(&query)?;
         let late = |_| Err(Status::timeout("request did not complete within the allotted timeout"));
-        timeout(allowed, self.chain(info, query, request)).await.unwrap_or_else(late)
+        timeout(allowed, self.chain(info, query, request, known)).await.unwrap_or_else(late)
     }
 
-    async fn chain<B>(self, info: RequestInfo, query: String, request: Request<B>) -> Result<Response, Status>
+    async fn chain<B>(
+        self,
+        info: RequestInfo,
+        query: String,
+        request: Request<B>,
+        known: &mut Known,
+    ) -> Result<Response, Status>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let server = self.server.clone();
-        let user = self.user(&request, &info)?;
-        let user = impersonation::acting(&server.authorizer, user, request.headers())?;
+        let user = self.user(&request, &info);
+        known.begin(&server, &request, &info, &user);
+        let user = impersonation::acting(&server.authorizer, user?, request.headers())?;
+        if let Some(trail) = known.trail.as_mut().filter(|_| impersonation::is_asked(request.headers())) {
+            trail.impersonates(&user, "");
+        }
         // Components of this process wait for each other: held back, they would hold back those whom they serve.
         let free = self.identity.is_some() || user.is_in(MASTERS) || limits::is_long_running(&info);
         let _place = if free { None } else { Some(server.in_flight.enter(&info)?) };
         let attributes = Attributes::of(&user, &info);
-        if !server.authorizer.authorize(&attributes).allowed {
+        let decision = server.authorizer.authorize(&attributes);
+        if let Some(trail) = &mut known.trail {
+            trail.authorized(&decision);
+        }
+        if !decision.allowed {
             return Err(refusal(&info, &attributes.refusal()));
         }
         if let Some(remote) = server.aggregation.owner(&info.path) {
-            let (parts, body) = request.into_parts();
+            let (mut parts, body) = request.into_parts();
+            // Both logs know the request by one name.
+            parts.headers.extend(known.id.clone().map(|id| (audit::ID, id)));
             let body = body.map_err(Into::into).boxed_unsync();
             return Ok(aggregation::handle(&server, &user, &remote, parts, body).await);
         }
         match info.resource {
             None => self.nonresource(&info, &query, request.headers()).await,
-            Some(_) => self.resource(user, info, query, request).await,
+            Some(_) => self.resource(user, info, query, request, known.trail.as_mut()).await,
         }
     }
 
@@ -194,6 +227,7 @@ impl ApiService {
         info: RequestInfo,
         query: String,
         request: Request<B>,
+        mut trail: Option<&mut Trail>,
     ) -> Result<Response, Status>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -212,6 +246,9 @@ impl ApiService {
         }
         let body = read_body(body).await?;
         let mut call = Call::new(user, info, query, parts.headers, body).ok_or_else(Status::path_not_found)?;
+        if let Some(trail) = &mut trail {
+            trail.sent(&call);
+        }
         // What is only created is answered as it is; what can be read has views, also where nothing is stored.
         let viewed = served.cache.is_some() || matches!(call.verb, "get" | "list");
         // Custom resources have no protobuf form; their scale is a kind like others.
@@ -225,12 +262,51 @@ impl ApiService {
         } else {
             server.registry.handle(&served, &mut call).await
         };
+        if let Some(trail) = trail {
+            trail.annotate_all(&call.annotations);
+        }
         let mut response = match outcome {
             Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await?,
             Err(status) => encode::refusal(&status, asked),
         };
         warn(&mut response, &served, &call.warnings);
         Ok(response)
+    }
+}
+
+impl Known {
+    /// Opens the trail of a request whose user was found out, or not.
+    fn begin<B>(&mut self, server: &ApiServer, request: &Request<B>, info: &RequestInfo, user: &Result<User, Status>) {
+        let (Some(audit), Some(id)) = (&server.audit, &self.id) else { return };
+        let nobody = User::default();
+        self.trail = audit.begin(id, request, info, user.as_ref().unwrap_or(&nobody));
+        match (&mut self.trail, user) {
+            (Some(trail), Ok(_)) => trail.received(),
+            (Some(trail), Err(_)) => trail.unauthenticated(request),
+            (None, _) => {}
+        }
+    }
+
+    /// Records the answer, which gets the name of its request.
+    async fn answered(self, response: Response) -> Response {
+        let mut response = match self.trail {
+            Some(trail) => trail.answered(response).await,
+            None => response,
+        };
+        if let Some(id) = self.id {
+            response.headers_mut().entry(audit::ID).or_insert(id);
+        }
+        response
+    }
+
+    /// The answer to a request whose handler panicked.
+    fn panicked(mut self, status: &Status) -> Response {
+        if let Some(trail) = &mut self.trail {
+            trail.panicked();
+        }
+        let mut response = response::refusal(status);
+        response.headers_mut().extend(self.id.map(|id| (audit::ID, id)));
+        response
     }
 }
 

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, ServerUrl};
 use crate::components::node;
-use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, expand};
+use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_settings, expand};
 use crate::server::{Options, Server};
 use crate::tokens::Token;
 use crate::{VERSION, addresses};
@@ -173,6 +173,7 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
         cluster_dns: cluster_dns(flags),
         token: token(&flags.node)?,
         agent_token: flags.agent_token.clone(),
+        api: api_settings(&flags.kube_apiserver_arg).map_err(|why| why.to_string())?,
     })
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use apiserver::aggregation::FrontProxy;
 use apiserver::authn::User;
 use apiserver::encryption::SecretEncryption;
-use apiserver::server::{ApiServer, Config, StartError};
+use apiserver::server::{ApiServer, Config, Settings, StartError};
 use apiserver::service::ApiService;
 use apiserver::{bootstrap, serve};
 use client::request::Requests;
@@ -55,6 +55,8 @@ pub struct Options {
     pub token: Option<String>,
     /// A further secret, with which only agents join.
     pub agent_token: Option<String>,
+    /// What the API server is told beside all that.
+    pub api: Settings,
 }
 
 /// A server that answers.
@@ -139,6 +141,7 @@ impl Server {
             node_ports: options.node_ports.clone(),
             transformer: Arc::new(secret_encryption(&layout)?),
             dialer: Arc::new(dialer(&layout, &authorities, tunnels.clone())?),
+            settings: options.api.clone(),
         };
         let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
         bootstrap::run(&api).await?;

@@ -331,7 +331,7 @@ impl Invocation {
             "requestKind": kind(&request.sent),
             "requestResource": {"group": request.group, "version": request.version, "resource": request.resource},
             "operation": request.operation.name(),
-            "userInfo": user_info(request),
+            "userInfo": request.user.info(),
             "dryRun": request.dry_run,
             "options": request.options,
         });
@@ -347,24 +347,6 @@ impl Invocation {
         }
         asked
     }
-}
-
-fn user_info(request: &Request) -> Value {
-    let user = &request.user;
-    let mut info = json!({});
-    if !user.name.is_empty() {
-        info["username"] = json!(user.name);
-    }
-    if !user.uid.is_empty() {
-        info["uid"] = json!(user.uid);
-    }
-    if !user.groups.is_empty() {
-        info["groups"] = json!(user.groups);
-    }
-    if !user.extra.is_empty() {
-        info["extra"] = json!(user.extra);
-    }
-    info
 }
 
 pub(super) fn is_exempt(request: &Request) -> bool {

@@ -25,6 +25,11 @@ struct Wanted {
     rights: Vec<[String; 5]>,
 }
 
+/// Whether a request asks to act as somebody else.
+pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
+    headers.get(USER).is_some_and(|name| !name.is_empty())
+}
+
 /// The user as whom a request acts: himself unless its headers say otherwise.
 pub(crate) fn acting(authorizer: &Authorizer, user: User, headers: &HeaderMap) -> Result<User, Status> {
     let Some(wanted) = wanted(headers)? else { return Ok(user) };

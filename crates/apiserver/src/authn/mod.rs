@@ -16,6 +16,7 @@ use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
 
 pub use self::frontproxy::FrontProxies;
 use self::serviceaccounts::ServiceAccountTokens;
@@ -89,6 +90,23 @@ impl User {
         let all_here = format!("system:serviceaccounts:{namespace}");
         Self::new(format!("system:serviceaccount:{namespace}:{name}"), &["system:serviceaccounts", &all_here])
             .authenticated()
+    }
+
+    /// The user as `authentication.k8s.io` UserInfo.
+    pub(crate) fn info(&self) -> Value {
+        let mut info = json!({});
+        for (field, text) in [("username", &self.name), ("uid", &self.uid)] {
+            if !text.is_empty() {
+                info[field] = json!(text);
+            }
+        }
+        if !self.groups.is_empty() {
+            info["groups"] = json!(self.groups);
+        }
+        if !self.extra.is_empty() {
+            info["extra"] = json!(self.extra);
+        }
+        info
     }
 
     pub fn is_in(&self, group: &str) -> bool {

@@ -6,7 +6,7 @@ use apiserver::aggregation::FrontProxy;
 use apiserver::authn::User;
 use apiserver::bootstrap;
 use apiserver::encryption::SecretEncryption;
-use apiserver::server::{ApiServer, Config};
+use apiserver::server::{ApiServer, Config, Settings};
 use apiserver::service::ApiService;
 use apiserver::streaming::NodeDialer;
 use bytes::Bytes;
@@ -44,6 +44,7 @@ impl NodeDialer for NoNodes {
 pub(crate) struct Cluster {
     pub(crate) server: Arc<ApiServer>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// An answer, read to its end.
@@ -61,11 +62,20 @@ impl Cluster {
 
     /// A cluster whose nodes and Pods are reached by `dialer`.
     pub(crate) async fn start_with(dialer: impl NodeDialer) -> Self {
-        Self::start_behind(dialer, None).await
+        Self::start_as(dialer, None, Settings::default()).await
     }
 
     /// A cluster that believes a front proxy.
     pub(crate) async fn start_behind(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>) -> Self {
+        Self::start_as(dialer, front_proxy, Settings::default()).await
+    }
+
+    /// A cluster without nodes whose server is told otherwise than by default.
+    pub(crate) async fn start_set(settings: Settings) -> Self {
+        Self::start_as(NoNodes, None, settings).await
+    }
+
+    async fn start_as(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>, settings: Settings) -> Self {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let config = Config {
             version: "v1.36.3+test".to_owned(),
@@ -80,12 +90,21 @@ impl Cluster {
             node_ports: 30000..=32767,
             transformer: Arc::new(SecretEncryption::new(&[1; 32]).unwrap()),
             dialer: Arc::new(dialer),
+            settings,
         };
         let stop = CancellationToken::new();
         let store = Arc::new(MemoryStore::new());
-        let server = ApiServer::start(config, store, &TaskTracker::new(), stop.clone()).await.unwrap();
+        let tasks = TaskTracker::new();
+        let server = ApiServer::start(config, store, &tasks, stop.clone()).await.unwrap();
         bootstrap::run(&server).await.unwrap();
-        Self { server, stop }
+        Self { server, stop, tasks }
+    }
+
+    /// Stops the server, and waits for what it still has to do.
+    pub(crate) async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Sends a request as an administrator.

@@ -4,6 +4,7 @@
 
 mod admission;
 mod aggregation;
+mod audit;
 mod chain;
 mod custom;
 mod harness;

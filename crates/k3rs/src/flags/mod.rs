@@ -4,6 +4,7 @@
 //! environment is read here and nowhere else. A config file's keys are flags without their dashes; the command line
 //! wins over it, and both win over the environment.
 
+mod apiserver;
 mod config;
 mod kubelet;
 
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use ipnet::IpNet;
 
+pub use apiserver::{ApiServerArgumentError, api_settings};
 pub use config::{ConfigError, expand};
 pub use kubelet::{KubeletArgumentError, KubeletSettings};
 
@@ -83,6 +85,9 @@ pub struct ServerFlags {
     /// With this secret only agents can join
     #[arg(long, env = "K3S_AGENT_TOKEN", hide_env_values = true, help_heading = "Cluster")]
     pub agent_token: Option<String>,
+    /// Set a flag of the API server, NAME=VALUE: audit-policy-file, audit-log-path and their kin
+    #[arg(long, help_heading = "Components")]
+    pub kube_apiserver_arg: Vec<String>,
     /// Leave out a packaged component: coredns, servicelb
     #[arg(long, value_delimiter = ',', help_heading = "Components")]
     pub disable: Vec<String>,

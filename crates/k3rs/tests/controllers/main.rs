@@ -46,6 +46,7 @@ impl Cluster {
             node: None,
             token: None,
             agent_token: None,
+            api: apiserver::server::Settings::default(),
         };
         let server = Server::start(options).await.unwrap();
         let admin = User::component("admin", &["system:masters"]);

@@ -83,6 +83,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         node: None,
         token: None,
         agent_token: None,
+        api: apiserver::server::Settings::default(),
     }
 }
 

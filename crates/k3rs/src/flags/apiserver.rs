@@ -1,0 +1,124 @@
+//! `--kube-apiserver-arg NAME=VALUE`: the API server's own flags, of which those are known that have a meaning here.
+
+use std::path::PathBuf;
+
+use apiserver::server::Settings;
+
+/// What an argument is checked and kept by.
+type Set = fn(&mut Settings, &str) -> Result<(), String>;
+
+/// The flags, by upstream's names.
+const TABLE: &[(&str, Set)] = &[
+    ("audit-log-format", |_, value| only("json", value)),
+    ("audit-log-maxage", |settings, value| number(value).map(|days| settings.audit.retention.days = days)),
+    ("audit-log-maxbackup", |settings, value| number(value).map(|files| settings.audit.retention.files = files)),
+    ("audit-log-maxsize", |settings, value| {
+        number::<u32>(value).map(|megabytes| settings.audit.retention.size = u64::from(megabytes) << 20)
+    }),
+    ("audit-log-mode", |_, value| only("batch", value)),
+    ("audit-log-path", |settings, value| {
+        settings.audit.log_path = path(value);
+        Ok(())
+    }),
+    ("audit-log-truncate-enabled", |settings, value| {
+        let most = settings.audit.truncate.unwrap_or(MAX_EVENT);
+        switch(value).map(|on| settings.audit.truncate = on.then_some(most))
+    }),
+    ("audit-log-truncate-max-event-size", |settings, value| {
+        let most = number(value)?;
+        // Said before or after the switch, which alone turns it on.
+        settings.audit.truncate = settings.audit.truncate.map(|_| most);
+        Ok(())
+    }),
+    ("audit-log-version", |_, value| only("audit.k8s.io/v1", value)),
+    ("audit-policy-file", |settings, value| {
+        settings.audit.policy_file = path(value);
+        Ok(())
+    }),
+];
+
+/// Upstream's size of an event above which it is truncated.
+const MAX_EVENT: usize = 100 << 10;
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiServerArgumentError {
+    #[error("--kube-apiserver-arg {0}: write NAME=VALUE, such as audit-policy-file=/etc/rancher/k3s/audit.yaml")]
+    Form(String),
+    #[error("--kube-apiserver-arg {name}: there is no such setting here: known are {known}")]
+    Unknown { name: String, known: String },
+    #[error("--kube-apiserver-arg {name}: {why}")]
+    Value { name: String, why: String },
+}
+
+/// What the arguments say; upstream's defaults for the rest. The last word on each counts.
+pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentError> {
+    let mut settings = Settings::default();
+    let mut stated = Vec::new();
+    for argument in arguments {
+        let pair = argument.trim_start_matches("--").split_once('=');
+        stated.push(pair.ok_or_else(|| ApiServerArgumentError::Form(argument.clone()))?);
+    }
+    // A switch comes before what says how, by name.
+    stated.sort_by_key(|(name, _)| *name);
+    for (name, value) in stated {
+        let Some((_, set)) = TABLE.iter().find(|(known, _)| *known == name) else {
+            let known = TABLE.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+            return Err(ApiServerArgumentError::Unknown { name: name.to_owned(), known });
+        };
+        set(&mut settings, value).map_err(|why| ApiServerArgumentError::Value { name: name.to_owned(), why })?;
+    }
+    Ok(settings)
+}
+
+fn path(value: &str) -> Option<PathBuf> {
+    (!value.is_empty()).then(|| PathBuf::from(value))
+}
+
+fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
+    value.parse().map_err(|_| format!("{value} is no number that it can be"))
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    value.parse().map_err(|_| format!("{value} is neither true nor false"))
+}
+
+/// A setting of which there is one value here.
+fn only(known: &str, value: &str) -> Result<(), String> {
+    if value == known { Ok(()) } else { Err(format!("{value} is not to be had: say {known}, or nothing")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Settings, String> {
+        api_settings(&arguments.iter().map(|&it| it.into()).collect::<Vec<_>>()).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn arguments_are_upstreams_flags() {
+        assert_eq!(parse(&[]), Ok(Settings::default()));
+        let audit = parse(&[
+            "audit-log-truncate-max-event-size=7",
+            "audit-log-path=/var/log/audit.log",
+            "--audit-policy-file=/etc/audit.yaml",
+            "audit-log-maxsize=1",
+            "audit-log-maxsize=2",
+            "audit-log-maxage=30",
+            "audit-log-truncate-enabled=true",
+        ]);
+        let audit = audit.unwrap().audit;
+        assert_eq!(audit.log_path, Some("/var/log/audit.log".into()));
+        assert_eq!(audit.policy_file, Some("/etc/audit.yaml".into()));
+        assert_eq!((audit.retention.size, audit.retention.days, audit.retention.files), (2 << 20, 30, 100));
+        assert_eq!(audit.truncate, Some(7));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused() {
+        for wrong in ["audit-log-path", "audit-log-maxage=long", "audit-log-mode=blocking", "etcd-servers=x"] {
+            let refused = parse(&[wrong]).unwrap_err();
+            assert!(refused.starts_with("--kube-apiserver-arg "), "{refused}");
+        }
+    }
+}
