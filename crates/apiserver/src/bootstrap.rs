@@ -1,4 +1,4 @@
-//! What every cluster has from its first second: namespaces, RBAC policy, priority classes.
+//! What every cluster has from its first second: namespaces, RBAC policy, priority classes, flow schemas.
 //!
 //! Runs at every start: what is missing is made; roles and bindings that are marked for it get back what was taken
 //! from them and keep what was added.
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::authn::{MASTERS, User};
 use crate::authz::rbac::PolicyRule;
 use crate::document::Document;
+use crate::flowcontrol;
 use crate::registry::Call;
 use crate::request::ResourceRequest;
 use crate::server::ApiServer;
@@ -26,6 +27,7 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
         ensure(server, "", "namespaces", json!({"metadata": {"name": name}})).await?;
     }
     services::ensure_default(server).await?;
+    flowcontrol::ensure(server).await?;
     let policy = api::resources::rbac::bootstrap::cluster_roles()
         .into_iter()
         .map(|role| ("clusterroles", role))

@@ -3,7 +3,8 @@
 //! ```text
 //! serve        the listener: TLS, HTTP, limits
 //! service      the chain of every request: identity, permission, dispatch
-//! limits shape metrics     places and time, the form of an answer, figures: of every request
+//! flowcontrol  who is served when more is asked than can be answered at once
+//! limits shape metrics     time, the form of an answer, figures: of every request
 //! websocket    logs and watches for browsers
 //! authn authz  who asks; whether they may
 //! audit        what is recorded of requests
@@ -33,6 +34,7 @@ mod crds;
 mod discovery;
 mod document;
 pub mod encryption;
+pub mod flowcontrol;
 mod health;
 mod limits;
 mod metrics;

@@ -1,50 +1,15 @@
-//! What one request may take: a place among those in flight, and time.
+//! The time that one request may take.
 
 use std::time::Duration;
 
 use api::status::Status;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::request::{RequestInfo, query_value};
 
-/// Upstream's `--max-requests-inflight` and `--max-mutating-requests-inflight`.
-const READING: usize = 400;
-const MUTATING: usize = 200;
 /// Upstream's `--request-timeout`: what a request gets that asks for no time, and the most that one may ask for.
-const TIME: Duration = Duration::from_secs(60);
+pub(crate) const TIME: Duration = Duration::from_secs(60);
 
-/// The places of requests in flight.
-pub(crate) struct InFlight {
-    reading: Semaphore,
-    mutating: Semaphore,
-}
-
-impl InFlight {
-    pub(crate) fn new() -> Self {
-        Self { reading: Semaphore::new(READING), mutating: Semaphore::new(MUTATING) }
-    }
-
-    /// A place until the permit is dropped; who finds none is told to come again.
-    pub(crate) fn enter(&self, info: &RequestInfo) -> Result<SemaphorePermit<'_>, Status> {
-        let places = if is_mutating(info) { &self.mutating } else { &self.reading };
-        // Nobody closes the semaphores.
-        places.try_acquire().map_err(|_| Status::too_many_requests("too many requests, please try again later", 1))
-    }
-
-    /// How many places are taken, by kind of request.
-    pub(crate) fn taken(&self) -> [(&'static str, usize); 2] {
-        [
-            ("mutating", MUTATING - self.mutating.available_permits()),
-            ("readOnly", READING - self.reading.available_permits()),
-        ]
-    }
-}
-
-fn is_mutating(info: &RequestInfo) -> bool {
-    !matches!(info.verb, "get" | "list" | "watch" | "head" | "options")
-}
-
-/// True for requests that last as long as their client wants: they have no place and no deadline.
+/// True for requests that last as long as their client wants: they have no deadline, and but for watches no place.
 pub(crate) fn is_long_running(info: &RequestInfo) -> bool {
     let lasting = ["attach", "exec", "proxy", "log", "portforward"];
     info.verb == "watch" || info.resource.as_ref().is_some_and(|it| lasting.contains(&it.subresource.as_str()))
@@ -107,20 +72,6 @@ mod tests {
         assert_eq!(allowed_time("timeout=5h&x=y").unwrap(), TIME);
         assert_eq!(allowed_time("timeout=0s").unwrap(), TIME);
         assert_eq!(allowed_time("timeout=soon").unwrap_err().code, 400);
-    }
-
-    #[test]
-    fn places_are_counted_and_given_back() {
-        let get = RequestInfo::parse(&Method::GET, "/api/v1/pods", "").unwrap();
-        let post = RequestInfo::parse(&Method::POST, "/api/v1/namespaces/a/pods", "").unwrap();
-        let places = InFlight::new();
-        let held: Vec<_> = (0..MUTATING).map(|_| places.enter(&post).unwrap()).collect();
-        let full = places.enter(&post).unwrap_err();
-        assert_eq!((full.code, full.details.unwrap().retry_after_seconds), (429, 1));
-        let reading = places.enter(&get).unwrap();
-        assert_eq!(places.taken(), [("mutating", MUTATING), ("readOnly", 1)]);
-        drop((held, reading));
-        assert_eq!(places.taken(), [("mutating", 0), ("readOnly", 0)]);
     }
 
     #[test]

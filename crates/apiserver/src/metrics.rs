@@ -4,12 +4,11 @@ use std::time::Instant;
 
 use client::metrics::{self, Family};
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::BodyExt;
 
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, audit, limits};
+use crate::{admission, audit, flowcontrol, limits};
 
 /// Upstream's buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -112,15 +111,7 @@ impl Record {
         if code != StatusCode::OK {
             return response;
         }
-        let lasting = Lasting::begin(what);
-        response.map(|body| {
-            body.map_frame(move |frame| {
-                // Held for as long as the body is.
-                let _until_the_end = &lasting;
-                frame
-            })
-            .boxed_unsync()
-        })
+        response::keeping(response, Lasting::begin(what))
     }
 }
 
@@ -198,8 +189,8 @@ impl Drop for Lasting {
 
 /// The answer to `/metrics`.
 pub(crate) fn answer(server: &ApiServer) -> Response {
-    for (kind, taken) in server.in_flight.taken() {
-        IN_FLIGHT.set(&[kind], taken as f64);
+    for (kind, taken) in server.flow_control.taken() {
+        IN_FLIGHT.set(&[kind], f64::from(taken));
     }
     for served in server.registry.catalogue.all().values() {
         let Some(cache) = served.cache.as_ref().filter(|_| served.is_storage_version()) else { continue };
@@ -211,7 +202,7 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
     let version = |key: &str| server.version[key].as_str().unwrap_or_default();
     BUILD.set(&[version("gitVersion"), version("major"), version("minor"), version("platform")], 1.0);
     process();
-    let families = FAMILIES.into_iter().chain(admission::FAMILIES).chain(audit::FAMILIES);
+    let families = FAMILIES.into_iter().chain(admission::FAMILIES).chain(audit::FAMILIES).chain(flowcontrol::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }

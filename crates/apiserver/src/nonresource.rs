@@ -35,6 +35,9 @@ pub(crate) fn answer(
             Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
         }
         "/metrics" => Ok(metrics::answer(server)),
+        _ if let Some(what) = path.strip_prefix("/debug/api_priority_and_fairness/") => {
+            Ok(server.flow_control.dump(what).map_or_else(nothing, |table| response::text(StatusCode::OK, table)))
+        }
         "/openid/v1/jwks" if !accepts_keys(headers) => Err(Status::no_representation(KEYS)),
         "/openid/v1/jwks" => {
             let keys = server.authenticator.service_accounts.jwks();

@@ -62,6 +62,17 @@ pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)
 }
 
+/// Keeps `until` for as long as the body of an answer is there.
+pub fn keeping(response: Response, until: impl Send + 'static) -> Response {
+    response.map(|body| {
+        body.map_frame(move |frame| {
+            let _until_the_end = &until;
+            frame
+        })
+        .boxed_unsync()
+    })
+}
+
 /// A refusal.
 pub fn refusal(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -27,8 +27,8 @@ use crate::authn::{Authenticator, FrontProxies, User};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
+use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Checks;
-use crate::limits::InFlight;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
@@ -64,6 +64,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub audit: audit::Options,
+    pub capacity: Capacity,
 }
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
@@ -78,7 +79,7 @@ pub struct ApiServer {
     pub(crate) outbound: Arc<Outbound>,
     pub(crate) client_authority: String,
     pub(crate) audit: Option<Audit>,
-    pub(crate) in_flight: InFlight,
+    pub(crate) flow_control: FlowControl,
     pub(crate) documents: Documents,
     /// Streams that outlive the request that began them.
     pub(crate) streams: TaskTracker,
@@ -222,7 +223,7 @@ impl ApiServer {
             },
             dialer: config.dialer,
             audit,
-            in_flight: InFlight::new(),
+            flow_control: FlowControl::new(config.settings.capacity, tasks.clone()),
             documents: Documents::default(),
             streams: tasks.clone(),
             service_cidrs,
@@ -236,9 +237,11 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Begins to keep what extends the server: APIServices, their availability, whom others are to believe.
+    /// Begins to keep what extends the server (APIServices, their availability, whom others are to believe), and by what
+    /// rules requests are served.
     pub fn extend(self: &Arc<Self>) {
         self.streams.spawn(aggregation::run(self.clone()));
+        self.streams.spawn(flowcontrol::keep(self.clone()));
     }
 
     /// Informers over the watch cache, whose subscriptions run on `tasks` until `stop`.

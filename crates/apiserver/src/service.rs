@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::audit::{self, Trail};
-use crate::authn::{MASTERS, PeerCertificates, User, impersonation};
+use crate::authn::{PeerCertificates, User, impersonation};
 use crate::authz::Attributes;
+use crate::flowcontrol::Flow;
 use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
@@ -54,6 +55,8 @@ struct Known {
     /// Not set for components in this process, unless there is an audit log.
     id: Option<HeaderValue>,
     trail: Option<Trail>,
+    /// By what it was given its place.
+    flow: Option<Flow>,
 }
 
 impl ApiService {
@@ -110,7 +113,7 @@ impl ApiService {
         let carrier = Carrier::take(&mut request, &info);
         let server = self.server.clone();
         let named = self.identity.is_none() || server.audit.is_some();
-        let mut known = Known { id: named.then(|| audit::id(request.headers())), trail: None };
+        let mut known = Known { id: named.then(|| audit::id(request.headers())), trail: None, flow: None };
         let response = match AssertUnwindSafe(self.in_time(info, query, request, &mut known)).catch_unwind().await {
             Ok(Ok(response)) => known.answered(response).await,
             Ok(Err(status)) => known.answered(response::refusal(&status)).await,
@@ -163,9 +166,20 @@ impl ApiService {
         if let Some(trail) = known.trail.as_mut().filter(|_| impersonation::is_asked(request.headers())) {
             trail.impersonates(&user, "");
         }
+        let watching = info.verb == "watch";
         // Components of this process wait for each other: held back, they would hold back those whom they serve.
-        let free = self.identity.is_some() || user.is_in(MASTERS) || limits::is_long_running(&info);
-        let _place = if free { None } else { Some(server.in_flight.enter(&info)?) };
+        let free = self.identity.is_some() || (limits::is_long_running(&info) && !watching);
+        let _place = match free {
+            true => None,
+            false => {
+                let flow = known.flow.insert(server.flow_control.classify(&user, &info));
+                let allowed = if watching { limits::TIME } else { limits::allowed_time(&query)? };
+                match server.flow_control.enter(&server, flow, &user, &info, &query, allowed).await {
+                    Ok(place) => Some(place),
+                    Err(refused) => return Ok(refused),
+                }
+            }
+        };
         let attributes = Attributes::of(&user, &info);
         let decision = server.authorizer.authorize(&attributes);
         if let Some(trail) = &mut known.trail {
@@ -183,7 +197,11 @@ impl ApiService {
         }
         match info.resource {
             None => self.nonresource(&info, &query, request.headers()).await,
-            Some(_) => self.resource(user, info, query, request, known.trail.as_mut()).await,
+            Some(_) => {
+                let watching = if free { None } else { server.flow_control.watching(&info) };
+                let answer = self.resource(user, info, query, request, known.trail.as_mut()).await?;
+                Ok(if watching.is_some() { response::keeping(answer, watching) } else { answer })
+            }
         }
     }
 
@@ -293,6 +311,9 @@ impl Known {
             Some(trail) => trail.answered(response).await,
             None => response,
         };
+        if let Some(flow) = &self.flow {
+            flow.name_in(response.headers_mut());
+        }
         if let Some(id) = self.id {
             response.headers_mut().entry(audit::ID).or_insert(id);
         }

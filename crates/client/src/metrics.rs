@@ -38,7 +38,7 @@ pub struct Family {
     labels: &'static [&'static str],
     kind: Kind,
     /// By labels as they are told: `a="x",b="y"`.
-    series: RwLock<BTreeMap<String, Arc<Series>>>,
+    series: RwLock<BTreeMap<String, Arc<Cells>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,8 +49,14 @@ enum Kind {
     Histogram(&'static [f64]),
 }
 
+/// One series, looked up once: counting is an addition.
+pub struct Series {
+    cells: Arc<Cells>,
+    kind: Kind,
+}
+
 /// Numbers are `f64` by their bits.
-struct Series {
+struct Cells {
     /// A histogram's sum.
     value: AtomicU64,
     /// How many fell into each bucket, and last how many into none.
@@ -92,19 +98,20 @@ impl Family {
 
     /// Puts a figure into a histogram.
     pub fn observe(&self, values: &[&str], figure: f64) {
-        let Kind::Histogram(bounds) = self.kind else { return };
-        let series = self.series(values);
-        let bucket = bounds.partition_point(|bound| *bound < figure);
-        series.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        add(&series.value, figure);
+        self.series(values).observe(self.kind, figure);
     }
 
-    fn series(&self, values: &[&str]) -> Arc<Series> {
+    /// The series of `values`, for those who count often.
+    pub fn of(&self, values: &[&str]) -> Series {
+        Series { cells: self.series(values), kind: self.kind }
+    }
+
+    fn series(&self, values: &[&str]) -> Arc<Cells> {
         let key = self.key(values);
         if let Some(series) = self.series.read().get(&key) {
             return series.clone();
         }
-        self.series.write().entry(key).or_insert_with(|| Arc::new(Series::new(self.kind))).clone()
+        self.series.write().entry(key).or_insert_with(|| Arc::new(Cells::new(self.kind))).clone()
     }
 
     fn key(&self, values: &[&str]) -> String {
@@ -152,12 +159,31 @@ impl Family {
 }
 
 impl Series {
+    /// Adds to a counter or gauge.
+    pub fn add(&self, by: f64) {
+        add(&self.cells.value, by);
+    }
+
+    /// Puts a figure into a histogram.
+    pub fn observe(&self, figure: f64) {
+        self.cells.observe(self.kind, figure);
+    }
+}
+
+impl Cells {
     fn new(kind: Kind) -> Self {
         let buckets = match kind {
             Kind::Histogram(bounds) => bounds.len() + 1,
             _ => 0,
         };
         Self { value: AtomicU64::new(0f64.to_bits()), buckets: (0..buckets).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn observe(&self, kind: Kind, figure: f64) {
+        let Kind::Histogram(bounds) = kind else { return };
+        let bucket = bounds.partition_point(|bound| *bound < figure);
+        self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        add(&self.value, figure);
     }
 
     fn number(&self) -> f64 {

@@ -180,15 +180,7 @@ impl Trail {
             return response;
         }
         self.emit(Stage::ResponseStarted);
-        let lasting = Lasting(self);
-        response.map(|body| {
-            body.map_frame(move |frame| {
-                // Held for as long as the body is.
-                let _until_the_end = &lasting;
-                frame
-            })
-            .boxed_unsync()
-        })
+        response::keeping(response, Lasting(self))
     }
 
     /// Reads an answer as far as the log tells of it.

@@ -180,6 +180,14 @@ impl ResourceCache {
         self.state.read().objects.len()
     }
 
+    /// What an object has in bytes, by a look at a few.
+    pub fn typical_size(&self) -> usize {
+        let state = self.state.read();
+        let (count, size) =
+            state.objects.iter().take(8).fold((0, 0), |(count, size), it| (count + 1, size + it.stored_json().len()));
+        size.checked_div(count).unwrap_or_default()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

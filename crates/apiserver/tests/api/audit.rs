@@ -21,7 +21,7 @@ async fn start(rules: &str) -> (Cluster, TempDir) {
     std::io::Write::write_all(&mut std::fs::File::create(&policy).unwrap(), text.as_bytes()).unwrap();
     let audit =
         Options { policy_file: Some(policy), log_path: Some(dir.path().join("audit.log")), ..Options::default() };
-    (Cluster::start_set(Settings { audit }).await, dir)
+    (Cluster::start_set(Settings { audit, ..Settings::default() }).await, dir)
 }
 
 /// What was recorded, once the server has ended.

@@ -62,27 +62,37 @@ impl Cluster {
 
     /// A cluster whose nodes and Pods are reached by `dialer`.
     pub(crate) async fn start_with(dialer: impl NodeDialer) -> Self {
-        Self::start_as(dialer, None, Settings::default()).await
+        Self::start_as(dialer, None, Vec::new(), Settings::default()).await
     }
 
     /// A cluster that believes a front proxy.
     pub(crate) async fn start_behind(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>) -> Self {
-        Self::start_as(dialer, front_proxy, Settings::default()).await
+        Self::start_as(dialer, front_proxy, Vec::new(), Settings::default()).await
     }
 
     /// A cluster without nodes whose server is told otherwise than by default.
     pub(crate) async fn start_set(settings: Settings) -> Self {
-        Self::start_as(NoNodes, None, settings).await
+        Self::start_known(Vec::new(), settings).await
     }
 
-    async fn start_as(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>, settings: Settings) -> Self {
+    /// One that knows bearer tokens beforehand.
+    pub(crate) async fn start_known(tokens: Vec<(String, User)>, settings: Settings) -> Self {
+        Self::start_as(NoNodes, None, tokens, settings).await
+    }
+
+    async fn start_as(
+        dialer: impl NodeDialer,
+        front_proxy: Option<FrontProxy>,
+        tokens: Vec<(String, User)>,
+        settings: Settings,
+    ) -> Self {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let config = Config {
             version: "v1.36.3+test".to_owned(),
             client_cas: Vec::new(),
             client_authority: String::new(),
             front_proxy,
-            tokens: Vec::new(),
+            tokens,
             service_account_key: key.as_ref().to_vec(),
             issuer: "https://kubernetes.default.svc".to_owned(),
             audiences: vec!["https://kubernetes.default.svc".to_owned()],

@@ -7,6 +7,7 @@ mod aggregation;
 mod audit;
 mod chain;
 mod custom;
+mod flowcontrol;
 mod harness;
 mod nodes;
 mod played;

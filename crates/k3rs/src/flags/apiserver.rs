@@ -35,6 +35,8 @@ const TABLE: &[(&str, Set)] = &[
         settings.audit.policy_file = path(value);
         Ok(())
     }),
+    ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
+    ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
 ];
 
 /// Upstream's size of an event above which it is truncated.
