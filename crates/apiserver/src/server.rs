@@ -232,7 +232,6 @@ impl ApiServer {
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
-        tasks.spawn(typechecking::keep(server.clone(), tasks.clone(), stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
         Ok(server)
     }
@@ -242,6 +241,12 @@ impl ApiServer {
     pub fn extend(self: &Arc<Self>) {
         self.streams.spawn(aggregation::run(self.clone()));
         self.streams.spawn(flowcontrol::keep(self.clone()));
+    }
+
+    /// Tells in the status of policies what is likely wrong with their expressions, until `stop`. Upstream that is one
+    /// of the controllers; here it needs the schemas of all kinds, which the server has.
+    pub async fn check_policies(self: Arc<Self>, tasks: TaskTracker, stop: CancellationToken) {
+        typechecking::keep(self, tasks, stop).await;
     }
 
     /// Informers over the watch cache, whose subscriptions run on `tasks` until `stop`.

@@ -172,6 +172,7 @@ impl Server {
                 cluster_cidrs: options.cluster_cidrs.clone(),
                 ..controllers::Settings::default()
             };
+            workers.spawn(api.clone().check_policies(tasks.clone(), working.clone()));
             let (identity, tasks) = (options.node_name.clone(), tasks.clone());
             workers.spawn(components::run_controllers(api.clone(), settings, identity, tasks, working.clone()));
         }

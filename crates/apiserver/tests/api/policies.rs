@@ -1,6 +1,8 @@
 //! Admission policies: what they refuse, say and change.
 
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::harness::{Answer, Cluster};
 
@@ -119,6 +121,9 @@ async fn mutating_policies_merge_and_patch() {
 #[tokio::test]
 async fn the_status_of_a_policy_tells_what_is_wrong_with_its_types() {
     let cluster = Cluster::start().await;
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    tasks.spawn(cluster.server.clone().check_policies(tasks.clone(), stop.clone()));
+    let _stop = stop.drop_guard();
     let mut constraints = about(&["deployments"]);
     constraints["resourceRules"][0]["apiGroups"] = json!(["apps"]);
     constraints["resourceRules"][0]["apiVersions"] = json!(["v1"]);
