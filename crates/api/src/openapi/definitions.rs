@@ -188,6 +188,9 @@ impl<'a> Definitions<'a> {
         if ty.atomic {
             schema["x-kubernetes-map-type"] = json!("atomic");
         }
+        if let Some(discriminator) = ty.union {
+            schema["x-kubernetes-unions"] = json!([union(discriminator, &fields)]);
+        }
         schema
     }
 
@@ -198,6 +201,10 @@ impl<'a> Definitions<'a> {
             None => zero_default(&field.shape, field.omit_empty),
         };
         let mut schema = self.shape(&field.shape, default);
+        if let Some(allowed) = field.allowed {
+            let allowed: Vec<&str> = allowed.split(',').collect();
+            innermost(&mut schema)["enum"] = json!(allowed);
+        }
         let mut say = |name: &str, value: Value| schema[name] = value;
         match (&field.list, &field.shape) {
             (ListKind::Unstated, _) => {}
@@ -262,6 +269,31 @@ impl<'a> Definitions<'a> {
         let schema = self.shape(shape, zero_default(shape, false));
         wrap_reference(self.edition, schema)
     }
+}
+
+/// The schema of the items of a list, or values of a map; else the schema itself.
+fn innermost(schema: &mut Value) -> &mut Value {
+    for inner in ["items", "additionalProperties"] {
+        if schema.get(inner).is_some() {
+            return &mut schema[inner];
+        }
+    }
+    schema
+}
+
+/// The fields of which at most one is set: all but the one that says which.
+fn union(discriminator: &str, fields: &[&Field]) -> Value {
+    let members = fields.iter().filter(|field| *field.json != *discriminator);
+    let named = members.map(|field| {
+        let mut name = field.json.to_string();
+        name[..1].make_ascii_uppercase();
+        (field.json.to_string(), Value::from(name))
+    });
+    let mut union = json!({"fields-to-discriminateBy": named.collect::<Map<_, _>>()});
+    if !discriminator.is_empty() {
+        union["discriminator"] = json!(discriminator);
+    }
+    union
 }
 
 /// In version 3, nothing may stand beside a reference: it goes into an `allOf`.

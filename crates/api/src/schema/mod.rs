@@ -46,6 +46,8 @@ pub struct Type {
     pub fields: Vec<Field>,
     /// `x-kubernetes-map-type: atomic`: apply owns the struct as a whole.
     pub atomic: bool,
+    /// Of the fields at most one is set, besides the one that says which; empty where none says.
+    pub union: Option<&'static str>,
     /// `x-kubernetes-preserve-unknown-fields`: pruning keeps what no field names.
     pub preserve_unknown: bool,
     /// Part of a custom resource: its OpenAPI schema judges values, not Go's decoder.
@@ -78,6 +80,9 @@ pub struct Field {
     pub patch_merge_key: Option<Name>,
     /// The declared default, as JSON. (The zero values that OpenAPI documents add as defaults are not stated here.)
     pub default: Option<Box<serde_json::Value>>,
+    /// All that a text, or each text of a list or map, may be, with commas between. OpenAPI says so; what is checked is
+    /// the kind's own.
+    pub allowed: Option<&'static str>,
     /// Custom resources: `nullable`, a stored `null` stays.
     pub nullable: bool,
 }
@@ -220,6 +225,7 @@ impl Field {
             patch_replace: false,
             patch_merge_key: None,
             default: None,
+            allowed: None,
             nullable: false,
         }
     }

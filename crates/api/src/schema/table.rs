@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! package io.k8s.api.core.v1          what follows is named io.k8s.api.core.v1.<type>
-//! type Volume                         a struct; ` atomic` behind the name: apply owns it whole
+//! type Volume                         a struct; ` atomic` behind the name: apply owns it whole; ` union=<field>`: of
+//!                                     its other fields at most one is set, and this one, if named, says which
 //!  name! 1 string                     JSON name, protobuf number, shape
 //!  . 2 .VolumeSource                  `.` for a name: embedded, JSON inlines it
 //! ```
@@ -11,7 +12,8 @@
 //! The number is 0 where protobuf leaves the field out. A shape is a scalar (`int32`), a type with an encoding of
 //! its own (`Quantity`), a struct of this package (`.PodSpec`) or of another (`meta.v1.ObjectMeta`), a list (`[string]`)
 //! or a map from strings (`{Quantity}`); `*` before it is a Go pointer. Facts may follow: `list=atomic`, `list=granular`, `list=set`,
-//! `list=map:<keys>` (apply), `patch=<strategies>` and `patchKey=<key>` (strategic merge), and last `default=<JSON>`.
+//! `list=map:<keys>` (apply), `patch=<strategies>` and `patchKey=<key>` (strategic merge), and last `enum=<values>` (all that a text, or each text
+//! of a list or map, may be) and `default=<JSON>`, which may hold spaces.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -58,14 +60,16 @@ pub fn parse(text: &'static str) -> Result<Schema, TableError> {
         } else if let Some(name) = line.strip_prefix("package ") {
             package = name;
         } else if let Some(rest) = line.strip_prefix("type ") {
-            let (name, flag) = rest.split_once(' ').unwrap_or((rest, ""));
+            let (name, flags) = rest.split_once(' ').unwrap_or((rest, ""));
+            let mut flags = flags.split(' ');
             if let Some(ty) = types.last_mut() {
                 ty.fields.shrink_to_fit();
             }
             types.push(Type {
                 name: format!("{package}.{name}").into(),
                 fields: Vec::with_capacity(8),
-                atomic: flag == "atomic",
+                atomic: flags.clone().any(|flag| flag == "atomic"),
+                union: flags.find_map(|flag| flag.strip_prefix("union=")),
                 ..Type::default()
             });
         } else if !line.is_empty() && !line.starts_with('#') {
@@ -99,6 +103,7 @@ fn parse_field(line: &'static str, package: &'static str, ids: &Ids) -> Result<F
         Some((line, json)) => (line, Some(serde_json::from_str(json).map_err(|_| "default is not JSON")?)),
         None => (line, None),
     };
+    let (line, allowed) = line.split_once(" enum=").map_or((line, None), |(line, values)| (line, Some(values)));
     let mut words = line.split(' ');
     let name = words.next().unwrap_or_default();
     let number = words.next().and_then(|word| word.parse().ok()).ok_or("no protobuf number")?;
@@ -111,6 +116,7 @@ fn parse_field(line: &'static str, package: &'static str, ids: &Ids) -> Result<F
         omit_empty,
         pointer,
         required,
+        allowed,
         default,
         ..Field::new(if name == "." { "" } else { name }, parse_shape(shape, package, ids)?)
     };
@@ -321,6 +327,15 @@ mod tests {
         assert_eq!(field(props, "additionalProperties").shape, Shape::SchemaOr(SchemaAlternative::Bool, id));
         let dependencies = Shape::Map(Box::new(Shape::SchemaOr(SchemaAlternative::Strings, id)));
         assert_eq!(field(props, "dependencies").shape, dependencies);
+    }
+
+    #[test]
+    fn enums_and_unions_are_told() {
+        let pull = field("io.k8s.api.core.v1.Container", "imagePullPolicy");
+        assert_eq!(pull.allowed, Some("Always,IfNotPresent,Never"));
+        assert!(field("io.k8s.api.core.v1.Container", "name").allowed.is_none());
+        let profile = builtin().id("io.k8s.api.core.v1.SeccompProfile").unwrap();
+        assert_eq!(builtin().get(profile).union, Some("type"));
     }
 
     #[test]

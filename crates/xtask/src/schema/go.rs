@@ -1,7 +1,7 @@
 //! The type declarations of a Go package, as far as gofmt's layout of API packages needs: one declaration or
 //! field a line, comments above it, tags behind it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -16,6 +16,8 @@ pub(super) struct Package {
     pub types: BTreeMap<String, Declaration>,
     /// String constants.
     pub constants: HashMap<String, String>,
+    /// The values of the string constants that state a type, by type, in order.
+    pub values: HashMap<String, BTreeSet<String>>,
 }
 
 /// A `type` declaration.
@@ -111,7 +113,10 @@ impl Package {
                     self.types.insert(name, Declaration { markers, body, imports: imports.clone() });
                 }
             } else {
-                if let Some((name, value)) = string_constant(line) {
+                if let Some((name, ty, value)) = string_constant(line) {
+                    if let Some(ty) = ty {
+                        self.values.entry(ty).or_default().insert(value.clone());
+                    }
                     self.constants.insert(name, value);
                 }
                 markers = Markers::default();
@@ -165,11 +170,17 @@ fn field(line: &str, markers: Markers) -> Option<Field> {
     Some(Field { name, expression, tag: Tag(tag), markers })
 }
 
-/// `Name Type = "text"` and `Name = "text"` in a block of constants.
-fn string_constant(line: &str) -> Option<(String, String)> {
-    let (left, right) = line.trim().split_once(" = \"")?;
-    let name = left.trim_start_matches("const ").split_whitespace().next()?;
-    Some((name.to_owned(), right.split('"').next()?.to_owned()))
+/// `Name Type = "text"`, `Name = Type("text")` and `Name = "text"` in a block of constants: name, type and text.
+fn string_constant(line: &str) -> Option<(String, Option<String>, String)> {
+    let (left, right) = line.trim().split_once(" = ")?;
+    let mut words = left.trim_start_matches("const ").split_whitespace();
+    let (name, stated) = (words.next()?, words.next());
+    let (converted, text) = right.split_once('"')?;
+    let ty = match converted {
+        "" => stated,
+        _ => Some(converted.strip_suffix('(')?),
+    };
+    Some((name.to_owned(), ty.map(str::to_owned), text.split('"').next()?.to_owned()))
 }
 
 fn imports(text: &str) -> HashMap<String, String> {
@@ -197,13 +208,14 @@ mod tests {
         let mut package = Package::default();
         package.parse(concat!(
             "package v1\n\nimport (\n\tmetav1 \"k8s.io/apimachinery/pkg/apis/meta/v1\"\n\t\"k8s.io/api/core/v1\"\n)\n",
-            "const (\n\tShared Kind = \"Shared\"\n)\n",
+            "const (\n\tShared Kind = \"Shared\"\n\tOther = Kind(\"Other\")\n)\n",
             "// +structType=atomic\ntype Port struct {\n\tmetav1.TypeMeta `json:\",inline\"`\n\n",
             "\t// Ports.\n\t// +listType=map\n\t// +listMapKey=a\n\t// +listMapKey=b\n",
             "\tPorts []Port `json:\"ports,omitempty\" protobuf:\"bytes,2,rep,name=ports\"`\n}\n",
             "type Kind string // a kind\n",
         ));
         assert_eq!(package.constants["Shared"], "Shared");
+        assert_eq!(package.values["Kind"].iter().collect::<Vec<_>>(), ["Other", "Shared"]);
         assert!(matches!(&package.types["Kind"].body, Body::Named(name) if name == "string"));
         let port = &package.types["Port"];
         assert_eq!(port.imports["metav1"], "k8s.io/apimachinery/pkg/apis/meta/v1");

@@ -98,7 +98,8 @@ impl Printer<'_> {
         let declaration = self.declaration(key)?;
         let Body::Struct(fields) = &declaration.body else { bail!("is not a struct") };
         let atomic = if declaration.markers.get("structType") == Some("atomic") { " atomic" } else { "" };
-        let mut out = format!("type {}{atomic}\n", key.1);
+        let union = union_fact(declaration, fields)?;
+        let mut out = format!("type {}{atomic}{union}\n", key.1);
         for field in fields {
             let name = field.name.as_deref().unwrap_or(&field.expression);
             if let Some(line) = self.field_line(key, declaration, field, referred).with_context(|| name.to_owned())? {
@@ -144,6 +145,9 @@ impl Printer<'_> {
         };
         write!(line, " {} {pointer}{}", number(field)?, self.shape_text(owner, &shape, referred))?;
         self.merge_facts(&mut line, field)?;
+        if let Some(values) = self.enum_values(&owner.0, declaration, expression)? {
+            write!(line, " enum={values}")?;
+        }
         if let Some(default) = markers.get("default") {
             write!(line, " default={}", self.default_text(owner, default)?)?;
         }
@@ -174,6 +178,22 @@ impl Printer<'_> {
             write!(line, " patchKey={key}")?;
         }
         Ok(())
+    }
+
+    /// The values of an enum, or of a list or map of one.
+    fn enum_values(&self, package: &str, declaration: &Declaration, expression: &str) -> Result<Option<String>> {
+        let expression = expression.rsplit(']').next().unwrap_or_default().trim_start_matches('*');
+        let (path, name) = match expression.split_once('.') {
+            Some((alias, name)) => (declaration.imports.get(alias).map_or("", String::as_str), name),
+            None => (package, expression),
+        };
+        let Some(package) = self.packages.get(path) else { return Ok(None) };
+        if !package.types.get(name).is_some_and(|named| named.markers.has("enum")) {
+            return Ok(None);
+        }
+        let values: Vec<&str> = package.values.get(name).into_iter().flatten().map(String::as_str).collect();
+        ensure!(!values.iter().any(|value| value.contains(',')), "has values with commas");
+        Ok((!values.is_empty()).then(|| values.join(",")))
     }
 
     fn default_text(&self, owner: &Key, marker: &str) -> Result<String> {
@@ -244,6 +264,23 @@ impl Printer<'_> {
             }
         }
     }
+}
+
+/// ` union=<discriminator>` of a struct of which at most one field is set besides the one that says which, if any does.
+fn union_fact(declaration: &Declaration, fields: &[Field]) -> Result<String> {
+    if !declaration.markers.has("union") {
+        return Ok(String::new());
+    }
+    let mut discriminator = "";
+    for field in fields {
+        let json = field.tag.get("json").unwrap_or_default().split(',').next().unwrap_or_default();
+        let name = field.name.as_deref().unwrap_or_default();
+        ensure!(name.eq_ignore_ascii_case(json) && name[1..] == json[1..], "union: {name} is no plain name for {json}");
+        if field.markers.has("unionDiscriminator") {
+            discriminator = json;
+        }
+    }
+    Ok(format!(" union={discriminator}"))
 }
 
 fn scalar(expression: &str) -> Option<&'static str> {
