@@ -52,7 +52,7 @@ pub(super) struct Conflicts(pub(super) BTreeMap<Manager, FieldSet>);
 
 /// Why `metadata.managedFields` cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ManagersError {
+pub enum ManagersError {
     #[error("operation must be `Apply` or `Update`")]
     Operation,
     #[error("apiVersion must not be empty")]

@@ -25,6 +25,7 @@ pub use field_set::{FieldSet, FieldSetError, Path, Scalar, Step};
 use crate::resource::split_api_version;
 use crate::schema::Model;
 use crate::status::Status;
+pub use managers::ManagersError;
 use managers::{Conflicts, Manager, Managers, Operation};
 use ownership::{OwnershipError, Terms};
 use typing::Typing;
@@ -263,6 +264,11 @@ pub fn restore_times(live: &Value, object: &mut Value) {
     {
         metadata.insert("managedFields".to_owned(), entries);
     }
+}
+
+/// Whether an object's `metadata.managedFields` can be read.
+pub fn check_managers(object: &Value) -> Result<(), ManagersError> {
+    Managers::from_json(managed_fields(Some(object))).map(drop)
 }
 
 fn same_but_for_times(a: &Value, b: &Value) -> bool {

@@ -273,6 +273,25 @@ impl Criteria {
     }
 }
 
+/// Who owns what is as it was where what admission made of it cannot be read.
+fn keep_managers(request: &Request, made: &mut Value) {
+    let managers = |object: &Value| object["metadata"].get("managedFields").cloned();
+    let before = request.object.as_ref().and_then(managers);
+    if managers(made) == before {
+        return;
+    }
+    if let Err(why) = api::apply::check_managers(made) {
+        request.warn(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+             mutating admission controller; please fix your requests: {why}"
+        ));
+        made.remove_meta("managedFields");
+        if let Some(before) = before {
+            made.set_meta("managedFields", before);
+        }
+    }
+}
+
 impl Invocation {
     /// As what the client wrote.
     fn of(request: &Request, target: &Target<'_>, catalogue: &Catalogue) -> Self {
@@ -314,11 +333,13 @@ impl Invocation {
     pub(super) async fn made(&self, catalogue: &Catalogue, request: &Request, made: Value) -> Result<Value, Status> {
         let Some(wanted) = self.served.as_ref().filter(|_| request.is_own_kind()) else { return Ok(made) };
         let made = decode::mutated(wanted, made).map_err(Status::internal)?;
-        match served(catalogue, request) {
+        let mut made = match served(catalogue, request) {
             // Custom resources are worked on in the version that the client speaks.
-            Some(spoken) if spoken.custom.is_some() => versions::shown_one(&spoken, made).await,
-            _ => Ok(made),
-        }
+            Some(spoken) if spoken.custom.is_some() => versions::shown_one(&spoken, made).await?,
+            _ => made,
+        };
+        keep_managers(request, &mut made);
+        Ok(made)
     }
 
     /// The request that is reviewed, but for its uid and objects: what expressions see as `request`.

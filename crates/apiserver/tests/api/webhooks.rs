@@ -150,6 +150,26 @@ async fn what_a_webhook_made_gets_its_defaults() {
 }
 
 #[tokio::test]
+async fn what_a_webhook_says_of_owners_must_be_readable() {
+    let hooks = Hooks::start(|_, _| {
+        patch(json!([
+            {"op": "add", "path": "/metadata/managedFields", "value": [{"manager": "x", "operation": "Odd"}]},
+            {"op": "add", "path": "/data/hooked", "value": "yes"},
+        ]))
+    })
+    .await;
+    let cluster = Cluster::start_with(Here).await;
+    let webhook = hooks.webhook("owners.example.com", "/", rule(&["CREATE"], &[""], &["configmaps"]));
+    configure(&cluster, "Mutating", "owners", json!([webhook])).await;
+    let made = create(&cluster, "c").await.expect(201);
+    assert_eq!(
+        (&made["data"]["hooked"], made["metadata"]["managedFields"].as_array().unwrap().len()),
+        (&json!("yes"), 1)
+    );
+    assert_eq!(made["metadata"]["managedFields"][0]["operation"], "Update");
+}
+
+#[tokio::test]
 async fn a_denial_is_told_in_upstreams_words() {
     let hooks = Hooks::start(|_, request| match request["operation"].as_str() {
         Some("DELETE") => Some(json!({"allowed": false})),
