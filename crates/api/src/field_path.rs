@@ -39,7 +39,8 @@ impl<'a> Path<'a> {
         Self { parent: Some(self), step: Step::Key(key) }
     }
 
-    fn is_empty(&self) -> bool {
+    /// Whether this is the object itself.
+    pub(crate) fn is_empty(&self) -> bool {
         self.parent.is_none() && matches!(self.step, Step::Name(""))
     }
 }

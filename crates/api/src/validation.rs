@@ -63,6 +63,16 @@ impl Errors {
         self.push("FieldValueInvalid", path, valued("Invalid value", &value.into(), detail));
     }
 
+    /// [`Self::invalid`] about a value that messages don't show, such as a whole object.
+    pub fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
+        self.push("FieldValueInvalid", path, described("Invalid value", detail));
+    }
+
+    /// [`Self::invalid`] about a value whose text is given.
+    pub fn invalid_as(&mut self, path: &Path<'_>, shown: &str, detail: &str) {
+        self.push("FieldValueInvalid", path, described(&format!("Invalid value: {shown}"), detail));
+    }
+
     /// One error for each of `details`, as the name checks of [`crate::names`] return them.
     pub fn invalid_each(&mut self, path: &Path<'_>, value: &str, details: Vec<String>) {
         for detail in details {
@@ -78,6 +88,11 @@ impl Errors {
     /// The value is there already.
     pub fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
         self.push("FieldValueDuplicate", path, valued("Duplicate value", &value.into(), ""));
+    }
+
+    /// [`Self::duplicate`] about a value that messages don't show.
+    pub fn duplicate_unshown(&mut self, path: &Path<'_>) {
+        self.push("FieldValueDuplicate", path, described("Duplicate value", ""));
     }
 
     /// The value is none of `supported`, which are written in the given order.
@@ -155,8 +170,20 @@ fn valued(what: &str, value: &Value, detail: &str) -> String {
 pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
-        other => other.to_string(),
+        other => as_go(&other.to_string()),
     }
+}
+
+/// JSON with the escapes of Go's encoder, which keeps it harmless within HTML.
+pub(crate) fn as_go(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn counted(count: usize, noun: &str) -> String {
@@ -212,7 +239,11 @@ mod tests {
         errors.invalid(&spec.child("b"), -1, "must be greater than or equal to 0");
         errors.invalid(&spec.child("b"), json!({"a": [1]}), "no");
         errors.type_invalid(&spec.child("b"), json!(null), "");
+        errors.invalid(&spec.child("b"), json!({"a": "<&"}), "no");
+        errors.invalid_as(&spec.child("b"), "{}", "no");
+        errors.invalid_unshown(&spec.child("b"), "no");
         errors.duplicate(&spec.child("c").index(1), "web");
+        errors.duplicate_unshown(&spec.child("c").index(1));
         errors.not_supported(&spec.child("d"), "x", &["a", "b"]);
         errors.not_supported(&spec.child("d"), "x", &[]);
         errors.forbidden(&spec.child("e"), "field is immutable");
@@ -232,7 +263,11 @@ mod tests {
             FieldValueInvalid spec.b: Invalid value: -1: must be greater than or equal to 0
             FieldValueInvalid spec.b: Invalid value: {"a":[1]}: no
             FieldValueTypeInvalid spec.b: Invalid value: null
+            FieldValueInvalid spec.b: Invalid value: {"a":"\u003c\u0026"}: no
+            FieldValueInvalid spec.b: Invalid value: {}: no
+            FieldValueInvalid spec.b: Invalid value: no
             FieldValueDuplicate spec.c[1]: Duplicate value: "web"
+            FieldValueDuplicate spec.c[1]: Duplicate value
             FieldValueNotSupported spec.d: Unsupported value: "x": supported values: "a", "b"
             FieldValueNotSupported spec.d: Unsupported value: "x"
             FieldValueForbidden spec.e: Forbidden: field is immutable

@@ -53,16 +53,16 @@ impl CustomVersion {
     pub fn validate_create(&self, row: &Resource, object: &Value) -> Vec<Cause> {
         let mut errors = Errors::new();
         metadata::validate(&mut errors, &object["metadata"], row.namespaced, Names::Subdomain);
-        self.validate_object(object, None, errors)
+        self.validate_object(object, None, errors).0
     }
 
-    /// What is wrong with an update of the object itself.
-    pub fn validate_update(&self, row: &Resource, new: &Value, old: &Value) -> Vec<Cause> {
+    /// What is wrong with an update of the object itself, and what is to be warned of.
+    pub fn validate_update(&self, row: &Resource, new: &Value, old: &Value) -> (Vec<Cause>, Vec<String>) {
         self.validate_object(new, Some(old), validate_metadata(row, new, old))
     }
 
-    /// What is wrong with an update of the status.
-    pub fn validate_status_update(&self, row: &Resource, new: &Value, old: &Value) -> Vec<Cause> {
+    /// What is wrong with an update of the status, and what is to be warned of.
+    pub fn validate_status_update(&self, row: &Resource, new: &Value, old: &Value) -> (Vec<Cause>, Vec<String>) {
         let mut errors = validate_metadata(row, new, old);
         if let Some(status) = new.get("status") {
             errors.extend(self.schema.validate_status(status, old.get("status")));
@@ -71,11 +71,11 @@ impl CustomVersion {
             scale.validate_status(new, &mut errors);
         }
         errors.extend(self.schema.validate_lists(new, Some(old)));
-        self.schema.validate_rules(new, Some(old), &mut errors);
-        errors.into_causes()
+        let warnings = self.schema.validate_rules(new, Some(old), &mut errors);
+        (errors.into_causes(), warnings)
     }
 
-    fn validate_object(&self, object: &Value, old: Option<&Value>, mut errors: Errors) -> Vec<Cause> {
+    fn validate_object(&self, object: &Value, old: Option<&Value>, mut errors: Errors) -> (Vec<Cause>, Vec<String>) {
         errors.extend(self.schema.validate(object, old));
         if let Some(scale) = &self.scale {
             scale.validate_spec(object, &mut errors);
@@ -83,8 +83,8 @@ impl CustomVersion {
         }
         errors.extend(self.schema.validate_embedded(object));
         errors.extend(self.schema.validate_lists(object, old));
-        self.schema.validate_rules(object, old, &mut errors);
-        errors.into_causes()
+        let warnings = self.schema.validate_rules(object, old, &mut errors);
+        (errors.into_causes(), warnings)
     }
 }
 

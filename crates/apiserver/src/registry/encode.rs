@@ -104,8 +104,11 @@ fn document_answer(
 
 async fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
     let mut metadata = json!({"resourceVersion": list.revision.to_string()});
-    if let Some(token) = &list.resume {
-        metadata["continue"] = json!(token);
+    match &list.resume {
+        Some(token) => metadata["continue"] = json!(token),
+        // Lists of custom resources say so, too, that nothing is left.
+        None if served.custom.is_some() && asked.view == View::Whole => metadata["continue"] = json!(""),
+        None => {}
     }
     if let Some(remaining) = list.remaining {
         metadata["remainingItemCount"] = json!(remaining);

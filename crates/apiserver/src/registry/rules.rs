@@ -33,12 +33,13 @@ impl Served {
         }
     }
 
-    pub(super) fn validate_update(&self, subresource: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    /// What is wrong with an update, and what its client is warned of.
+    pub(super) fn validate_update(&self, subresource: &str, new: &Value, old: &Value) -> (Vec<Cause>, Vec<String>) {
         match (&self.custom, subresource) {
             (Some(custom), "") => custom.version().validate_update(&self.row, new, old),
             (Some(custom), _) => custom.version().validate_status_update(&self.row, new, old),
-            (None, "") => strategy::validate_update(&self.row, new, old),
-            (None, name) => strategy::validate_subresource(&self.row, name, new, old),
+            (None, "") => (strategy::validate_update(&self.row, new, old), Vec::new()),
+            (None, name) => (strategy::validate_subresource(&self.row, name, new, old), Vec::new()),
         }
     }
 }

@@ -74,7 +74,9 @@ impl Registry {
 
         let subresource = call.target.subresource.clone();
         served.prepare_update(&subresource, &mut new, &old);
-        refuse_invalid(served, &new, served.validate_update(&subresource, &new, &old))?;
+        let (wrong, warnings) = served.validate_update(&subresource, &new, &old);
+        call.warnings.extend(warnings);
+        refuse_invalid(served, &new, wrong)?;
         // Admission or the kind may have undone what was changed.
         api::apply::restore_times(&old, &mut new);
         let warnings = match subresource.as_str() {

@@ -32,12 +32,17 @@ pub(super) struct Step {
     /// Merged into `body` (RFC 7396).
     #[serde(default)]
     with: Value,
+    /// Put into `body` after that, by JSON pointer.
+    #[serde(default)]
+    at: BTreeMap<String, Value>,
     /// A body that is not JSON, as it stands.
     raw: Option<String>,
     /// The body's media type, or the dialect of a patch: merge, strategic, json, apply; yaml.
     r#type: Option<String>,
     /// The media type asked for, or `table`, `discovery`.
     accept: Option<String>,
+    /// Asked again until the answer has this code: what an earlier step began takes its time.
+    pub(super) until: Option<u16>,
     /// Variables for later steps, by JSON pointer into the answer.
     #[serde(default)]
     pub(super) keep: BTreeMap<String, String>,
@@ -138,7 +143,7 @@ impl Kind {
     fn step(&self, step: &Step) -> Step {
         let mut step = step.clone();
         step.send = step.send.replace("$path", &self.path);
-        for value in [&mut step.body, &mut step.with] {
+        for value in [&mut step.body, &mut step.with].into_iter().chain(step.at.values_mut()) {
             self.fill(value);
         }
         step
@@ -187,6 +192,9 @@ impl Step {
         let mut body = self.body.clone();
         if !self.with.is_null() {
             merge(&mut body, &self.with);
+        }
+        for (pointer, value) in &self.at {
+            put(&mut body, pointer, value).with_context(|| format!("the body has no place {pointer}"))?;
         }
         variables.fill(&mut body);
         let payload = match (&self.raw, &body) {
@@ -277,6 +285,23 @@ fn merge(target: &mut Value, patch: &Value) {
             value => merge(object.entry(name.clone()).or_insert(Value::Null), value),
         }
     }
+}
+
+/// Puts a value where a pointer says, making the objects that lead there.
+fn put(mut target: &mut Value, pointer: &str, value: &Value) -> Option<()> {
+    for name in pointer.split('/').skip(1) {
+        let name = name.replace("~1", "/").replace("~0", "~");
+        if target.is_null() {
+            *target = Value::Object(Map::new());
+        }
+        target = match target {
+            Value::Object(fields) => fields.entry(name).or_insert(Value::Null),
+            Value::Array(items) => items.get_mut(name.parse::<usize>().ok()?)?,
+            _ => return None,
+        };
+    }
+    *target = value.clone();
+    Some(())
 }
 
 fn media_type(said: Option<&str>) -> &str {
@@ -395,6 +420,16 @@ mod tests {
         let request = step.request(&variables).unwrap();
         assert_eq!(request.path, "/x/7");
         assert_eq!(request.body, json!({"preconditions": {"uid": "7"}}));
+    }
+
+    #[test]
+    fn parts_are_put_in_their_places() {
+        let step = step(json!({
+            "case": "a", "send": "POST /", "body": {"spec": {"list": [{"a": 1}]}},
+            "at": {"/spec/list/0/b/c": 2, "/x~1y": 3},
+        }));
+        let body = step.request(&Variables::new("x")).unwrap().body;
+        assert_eq!(body, json!({"spec": {"list": [{"a": 1, "b": {"c": 2}}]}, "x/y": 3}));
     }
 
     #[test]

@@ -14,8 +14,9 @@ mod servers;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use cases::{File, Step, Variables};
@@ -24,6 +25,10 @@ use exchange::{Answer, Client};
 use known::Known;
 
 use crate::tools;
+
+/// How long a step may take that is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -112,7 +117,15 @@ async fn run_files(
 
 async fn ask(client: &Client, step: &Step, variables: &mut Variables) -> Result<Answer> {
     let request = step.request(variables)?;
-    let answer = client.send(&request).await.with_context(|| format!("{} {}", client.name, step.send))?;
+    let send = async || client.send(&request).await.with_context(|| format!("{} {}", client.name, step.send));
+    let mut answer = send().await?;
+    let deadline = Instant::now() + PATIENCE;
+    while step.until.is_some_and(|code| code != answer.code) {
+        ensure!(Instant::now() < deadline, "{} {}: still {}", client.name, step.send, answer.code);
+        #[expect(clippy::disallowed_methods, reason = "upstream has no event for when a definition is served")]
+        tokio::time::sleep(PAUSE).await;
+        answer = send().await?;
+    }
     variables.keep(&step.keep, &answer.body);
     Ok(Answer { body: normalise::normalise(&answer.body, &request.body), ..answer })
 }

@@ -25,6 +25,8 @@ static SUFFIX: LazyLock<Regex> = LazyLock::new(|| pattern("^[bcdfghjklmnpqrstvwx
 static VOLUME: LazyLock<Regex> = LazyLock::new(|| pattern("kube-api-access-[bcdfghjklmnpqrstvwxz2456789]{5}"));
 static DOCUMENT: LazyLock<Regex> =
     LazyLock::new(|| pattern(r#"Invalid value: "(map\[[ -!#-~]*|\{(\\[ -~]|[ -!#-\[\]-~])*)": "#));
+/// The type of `self` in the rules of a definition, which upstream names by the clock.
+static SELF: LazyLock<Regex> = LazyLock::new(|| pattern(r"selfType\d+"));
 /// A node port as columns show it.
 static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r":(3[0-2]\d{3})/(TCP|UDP|SCTP)"));
 const QUOTABLE: usize = 60;
@@ -112,6 +114,7 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
         _ => {}
     }
     let replaced = UID.replace_all(text, "<uid>");
+    let replaced = SELF.replace_all(&replaced, "selfType");
     let replaced = VOLUME.replace_all(&replaced, "kube-api-access-<random>");
     let replaced = match text.len() {
         // Refusals of patches quote whole documents, whose fields Go writes in an order of its own.

@@ -5,6 +5,7 @@
 //! (`spec.validation` for the one schema of all versions).
 
 mod conversion;
+mod rules;
 mod schema;
 mod spec;
 #[cfg(test)]
@@ -87,6 +88,10 @@ fn remember_storage_version(definition: &mut Value) {
 fn begin_deletion(definition: &mut Value) {
     let now = definition["metadata"]["deletionTimestamp"].clone();
     strategy::remove(&mut definition["metadata"], "deletionGracePeriodSeconds");
+    // Unlike other deletions, this is no new generation.
+    if let Some(generation) = definition["metadata"]["generation"].as_i64() {
+        definition["metadata"]["generation"] = json!(generation - 1);
+    }
     let mut finalizers = items(&definition["metadata"], "finalizers").to_vec();
     if !finalizers.iter().any(|name| name == FINALIZER) {
         finalizers.push(json!(FINALIZER));
@@ -112,7 +117,7 @@ fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
             errors.invalid(&path.child("name"), name, "must be spec.names.plural+\".\"+spec.group");
         }
     }
-    spec::check(&mut errors, spec, &spec_path);
+    spec::check(&mut errors, spec, old.map(|old| &old["spec"]), &spec_path);
     if let Some(old) = old {
         spec::check_update(&mut errors, spec, old, &spec_path);
     }

@@ -1,17 +1,14 @@
-//! The schema of a version: what it may say, beyond being structural.
-//!
-//! Rules in CEL are checked here as texts. That they compile, and what they cost, is for who knows CEL: at the end of
-//! [`check`], where the schema is known to be right.
+//! The schema of a version: what it may say, beyond being structural. Its rules in CEL are for [`super::rules`].
 
 use serde_json::{Value, json};
 
+use super::rules::{Expressions, Scope, check_texts};
 use crate::field_path::Path;
 use crate::resources::fields::{flag, is_zero, items, text};
-use crate::schema::structural::{CustomSchema, validate_defaults};
+use crate::schema::structural::{check_structure, validate_defaults};
 use crate::validation::Errors;
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-const REASONS: [&str; 4] = ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
 
 /// What may stand at the root beside a status that has rules of its own: JSON's name, and Go's, by which messages list
 /// them.
@@ -47,8 +44,15 @@ struct Place<'p> {
     in_metadata: bool,
 }
 
-/// What is wrong with a schema. `path` is that of what holds it as `openAPIV3Schema`.
-pub(super) fn check(errors: &mut Errors, schema: &Value, has_status: bool, path: &Path<'_>) {
+/// A schema as one looks for what is wrong with it.
+struct Checker {
+    errors: Errors,
+    expressions: Expressions,
+}
+
+/// What is wrong with a schema. `path` is that of what holds it as `openAPIV3Schema`; `is_unchanged` where an update
+/// leaves it as it was.
+pub(super) fn check(errors: &mut Errors, schema: &Value, has_status: bool, is_unchanged: bool, path: &Path<'_>) {
     if !schema.is_object() {
         return;
     }
@@ -59,11 +63,17 @@ pub(super) fn check(errors: &mut Errors, schema: &Value, has_status: bool, path:
     if flag(schema, "nullable") {
         errors.forbidden(&path.child("openAPIV3Schema.nullable"), "nullable cannot be true at the root");
     }
-    match CustomSchema::compile(schema, &at) {
-        Err(found) => errors.extend(found),
-        Ok(_) => errors.extend(validate_defaults(schema, &at)),
+    let mut wrong = check_structure(schema, &at);
+    if wrong.is_empty() {
+        wrong = validate_defaults(schema, &at);
     }
-    check_schema(errors, schema, Place { no_default: None, in_metadata: false }, true, &at);
+    // Rules rely on a schema that is right.
+    let scope = wrong.is_empty().then(Scope::root);
+    errors.extend(wrong);
+    let mut checker = Checker { errors: Errors::new(), expressions: Expressions::new(is_unchanged) };
+    checker.check(schema, Place { no_default: None, in_metadata: false }, scope.as_ref(), true, &at);
+    errors.extend(checker.errors);
+    checker.expressions.finish(errors, &at);
 }
 
 /// Calls `visit` for a schema and all below it.
@@ -84,57 +94,6 @@ pub(super) fn walk(schema: &Value, visit: &mut impl FnMut(&Value)) {
     walk(&schema["additionalProperties"], visit);
 }
 
-/// The steps of a path of plain fields, and the schema that it leads to.
-pub(super) fn field_at<'s>(
-    mut schema: &'s Value,
-    path: &str,
-    brackets: bool,
-) -> Result<(Vec<String>, &'s Value), String> {
-    let mut steps = Vec::new();
-    let mut rest = path;
-    const END: &str = "unexpected end of JSON path";
-    while let Some(sign) = rest.chars().next() {
-        rest = &rest[sign.len_utf8()..];
-        let named;
-        let step = match sign {
-            '.' => {
-                let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
-                let (step, after) = rest.split_at(end);
-                if step.is_empty() {
-                    return Err(if after.is_empty() {
-                        END.to_owned()
-                    } else {
-                        format!("expected field name but got {after}")
-                    });
-                }
-                rest = after;
-                named = true;
-                step.to_owned()
-            }
-            '[' if brackets => {
-                let end = rest.find("']").ok_or(END)?;
-                let quoted = rest.strip_prefix('\'').filter(|_| end > 0);
-                let step = quoted.ok_or_else(|| format!("expected single quoted string but got {rest}"))?;
-                named = schema["properties"].is_object();
-                let step = step[..end - 1].to_owned();
-                rest = &rest[end + 2..];
-                step
-            }
-            '[' => return Err("array notation is not allowed".to_owned()),
-            _ => {
-                return Err(format!("expected [ or . but got: {}", &path[path.len() - rest.len() - sign.len_utf8()..]));
-            }
-        };
-        let next = match named {
-            true => schema["properties"].get(&step),
-            false => Some(&schema["additionalProperties"]).filter(|next| next.is_object()),
-        };
-        schema = next.ok_or("does not refer to a valid field")?;
-        steps.push(step);
-    }
-    Ok((steps, schema))
-}
-
 fn check_root(errors: &mut Errors, schema: &Value, path: &Path<'_>) {
     for (word, value) in schema.as_object().into_iter().flatten().filter(|(_, value)| !is_zero(value)) {
         if word == "type" && value != "object" {
@@ -153,55 +112,79 @@ fn check_root(errors: &mut Errors, schema: &Value, path: &Path<'_>) {
     }
 }
 
-fn check_schema(errors: &mut Errors, schema: &Value, place: Place<'_>, is_root: bool, path: &Path<'_>) {
-    if !schema.is_object() {
-        return;
+impl Checker {
+    /// `scope` is where the rules stand; none where none are evaluated.
+    fn check(&mut self, schema: &Value, place: Place<'_>, scope: Option<&Scope<'_>>, is_root: bool, path: &Path<'_>) {
+        if !schema.is_object() {
+            return;
+        }
+        let before = self.errors.len();
+        check_words(&mut self.errors, schema, place, path);
+        if flag(schema, "uniqueItems") {
+            let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+            self.errors.forbidden(&path.child("uniqueItems"), why);
+        }
+        self.check_additional(schema, place, scope, path);
+        self.check_properties(schema, place, scope, is_root, path);
+        self.check(&schema["not"], place, None, false, &path.child("not"));
+        for word in ["allOf", "oneOf", "anyOf"] {
+            let path = path.child(word);
+            for (at, schema) in items(schema, word).iter().enumerate() {
+                self.check(schema, place, None, false, &path.index(at));
+            }
+        }
+        // Only the items of an associative list can be told to be the same ones as before.
+        let items_scope = scope.map(|scope| scope.below(schema, text(schema, "x-kubernetes-list-type") == "map", path));
+        self.check(&schema["items"], place, items_scope.as_ref(), false, &path.child("items"));
+        let errors = &mut self.errors;
+        if schema["x-kubernetes-preserve-unknown-fields"] == false {
+            errors.invalid(&path.child("x-kubernetes-preserve-unknown-fields"), false, "must be true or undefined");
+        }
+        check_map_type(errors, schema, path);
+        check_list_type(errors, schema, path);
+        check_list_keys(errors, schema, path);
+        check_texts(errors, schema, path);
+        if let (Some(scope), true) = (scope, errors.len() == before) {
+            self.expressions.check(schema, scope, is_root, path);
+        }
     }
-    check_words(errors, schema, place, path);
-    if flag(schema, "uniqueItems") {
-        let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        errors.forbidden(&path.child("uniqueItems"), why);
-    }
-    let additional = &schema["additionalProperties"];
-    if !additional.is_null() {
-        let path = path.child("additionalProperties");
+
+    fn check_additional(&mut self, schema: &Value, place: Place<'_>, scope: Option<&Scope<'_>>, path: &Path<'_>) {
+        let additional = &schema["additionalProperties"];
+        if additional.is_null() {
+            return;
+        }
+        let at = path.child("additionalProperties");
         let named = schema["properties"].as_object().is_some_and(|fields| !fields.is_empty());
         if named && *additional != true {
-            errors.forbidden(&path, "additionalProperties and properties are mutual exclusive");
+            self.errors.forbidden(&at, "additionalProperties and properties are mutual exclusive");
         }
         let no_default = place.in_metadata.then_some("inside additionalProperties applying to object metadata");
         let place = Place { no_default: no_default.or(place.no_default), ..place };
-        check_schema(errors, additional, place, false, &path);
+        let scope = scope.map(|scope| scope.below(schema, true, path));
+        self.check(additional, place, scope.as_ref(), false, &at);
     }
-    check_properties(errors, schema, place, is_root, path);
-    check_schema(errors, &schema["not"], place, false, &path.child("not"));
-    for word in ["allOf", "oneOf", "anyOf"] {
-        let path = path.child(word);
-        for (at, schema) in items(schema, word).iter().enumerate() {
-            check_schema(errors, schema, place, false, &path.index(at));
-        }
-    }
-    check_schema(errors, &schema["items"], place, false, &path.child("items"));
-    if schema["x-kubernetes-preserve-unknown-fields"] == false {
-        errors.invalid(&path.child("x-kubernetes-preserve-unknown-fields"), false, "must be true or undefined");
-    }
-    check_map_type(errors, schema, path);
-    check_list_type(errors, schema, path);
-    check_list_keys(errors, schema, path);
-    check_rules(errors, schema, path);
-}
 
-fn check_properties(errors: &mut Errors, schema: &Value, place: Place<'_>, is_root: bool, path: &Path<'_>) {
-    let path = path.child("properties");
-    let is_object = is_root || flag(schema, "x-kubernetes-embedded-resource");
-    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
-        let is_meta = is_object && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
-        let top = format!("in top-level {name}");
-        let place = match is_meta {
-            true => Place { no_default: if is_root { Some(&top) } else { place.no_default }, in_metadata: true },
-            false => place,
-        };
-        check_schema(errors, schema, place, false, &path.key(name));
+    fn check_properties(
+        &mut self,
+        schema: &Value,
+        place: Place<'_>,
+        scope: Option<&Scope<'_>>,
+        is_root: bool,
+        path: &Path<'_>,
+    ) {
+        let is_object = is_root || flag(schema, "x-kubernetes-embedded-resource");
+        let scope = scope.map(|scope| scope.below(schema, true, path));
+        let path = path.child("properties");
+        for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+            let is_meta = is_object && matches!(name.as_str(), "metadata" | "kind" | "apiVersion");
+            let top = format!("in top-level {name}");
+            let place = match is_meta {
+                true => Place { no_default: if is_root { Some(&top) } else { place.no_default }, in_metadata: true },
+                false => place,
+            };
+            self.check(schema, place, scope.as_ref(), false, &path.key(name));
+        }
     }
 }
 
@@ -341,43 +324,6 @@ fn check_identity(errors: &mut Errors, item: &Value, kind: &str, keys: &[Value],
         if flag(field, "nullable") {
             let why = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
             errors.forbidden(&fields.key(name).child("nullable"), why);
-        }
-    }
-}
-
-/// `x-kubernetes-validations` as texts.
-fn check_rules(errors: &mut Errors, schema: &Value, path: &Path<'_>) {
-    let list = path.child("x-kubernetes-validations");
-    let breaks = |text: &str| text.contains(['\n', '\r']);
-    for (at, rule) in items(schema, "x-kubernetes-validations").iter().enumerate() {
-        let path = list.index(at);
-        let (expression, message) = (text(rule, "rule").trim(), text(rule, "message"));
-        let message_at = path.child("message");
-        if expression.is_empty() {
-            errors.required(&path.child("rule"), "rule is not specified");
-        } else if !message.is_empty() && message.trim().is_empty() {
-            errors.invalid(&message_at, message, "must be non-empty if specified");
-        } else if breaks(message.trim()) {
-            errors.invalid(&message_at, message, "must not contain line breaks");
-        } else if breaks(expression) && message.trim().is_empty() {
-            errors.required(&message_at, "message must be specified if rule contains line breaks");
-        }
-        let said = text(rule, "messageExpression");
-        if !said.is_empty() && said.trim().is_empty() {
-            errors.required(&path.child("messageExpression"), "messageExpression must be non-empty if specified");
-        }
-        if let Some(reason) = rule["reason"].as_str().filter(|reason| !REASONS.contains(reason)) {
-            errors.not_supported(&path.child("reason"), reason, &REASONS);
-        }
-        let (field, at) = (text(rule, "fieldPath"), path.child("fieldPath"));
-        if !field.is_empty() && field.trim().is_empty() {
-            errors.invalid(&at, field, "must be non-empty if specified");
-        }
-        if breaks(field) {
-            errors.invalid(&at, field, "must not contain line breaks");
-        }
-        if !field.is_empty() && field_at(schema, field, true).is_err() {
-            errors.invalid(&at, field, "must be a valid path");
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::custom::has_condition;
 use crate::field_path::Path;
 use crate::names;
 use crate::resources::fields::{flag, items, same, text};
-use crate::validation::Errors;
+use crate::schema::structural::paths;
+use crate::validation::{Errors, as_go};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
 const COLUMN_FORMATS: [&str; 8] = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
@@ -34,7 +35,8 @@ impl Shared {
     }
 }
 
-pub(super) fn check(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+/// `old` is the `spec` before an update.
+pub(super) fn check(errors: &mut Errors, spec: &Value, old: Option<&Value>, path: &Path<'_>) {
     let versions = items(spec, "versions");
     let shared = Shared::of(versions);
     let (group, scope) = (text(spec, "group"), text(spec, "scope"));
@@ -60,7 +62,7 @@ pub(super) fn check(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     }
     let list = path.child("versions");
     for (at, version) in versions.iter().enumerate() {
-        check_version(errors, version, &shared, &list.index(at));
+        check_version(errors, version, old, &shared, &list.index(at));
     }
     check_versions(errors, versions, &shared, &list);
 
@@ -72,7 +74,7 @@ pub(super) fn check(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     }
     check_names(errors, names, &names_path);
     if let Some(first) = versions.first() {
-        check_shared(errors, first, versions, &shared, path);
+        check_shared(errors, versions, first, old, &shared, path);
     }
     let (conversion, at) = (&spec["conversion"], path.child("conversion"));
     if conversion.is_object() && text(conversion, "strategy") != "None" && preserves {
@@ -116,7 +118,7 @@ fn check_schemas_are_there(errors: &mut Errors, versions: &[Value], path: &Path<
     }
 }
 
-fn check_version(errors: &mut Errors, version: &Value, shared: &Shared, path: &Path<'_>) {
+fn check_version(errors: &mut Errors, version: &Value, old: Option<&Value>, shared: &Shared, path: &Path<'_>) {
     let name = text(version, "name");
     let wrong = names::dns_1035_label(name);
     if !wrong.is_empty() {
@@ -125,7 +127,9 @@ fn check_version(errors: &mut Errors, version: &Value, shared: &Shared, path: &P
     check_deprecation(errors, version, path);
     let has_status = version["subresources"]["status"].is_object();
     if !shared.schema {
-        schema::check(errors, &version["schema"]["openAPIV3Schema"], has_status, &path.child("schema"));
+        let is_unchanged = has_schema_of(old, version);
+        let schema = &version["schema"]["openAPIV3Schema"];
+        schema::check(errors, schema, has_status, is_unchanged, &path.child("schema"));
     }
     if !shared.subresources {
         check_subresources(errors, &version["subresources"], &path.child("subresources"));
@@ -139,10 +143,26 @@ fn check_version(errors: &mut Errors, version: &Value, shared: &Shared, path: &P
 }
 
 /// What all versions have, at the place where upstream has it.
-fn check_shared(errors: &mut Errors, version: &Value, versions: &[Value], shared: &Shared, path: &Path<'_>) {
+/// Whether a version's schema is what it was.
+fn has_schema_of(old: Option<&Value>, version: &Value) -> bool {
+    let versions = old.map(|old| items(old, "versions")).unwrap_or_default();
+    let former = versions.iter().find(|former| former["name"] == version["name"]);
+    former.is_some_and(|former| same(&former["schema"], &version["schema"]))
+}
+
+fn check_shared(
+    errors: &mut Errors,
+    versions: &[Value],
+    version: &Value,
+    old: Option<&Value>,
+    shared: &Shared,
+    path: &Path<'_>,
+) {
     let has_status = versions.iter().any(|version| version["subresources"]["status"].is_object());
     if shared.schema {
-        schema::check(errors, &version["schema"]["openAPIV3Schema"], has_status, &path.child("validation"));
+        let is_unchanged = has_schema_of(old, version);
+        let schema = &version["schema"]["openAPIV3Schema"];
+        schema::check(errors, schema, has_status, is_unchanged, &path.child("validation"));
     }
     if shared.subresources {
         check_subresources(errors, &version["subresources"], &path.child("subresources"));
@@ -180,31 +200,35 @@ fn check_versions(errors: &mut Errors, versions: &[Value], shared: &Shared, path
         .enumerate()
         .all(|(at, version)| versions[..at].iter().all(|other| other["name"] != version["name"]));
     if !unique {
-        errors.invalid(path, internal(versions, shared), "must contain unique version names");
+        errors.invalid_as(path, &internal(versions, shared), "must contain unique version names");
     }
     if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
         let why = "must have exactly one version marked as storage version";
-        errors.invalid(path, internal(versions, shared), why);
+        errors.invalid_as(path, &internal(versions, shared), why);
     }
 }
 
 /// Versions as upstream's internal type is printed.
-fn internal(versions: &[Value], shared: &Shared) -> Value {
+fn internal(versions: &[Value], shared: &Shared) -> String {
     let own = |is_shared: bool, value: &Value| if is_shared { Value::Null } else { value.clone() };
     let one = |version: &Value| {
-        json!({
-            "Name": text(version, "name"),
-            "Served": flag(version, "served"),
-            "Storage": flag(version, "storage"),
-            "Deprecated": flag(version, "deprecated"),
-            "DeprecationWarning": version["deprecationWarning"],
-            "Schema": own(shared.schema, &version["schema"]),
-            "Subresources": own(shared.subresources, &version["subresources"]),
-            "AdditionalPrinterColumns": own(shared.columns, &version["additionalPrinterColumns"]),
-            "SelectableFields": own(shared.selectable, &version["selectableFields"]),
-        })
+        let fields = [
+            ("Name", json!(text(version, "name"))),
+            ("Served", json!(flag(version, "served"))),
+            ("Storage", json!(flag(version, "storage"))),
+            ("Deprecated", json!(flag(version, "deprecated"))),
+            ("DeprecationWarning", version["deprecationWarning"].clone()),
+            ("Schema", own(shared.schema, &version["schema"])),
+            ("Subresources", own(shared.subresources, &version["subresources"])),
+            ("AdditionalPrinterColumns", own(shared.columns, &version["additionalPrinterColumns"])),
+            ("SelectableFields", own(shared.selectable, &version["selectableFields"])),
+        ];
+        // In the order of the type's fields, as Go writes them.
+        let fields = fields.map(|(name, value)| format!("\"{name}\":{value}"));
+        format!("{{{}}}", fields.join(","))
     };
-    versions.iter().map(one).collect()
+    let versions: Vec<String> = versions.iter().map(one).collect();
+    as_go(&format!("[{}]", versions.join(",")))
 }
 
 /// Names as asked for or accepted; those that are not there are for others to miss.
@@ -316,24 +340,24 @@ fn check_selectable(errors: &mut Errors, version: &Value, path: &Path<'_>) {
             errors.required(&path, "");
             continue;
         }
-        let (steps, found) = match schema::field_at(schema, jsonpath, false) {
-            Ok(found) => found,
+        let place = match paths::follow(schema, jsonpath, false) {
+            Ok(place) => place,
             Err(why) => {
                 errors.invalid(&path, jsonpath, &format!("is an invalid path: {why}"));
                 continue;
             }
         };
-        if steps.first().is_some_and(|step| step == "metadata") {
+        if place.first == "metadata" {
             errors.invalid(&path, jsonpath, "must not point to fields in metadata");
         }
-        if !matches!(text(found, "type"), "string" | "boolean" | "integer") {
+        if !matches!(text(place.schema, "type"), "string" | "boolean" | "integer") {
             let why = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
                        formats are allowed.";
             errors.invalid(&path, jsonpath, why);
         }
-        match known.contains(&steps.join(".")) {
+        match known.contains(&place.text) {
             true => errors.duplicate(&path, jsonpath),
-            false => known.push(steps.join(".")),
+            false => known.push(place.text),
         }
     }
     if known.len() > MOST_SELECTABLE {

@@ -98,9 +98,9 @@ fn versions_are_refused_in_upstreams_words() {
         "/spec/versions/0/storage",
         json!(false),
         &[concat!(
-            r#"spec.versions: Invalid value: [{"AdditionalPrinterColumns":null,"Deprecated":false,"#,
-            r#""DeprecationWarning":null,"Name":"v1","Schema":null,"SelectableFields":null,"Served":true,"Storage":false,"#,
-            r#""Subresources":null}]: must have exactly one version marked as storage version"#
+            r#"spec.versions: Invalid value: [{"Name":"v1","Served":true,"Storage":false,"Deprecated":false,"#,
+            r#""DeprecationWarning":null,"Schema":null,"Subresources":null,"AdditionalPrinterColumns":null,"#,
+            r#""SelectableFields":null}]: must have exactly one version marked as storage version"#
         )],
     );
     check(
@@ -127,7 +127,7 @@ fn versions_are_refused_in_upstreams_words() {
         said(&selecting, None),
         [
             r#"spec.selectableFields[0].jsonPath: Invalid value: ".spec.color": is an invalid path: does not refer to a valid field"#,
-            r#"spec.selectableFields[1].jsonPath: Invalid value: "x[0]": is an invalid path: expected [ or . but got: x[0]"#,
+            r#"spec.selectableFields[1].jsonPath: Invalid value: "x[0]": is an invalid path: expected [ or . but got: x"#,
         ]
     );
 }
@@ -288,4 +288,89 @@ fn storage_versions_are_remembered_and_formats_warned_of() {
     definition["spec"]["versions"][0]["name"] = json!("v2");
     remember_storage_version(&mut definition);
     assert_eq!(definition["status"]["storedVersions"], json!(["v1", "v2"]));
+}
+
+/// What is said of a schema with these fields and rules of `spec`, each place behind that of the schema.
+#[track_caller]
+fn check_rules(fields: Value, rules: Value, expected: &[&str]) {
+    check_schema(
+        json!({"spec": {"type": "object", "properties": fields, "x-kubernetes-validations": rules}}),
+        expected,
+    );
+}
+
+#[test]
+fn rules_must_compile() {
+    check_rules(
+        json!({"x": {"type": "integer"}}),
+        json!([{"rule": "self.x < 5 && self.z > 1"}, {"rule": "self.x"}, {"rule": "self.x > 0", "messageExpression": "self.x"}]),
+        &[
+            "properties[spec].x-kubernetes-validations[0].rule: Invalid value: {\"Rule\":\"self.x \\u003c 5 \\u0026\\u0026 \
+             self.z \\u003e 1\",\"Message\":\"\",\"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\
+             \"OptionalOldSelf\":null}: compilation failed: ERROR: <input>:1:19: undefined field 'z'\n | self.x < 5 && \
+             self.z > 1\n | ..................^",
+            "properties[spec].x-kubernetes-validations[1].rule: Invalid value: {\"Rule\":\"self.x\",\"Message\":\"\",\
+             \"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: cel expression must \
+             evaluate to a bool",
+            "properties[spec].x-kubernetes-validations[2].messageExpression: Invalid value: {\"Rule\":\"self.x \\u003e 0\",\
+             \"Message\":\"\",\"MessageExpression\":\"self.x\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}: \
+             messageExpression must evaluate to a string",
+        ],
+    );
+    // A fault of the schema below is told alone: rules could rely on it.
+    check_rules(
+        json!({"x": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "odd"}}),
+        json!([{"rule": "self.z"}]),
+        &["properties[spec].properties[x].x-kubernetes-list-type: Unsupported value: \"odd\": supported values: \
+           \"atomic\", \"set\", \"map\""],
+    );
+}
+
+#[test]
+fn rules_about_changes_need_to_know_what_changed() {
+    let rising = json!([{"rule": "self > oldSelf"}]);
+    let item = json!({"type": "integer", "x-kubernetes-validations": rising});
+    check_rules(
+        json!({"map": {"type": "object", "maxProperties": 9, "additionalProperties": item},
+               "list": {"type": "array", "maxItems": 9, "items": item}}),
+        json!([{"rule": "true", "optionalOldSelf": false}]),
+        &[
+            "properties[spec].properties[list].items.x-kubernetes-validations[0].rule: Invalid value: \"self > oldSelf\": \
+             oldSelf cannot be used on the uncorrelatable portion of the schema within \
+             spec.validation.openAPIV3Schema.properties[spec].properties[list]",
+            "properties[spec].x-kubernetes-validations[0].optionalOldSelf: Invalid value: false: may not be set if \
+             oldSelf is not used in rule",
+        ],
+    );
+}
+
+#[test]
+fn rules_must_be_affordable() {
+    let words = json!({"type": "array", "items": {"type": "string"},
+                       "x-kubernetes-validations": [{"rule": "self.all(s, s == 'a')"}]});
+    let schema = json!({"spec": {"type": "object", "properties": {"x": {"type": "array", "items": words}}}});
+    let advice = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and \
+                  strings are declared)";
+    let place = "properties[spec].properties[x].items.x-kubernetes-validations[0].rule";
+    let alone = format!("{place}: Forbidden: estimated rule cost exceeds budget by factor of more than 100x {advice}");
+    let among = format!(
+        "{place}: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+    );
+    let all = format!(
+        "spec.validation.openAPIV3Schema: Forbidden: x-kubernetes-validations estimated rule cost total for entire \
+         OpenAPIv3 schema exceeds budget by factor of more than 100x {advice}"
+    );
+    check_schema(schema.clone(), &[&alone, &among, &all]);
+    // What was accepted before answers for all rules together alone.
+    let schema = definition(json!({"type": "object", "properties": schema}));
+    assert_eq!(said(&schema, Some(&schema)).len(), 2);
+}
+
+#[test]
+fn defaults_must_hold_by_the_rules() {
+    check_rules(
+        json!({"x": {"type": "integer", "default": 5, "x-kubernetes-validations": [{"rule": "self < 5", "message": "small"}]}}),
+        json!([]),
+        &["properties[spec].properties[x].default: Invalid value: 5: small"],
+    );
 }

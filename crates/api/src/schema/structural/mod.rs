@@ -1,8 +1,7 @@
 //! What a custom resource's definition says of its objects: the `openAPIV3Schema` of one version, compiled.
 //!
 //! From it come a [`Model`] (which fields there are, how they merge), defaults, and the checks of values, with
-//! upstream's words (`k8s.io/apiextensions-apiserver`, `k8s.io/kube-openapi`). Rules in CEL
-//! (`x-kubernetes-validations`) are a [`RuleSet`], which whoever knows CEL makes and [`CustomSchema::with_rules`] takes.
+//! upstream's words (`k8s.io/apiextensions-apiserver`, `k8s.io/kube-openapi`).
 
 mod defaults;
 mod embedded;
@@ -10,11 +9,11 @@ mod formats;
 mod invariants;
 mod model;
 mod node;
+pub mod paths;
 mod patterns;
 mod pruning;
+pub mod rules;
 mod values;
-
-use std::fmt::Debug;
 
 use serde_json::Value;
 
@@ -30,41 +29,23 @@ pub use formats::is_known as is_known_format;
 pub struct CustomSchema {
     root: Node,
     model: Model,
-    rules: Option<Box<dyn RuleSet>>,
-}
-
-/// The compiled `x-kubernetes-validations` of one schema.
-pub trait RuleSet: Debug + Send + Sync {
-    /// Evaluates the rules on an object whose values have the types that the schema asks for, and on what it was
-    /// before an update.
-    fn check(&self, object: &Value, old: Option<&Value>, errors: &mut Errors);
+    rules: Option<rules::Tree>,
 }
 
 impl CustomSchema {
-    /// Compiles an `openAPIV3Schema`, which stands at `path` of its definition. What isn't structural is refused.
-    pub fn compile(schema: &Value, path: &Path<'_>) -> Result<Self, Errors> {
-        let errors = invariants::check(schema, path);
-        if errors.is_empty() { Ok(Self::read(schema)) } else { Err(errors) }
-    }
-
     /// Reads an `openAPIV3Schema` that has been found to be structural.
     pub fn read(schema: &Value) -> Self {
-        Self::of(Node::parse(schema))
+        Self::of(Node::parse(schema), rules::Tree::compile(schema, true))
     }
 
     /// The schema of a definition that keeps whatever its objects hold (`preserveUnknownFields`).
     pub fn open() -> Self {
-        Self::of(Node::open())
+        Self::of(Node::open(), None)
     }
 
-    fn of(root: Node) -> Self {
+    fn of(root: Node, rules: Option<rules::Tree>) -> Self {
         let model = model::build(&root);
-        Self { root, model, rules: None }
-    }
-
-    /// The schema with rules in CEL.
-    pub fn with_rules(self, rules: Box<dyn RuleSet>) -> Self {
-        Self { rules: Some(rules), ..self }
+        Self { root, model, rules }
     }
 
     pub fn model(&self) -> &Model {
@@ -109,8 +90,9 @@ impl CustomSchema {
         if !found.is_empty() && old.is_some_and(|old| !check(old).is_empty()) { Errors::new() } else { found }
     }
 
-    /// Evaluates the rules, unless what was found so far makes that impossible.
-    pub fn validate_rules(&self, object: &Value, old: Option<&Value>, errors: &mut Errors) {
+    /// Evaluates the rules, unless what was found so far makes that impossible. Returns what is to be warned of: rules
+    /// that do not hold for what an update left as it was.
+    pub fn validate_rules(&self, object: &Value, old: Option<&Value>, errors: &mut Errors) -> Vec<String> {
         const BLOCKING: [&str; 5] = [
             "FieldValueNotSupported",
             "FieldValueRequired",
@@ -118,14 +100,23 @@ impl CustomSchema {
             "FieldValueTooMany",
             "FieldValueTypeInvalid",
         ];
-        let Some(rules) = &self.rules else { return };
+        let mut warnings = Vec::new();
+        let Some(rules) = &self.rules else { return warnings };
         if errors.causes().iter().any(|cause| BLOCKING.contains(&cause.reason)) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing \
                        errors to complete validation";
-            return errors.invalid(&Path::root("<nil>"), Value::Null, why);
+            errors.invalid(&Path::root("<nil>"), Value::Null, why);
+            return warnings;
         }
-        rules.check(object, old, errors);
+        let subject = rules::Subject { value: object, old, ratchets: true };
+        rules::evaluate(&self.root, rules, subject, &Path::root(""), errors, &mut warnings);
+        warnings
     }
+}
+
+/// What is not structural about an `openAPIV3Schema`, which stands at `path` of its definition.
+pub fn check_structure(schema: &Value, path: &Path<'_>) -> Errors {
+    invariants::check(schema, path)
 }
 
 /// What is wrong with the defaults in a structural schema, which stands at `path`. Errors are about the places of the
@@ -150,6 +141,9 @@ fn check_defaults(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
         if errors.len() == before {
             errors.extend(values::validate(&node, default, None, &path));
         }
+        if errors.len() == before {
+            check_default_by_rules(schema, &node, default, &path, errors);
+        }
     }
     if schema["items"].is_object() {
         check_defaults(&schema["items"], &path.child("items"), errors);
@@ -157,6 +151,18 @@ fn check_defaults(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     let fields = path.child("properties");
     for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
         check_defaults(schema, &fields.key(name), errors);
+    }
+}
+
+/// A default must hold by the rules both where it was there before and where it is new.
+fn check_default_by_rules(schema: &Value, node: &Node, default: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let Some(rules) = rules::Tree::compile(schema, node.embedded) else { return };
+    let before = errors.len();
+    for old in [Some(default), None] {
+        if errors.len() == before {
+            let subject = rules::Subject { value: default, old, ratchets: false };
+            rules::evaluate(node, &rules, subject, path, errors, &mut Vec::new());
+        }
     }
 }
 

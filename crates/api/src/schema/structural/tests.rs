@@ -6,7 +6,9 @@ use crate::schema::{ListKind, Shape};
 
 fn compile(spec: Value) -> CustomSchema {
     let schema = json!({"type": "object", "properties": {"spec": spec}});
-    CustomSchema::compile(&schema, &Path::root("schema")).unwrap_or_else(|errors| panic!("{:?}", errors.causes()))
+    let wrong = check_structure(&schema, &Path::root("schema"));
+    assert!(wrong.is_empty(), "{:?}", wrong.causes());
+    CustomSchema::read(&schema)
 }
 
 fn spec(properties: Value) -> CustomSchema {
@@ -230,7 +232,7 @@ fn the_model_says_how_fields_merge() {
 #[test]
 fn what_is_not_structural_is_refused() {
     let refused = |schema: Value| {
-        let errors = CustomSchema::compile(&schema, &Path::root("s")).unwrap_err().into_causes();
+        let errors = check_structure(&schema, &Path::root("s")).into_causes();
         errors.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
     };
     assert_eq!(refused(json!({})), ["s.type: Required value: must not be empty at the root"]);
