@@ -1,7 +1,8 @@
 //! A container's log file in CRI's format, that the kubelet and every log collector read:
 //! `2026-01-02T03:04:05.000000006Z stdout F the line`.
 //!
-//! A line longer than 16 KiB is cut into parts tagged `P`; its last part is `F`.
+//! A line longer than 16 KiB is cut into parts tagged `P`; its last part is `F`. What a stream says after its last line
+//! end is a part as well, so that readers don't end a line that the process did not end.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -60,12 +61,12 @@ impl Log {
         _ = file.write_all(&lines);
     }
 
-    /// The stream has ended: what is unfinished is its last line.
+    /// The stream has ended: what is unfinished stays so.
     pub(crate) fn finish(&mut self, stream: Stream) {
         let unfinished = std::mem::take(&mut self.unfinished[stream as usize]);
         if let (Some(file), false) = (&mut self.file, unfinished.is_empty()) {
             let mut line = Vec::new();
-            append(&mut line, stream, &unfinished, true, &now());
+            append(&mut line, stream, &unfinished, false, &now());
             _ = file.write_all(&line);
         }
     }
@@ -148,7 +149,7 @@ mod tests {
         log.reopen().unwrap();
         log.write(Stream::Stderr, b"new");
         log.finish(Stream::Stderr);
-        assert!(std::fs::read_to_string(&path).unwrap().ends_with("stderr F new\n"));
+        assert!(std::fs::read_to_string(&path).unwrap().ends_with("stderr P new\n"));
         assert!(std::fs::read_to_string(directory.path().join("0.log.1")).unwrap().ends_with("stdout F old\n"));
     }
 }

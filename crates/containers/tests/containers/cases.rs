@@ -311,7 +311,7 @@ async fn pods_share_what_they_ask_for(world: World) {
     assert_eq!(numbers, 3, "the reaper, the container, the exec: {processes}");
     let mut second = in_pod(&["show", "/proc/2/cmdline"], &shared);
     second.log_path = "second.log".into();
-    assert_eq!(world.run(&sandbox, second).await.1, "stdout F /bin/payload\0wait\0\n");
+    assert_eq!(world.run(&sandbox, second).await.1, "stdout P /bin/payload\0wait\0\n");
     let target = NamespaceOption { pid: NamespaceMode::Target as i32, target_id: first.clone(), ..Default::default() };
     let mut third = in_pod(&["show", "/proc/2/cmdline"], &target);
     third.log_path = "third.log".into();

@@ -21,7 +21,6 @@ pub(super) struct Statuses {
 /// One status for each container of the spec, in its order.
 pub(super) fn statuses(input: &Input<'_>, spec: &PodSpec, old: &PodStatus) -> Statuses {
     let mut lists = Statuses::default();
-    let mut initialised = true;
     for (role, container) in spec::containers(spec) {
         let (list, known) = match role {
             Role::Init | Role::Sidecar => (&mut lists.init, &old.init_container_statuses),
@@ -29,27 +28,15 @@ pub(super) fn statuses(input: &Input<'_>, spec: &PodSpec, old: &PodStatus) -> St
             Role::Ephemeral => (&mut lists.ephemeral, &old.ephemeral_container_statuses),
         };
         let known = known.iter().flatten().find(|status| status.name == container.name);
-        let status = status(input, role, &container, known, initialised);
-        match role {
-            Role::Init => initialised &= status.ready,
-            Role::Sidecar => initialised &= status.started == Some(true),
-            Role::Regular | Role::Ephemeral => {}
-        }
-        list.push(status);
+        list.push(status(input, role, &container, known));
     }
     lists
 }
 
-fn status(
-    input: &Input<'_>,
-    role: Role,
-    container: &Container,
-    known: Option<&ContainerStatus>,
-    initialised: bool,
-) -> ContainerStatus {
+fn status(input: &Input<'_>, role: Role, container: &Container, known: Option<&ContainerStatus>) -> ContainerStatus {
     let history = input.observed.history(&container.name);
     let Some(newest) = history.first() else {
-        return unseen(input, role, container, known, initialised);
+        return unseen(input, container, known);
     };
     let mut state = state_of(input, newest);
     let mut last = history.get(1).and_then(|before| state_of(input, before).terminated);
@@ -58,7 +45,7 @@ fn status(
         last = state.terminated.take().or(last);
         state = waiting(reason, Some(message.clone()));
     } else if newest.state == State::Created {
-        state = waiting("ContainerCreating", None);
+        state = not_begun(input);
     }
     let health = input.memory.health.get(&newest.id).copied().unwrap_or_default();
     let running = newest.state == State::Running;
@@ -95,22 +82,14 @@ fn status(
 }
 
 /// The status of a container that the runtime does not have.
-fn unseen(
-    input: &Input<'_>,
-    role: Role,
-    container: &Container,
-    known: Option<&ContainerStatus>,
-    initialised: bool,
-) -> ContainerStatus {
+fn unseen(input: &Input<'_>, container: &Container, known: Option<&ContainerStatus>) -> ContainerStatus {
     let had_run = known.filter(|known| known.container_id.as_deref().is_some_and(|id| !id.is_empty()));
     if let Some(known) = had_run {
         return vanished(input, container, known);
     }
     let state = match input.waiting.get(&container.name) {
         Some((reason, message)) => waiting(reason, Some(message.clone())),
-        None if role == Role::Regular && !initialised => waiting("PodInitializing", None),
-        None if role == Role::Init && has_init_before(input, container) => waiting("PodInitializing", None),
-        None => waiting("ContainerCreating", None),
+        None => not_begun(input),
     };
     ContainerStatus {
         name: container.name.clone(),
@@ -123,9 +102,10 @@ fn unseen(
     }
 }
 
-fn has_init_before(input: &Input<'_>, container: &Container) -> bool {
-    let spec = spec::spec(input.pod);
-    spec.init_containers.iter().flatten().next().is_some_and(|first| first.name != container.name)
+/// What every container waits for that has not begun: a pod with init containers is being initialised.
+fn not_begun(input: &Input<'_>) -> ContainerState {
+    let has_init = spec::spec(input.pod).init_containers.iter().flatten().next().is_some();
+    waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, None)
 }
 
 /// A container that ran and of which the runtime knows nothing any more: what is known stays, and if it was
@@ -152,7 +132,7 @@ fn vanished(input: &Input<'_>, container: &Container, known: &ContainerStatus) -
         status.state = Some(ContainerState { terminated: Some(lost), ..ContainerState::default() });
     } else if state.running.is_some() {
         status.last_state = Some(ContainerState { terminated: Some(lost), ..ContainerState::default() });
-        status.state = Some(waiting("ContainerCreating", None));
+        status.state = Some(not_begun(input));
     }
     status
 }

@@ -114,6 +114,14 @@ fn a_pod_that_starts_says_what_it_waits_for() {
           not ContainersReady: "ContainersNotReady" "containers with unready status: [c]"
     "#]]);
     let with_init = json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]});
+    Case::new(with_init.clone(), vec![]).check(expect![[r#"
+        Pending 10.42.0.9
+          i #0 waiting PodInitializing
+          c #0 waiting PodInitializing
+          not Initialized: "ContainersNotInitialized" "containers with incomplete status: [i]"
+          not Ready: "ContainersNotReady" "containers with unready status: [c]"
+          not ContainersReady: "ContainersNotReady" "containers with unready status: [c]"
+    "#]]);
     Case::new(with_init, vec![container("i", 0, State::Running, 0)]).check(expect![[r#"
         Pending 10.42.0.9
           i #0 running, started
