@@ -76,6 +76,10 @@ impl Collector {
             Step::Unblock => self.drop_finalizer(node, FOREGROUND).await?,
             Step::DropOwners(uids) => self.drop_owners(node, &uids).await?,
             Step::Delete(policy) => self.delete(node, policy).await?,
+            Step::BreakCircle => {
+                self.unblock_owners(node).await?;
+                self.delete(node, "Foreground").await?;
+            }
         }
         Ok(Action::Done)
     }
@@ -112,16 +116,37 @@ impl Collector {
         self.filter(node, "ownerReferences", |owner| !uids.iter().any(|uid| owner["uid"] == uid.as_str())).await
     }
 
+    /// Lets owners go before this dependent of theirs.
+    async fn unblock_owners(&self, node: &Node) -> Result<(), ReconcileError> {
+        let unblocked = |mut owner: Value| {
+            if owner["blockOwnerDeletion"] == true {
+                owner["blockOwnerDeletion"] = json!(false);
+            }
+            Some(owner)
+        };
+        self.edit(node, "ownerReferences", unblocked).await
+    }
+
     async fn drop_finalizer(&self, node: &Node, finalizer: &str) -> Result<(), ReconcileError> {
         self.filter(node, "finalizers", |known| known != finalizer).await
     }
 
     /// Keeps only those items of a metadata list that pass.
     async fn filter(&self, node: &Node, field: &str, keep: impl Fn(&Value) -> bool) -> Result<(), ReconcileError> {
+        self.edit(node, field, |item| keep(&item).then_some(item)).await
+    }
+
+    /// Writes what `change` makes of each item of a metadata list; an item of which it makes nothing goes.
+    async fn edit(
+        &self,
+        node: &Node,
+        field: &str,
+        change: impl Fn(Value) -> Option<Value>,
+    ) -> Result<(), ReconcileError> {
         let Some(live) = self.live(node).await? else { return Ok(()) };
         let items = live["metadata"][field].as_array().cloned().unwrap_or_default();
-        let kept: Vec<Value> = items.iter().filter(|item| keep(item)).cloned().collect();
-        if kept.len() == items.len() {
+        let kept: Vec<Value> = items.iter().cloned().filter_map(change).collect();
+        if kept == items {
             return Ok(());
         }
         let kept = if kept.is_empty() { Value::Null } else { Value::Array(kept) };

@@ -37,6 +37,9 @@ pub(super) enum Step {
     /// It keeps an owner; references to these others go.
     DropOwners(Vec<String>),
     Delete(&'static str),
+    /// It owns what waits for it by way of others: its references are to hold nobody back, then it goes, its
+    /// dependents first.
+    BreakCircle,
     /// An owner's kind may be served again later.
     LookAgain,
 }
@@ -59,7 +62,8 @@ pub(super) fn plan(observed: &Observed) -> Step {
         return Step::LookAgain;
     }
     if of(Owner::Waiting).next().is_some() && !observed.dependents.is_empty() {
-        return Step::Delete("Foreground");
+        let circle = observed.dependents.iter().any(|dependent| dependent.deleting && dependent.foreground);
+        return if circle { Step::BreakCircle } else { Step::Delete("Foreground") };
     }
     Step::Delete(match (node.orphan, node.foreground) {
         (true, _) => "Orphan",

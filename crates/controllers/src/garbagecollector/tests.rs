@@ -109,3 +109,22 @@ async fn what_was_left_by_an_owner_long_gone_goes_and_what_has_another_owner_sta
     );
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn objects_that_own_each_other_in_a_circle_all_go() {
+    let cluster = cluster();
+    let named = |name: &str| json!({"metadata": {"name": name, "uid": format!("uid-of-{name}")}});
+    let resource = resource_of::<Deployment>();
+    for (name, owner) in [("web", "third"), ("second", "web"), ("third", "second")] {
+        let (owner, mut object) = (named(owner), named(name));
+        object["metadata"]["namespace"] = json!("shop");
+        object["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "Deployment",
+            "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true}]);
+        cluster.put(&resource, object);
+    }
+    let harness = Harness::start(&cluster, run);
+    delete(&cluster, "Foreground").await;
+    let left = || ["web", "second", "third"].iter().filter(|it| cluster.get(&resource, &key(it)).is_some()).count();
+    eventually(|| left() == 0).await;
+    harness.stop().await;
+}
