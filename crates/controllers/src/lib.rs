@@ -11,6 +11,7 @@ mod common;
 pub mod cronjobs;
 pub mod daemonsets;
 pub mod deployments;
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslices;
 pub mod garbagecollector;
@@ -122,6 +123,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "cronjob-controller" => cronjobs::run,
     "daemonset-controller" => daemonsets::run,
     "deployment-controller" => deployments::run,
+    "disruption-controller" => disruption::run,
     "endpoints-controller" => endpoints::run,
     "endpointslice-controller" => endpointslices::run,
     "endpointslice-mirroring-controller" => endpointslices::mirroring::run,
