@@ -56,8 +56,11 @@ const NGINX: &str = "user root;\npid /tmp/nginx.pid;\nerror_log /dev/stderr;\nev
 /// The test asks which distribution the image calls itself; there is nothing of that distribution in it.
 const RELEASE: &str = "NAME=\"Alpine Linux\"\nPRETTY_NAME=\"a fixture that only bears this name\"\n";
 
+/// Debian's busybox drops variables from the environment whose names no shell could set; newer ones and bash do not.
+const SHELL: Content = Link("bash-static", "bin/sh");
+
 const TOOLS_OF_A_HOST: &[&str] =
-    &["busybox-static", "curl", "netcat-openbsd", "bind9-dnsutils", "libc-bin", "iproute2"];
+    &["busybox-static", "bash-static", "curl", "netcat-openbsd", "bind9-dnsutils", "libc-bin", "iproute2"];
 
 const IMAGES: [Image; 9] = [
     Image {
@@ -70,6 +73,7 @@ const IMAGES: [Image; 9] = [
             Upstream("test/images/agnhost/porter/localhost.crt", "localhost.crt"),
             Upstream("test/images/agnhost/porter/localhost.key", "localhost.key"),
             Directory("uploads", 0o755),
+            SHELL,
             PASSWD,
             GROUP,
             NSSWITCH,
@@ -81,8 +85,8 @@ const IMAGES: [Image; 9] = [
     Image {
         name: "busybox",
         references: &["registry.k8s.io/e2e-test-images/busybox:1.37.0-1"],
-        packages: &["busybox-static"],
-        content: &[PASSWD, GROUP, Applets],
+        packages: &["busybox-static", "bash-static"],
+        content: &[SHELL, PASSWD, GROUP, Applets],
         entrypoint: &[],
         arguments: &["sh"],
     },
