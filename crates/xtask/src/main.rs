@@ -5,6 +5,7 @@ mod conformance;
 mod corpus;
 #[cfg(test)]
 mod house;
+mod programs;
 mod schema;
 mod tools;
 

@@ -5,6 +5,9 @@
 //! debian    packages with all they need, unpacked without being installed
 //! archive   a directory as an image that nodes import
 //! selection which of the suite's tests are meant
+//! cluster   what they are run against
+//! nodes     nodes that nobody runs
+//! swap      upstream's controllers and scheduler in place of ours
 //! suite     ginkgo runs them, its report is read
 //! report    the table, what changed, what was slow
 //! ```
@@ -13,22 +16,24 @@
 //! No test is renamed, retried, or left out: what is not asked for is counted as not run.
 
 mod archive;
+mod cluster;
 mod debian;
 mod images;
+mod nodes;
 mod report;
 mod selection;
 mod suite;
+mod swap;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::programs::command;
 use crate::tools;
+use cluster::Cluster;
 use selection::Selection;
-
-/// The cluster that the run makes, and deletes.
-const CLUSTER: &str = "conformance";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -40,6 +45,12 @@ pub(crate) struct Args {
     /// Test a cluster that is there, of which this is the kubeconfig, and leave it
     #[arg(long, value_name = "FILE", conflicts_with = "runtime")]
     kubeconfig: Option<PathBuf>,
+    /// Test a bare server with two nodes that nobody runs: for M1 and M2, which ask for no running Pod
+    #[arg(long, conflicts_with_all = ["runtime", "kubeconfig", "keep"])]
+    fake_nodes: bool,
+    /// As --fake-nodes, with upstream's kube-controller-manager and kube-scheduler in place of ours
+    #[arg(long, conflicts_with_all = ["runtime", "kubeconfig", "keep", "record"])]
+    swap: bool,
     /// Make clusters with this program instead of building one
     #[arg(long, value_name = "PROGRAM")]
     k3rs_dev: Option<PathBuf>,
@@ -64,74 +75,20 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     std::fs::create_dir_all(&folder)?;
     let selection = Selection::read(root, &args.focus)?;
     tools::build(root, &["kubectl", "ginkgo", "e2e.test"].map(str::to_owned))?;
-    let cluster = match &args.kubeconfig {
-        Some(kubeconfig) => Cluster::Given(std::path::absolute(kubeconfig)?),
-        None => Cluster::create(root, &folder, args)?,
-    };
+    let cluster = Cluster::of(root, &folder, args)?;
+    let kubeconfig = cluster.kubeconfig();
     let run =
-        suite::Run { root, folder: &folder, kubeconfig: cluster.kubeconfig(), procs: args.procs, limit: &args.limit };
+        suite::Run { root, folder: &folder, kubeconfig: &kubeconfig, procs: args.procs, limit: &args.limit };
     let results = suite::run(&run, &selection)?;
     let report = report::Report::new(root, &selection, &results)?;
     report.print(&folder)?;
+    if let Cluster::Bare(bare) = &cluster {
+        describe(bare, &folder)?;
+    }
     if args.record {
         report.record(root)?;
     }
     Ok(if report.all_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What the suite is run against.
-enum Cluster {
-    Given(PathBuf),
-    Made { program: PathBuf, kubeconfig: PathBuf, keep: bool },
-}
-
-impl Cluster {
-    /// Two nodes that hold the suite's images.
-    fn create(root: &Path, folder: &Path, args: &Args) -> Result<Self> {
-        let archives = images::build(root, &folder.join("images"))?;
-        let program = match &args.k3rs_dev {
-            Some(program) => std::path::absolute(program)?,
-            None => build_k3rs_dev(root)?,
-        };
-        let kubeconfig = folder.join("kubeconfig");
-        let cluster = Self::Made { program: program.clone(), kubeconfig: kubeconfig.clone(), keep: args.keep };
-        let k3rs_dev = |words: &[&str]| {
-            let mut command = command(&program);
-            command.args(words).env("KUBECONFIG", &kubeconfig);
-            finished(&mut command)
-        };
-        k3rs_dev(&["cluster", "create", CLUSTER, "--agents", "1", "--runtime", &args.runtime])?;
-        for archive in &archives {
-            k3rs_dev(&["image", "import", "--cluster", CLUSTER, &archive.display().to_string()])?;
-        }
-        Ok(cluster)
-    }
-
-    fn kubeconfig(&self) -> &Path {
-        match self {
-            Self::Given(kubeconfig) | Self::Made { kubeconfig, .. } => kubeconfig,
-        }
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Self::Made { program, kubeconfig, keep: false } = self {
-            let mut delete = command(program);
-            delete.args(["cluster", "delete", CLUSTER]).env("KUBECONFIG", kubeconfig);
-            // It says itself what it could not delete.
-            let _ = finished(&mut delete);
-        }
-    }
-}
-
-/// Builds `k3rs-dev` as released: the suite waits for no debug build.
-fn build_k3rs_dev(root: &Path) -> Result<PathBuf> {
-    let mut build = command("cargo");
-    finished(build.args(["build", "--release", "--bin", "k3rs-dev"]).current_dir(root))?;
-    let own = std::env::current_exe()?;
-    let profiles = own.ancestors().nth(2).context("this program is in cargo's target directory")?;
-    Ok(profiles.join("release/k3rs-dev"))
 }
 
 fn finished(command: &mut Command) -> Result<()> {
@@ -140,7 +97,14 @@ fn finished(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
-    #[expect(clippy::disallowed_methods, reason = "a developer's chore runs other programs")]
-    Command::new(program)
+/// What a run leaves to be said about its server.
+#[expect(clippy::print_stdout, reason = "the report is this command's output")]
+fn describe(bare: &cluster::Bare, folder: &Path) -> Result<()> {
+    if let Some((rss, pss)) = bare.memory() {
+        println!("\nthe server holds {} MB now ({} MB are its share)", rss / 1024, pss / 1024);
+    }
+    if let Some(swap) = &bare.swap {
+        println!("\nlogged as errors by\n{}", swap.errors(folder)?);
+    }
+    Ok(())
 }
