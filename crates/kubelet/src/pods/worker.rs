@@ -165,7 +165,7 @@ impl Worker {
     /// One look at everything. True when nothing is left to do for the pod, ever.
     async fn pass(&mut self) -> bool {
         self.retry_at = None;
-        self.take_desired();
+        let told = self.take_desired();
         let observed = match self.context.runtime.observe(&self.uid).await {
             Ok(observed) => observed,
             Err(error) => {
@@ -183,6 +183,7 @@ impl Worker {
         let failed = self.memory.failed.contains_key(VOLUMES);
         if self.mounted.refresh_at.is_some_and(|at| at <= now)
             || self.sources.as_ref().is_some_and(|it| it.changed() || (failed && it.begun()))
+            || told
         {
             self.memory.refresh_due = true;
             self.memory.failed.retain(|_, failed| failed.reason != "CreateContainerConfigError");
@@ -202,13 +203,19 @@ impl Worker {
         false
     }
 
-    fn take_desired(&mut self) {
+    /// True if the pod itself says something else that its volumes or variables may tell (the downward API).
+    fn take_desired(&mut self) -> bool {
         match &*self.desired.borrow_and_update() {
             Desired::Pod(pod) => {
-                self.pod = self.published.newest(pod);
+                let old = std::mem::replace(&mut self.pod, self.published.newest(pod));
                 self.gone = false;
+                let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+                !Arc::ptr_eq(&old, &self.pod) && told(&old) != told(&self.pod)
             }
-            Desired::Gone(_) => self.gone = true,
+            Desired::Gone(_) => {
+                self.gone = true;
+                false
+            }
         }
     }
 

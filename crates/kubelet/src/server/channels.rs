@@ -23,8 +23,8 @@ const V3: &str = "v3.channel.k8s.io";
 const V2: &str = "v2.channel.k8s.io";
 const V1: &str = "channel.k8s.io";
 
-/// The protocols spoken over a websocket, the better first.
-pub(super) const PROTOCOLS: [&str; 2] = [V5, V4];
+/// The protocols spoken over a websocket, the better first; the last is what a client speaks that names none.
+pub(super) const PROTOCOLS: [&str; 3] = [V5, V4, V1];
 /// The same over SPDY, where the last is what a client speaks that names none. SPDY can close a stream of itself.
 pub(super) const SPDY_PROTOCOLS: [&str; 5] = [V5, V4, V3, V2, V1];
 

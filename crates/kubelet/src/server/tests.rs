@@ -182,6 +182,24 @@ async fn a_process_is_talked_to_over_a_websocket_and_its_exit_code_comes_last() 
     assert_eq!(status["details"]["causes"][0]["message"], "3");
 }
 
+#[tokio::test]
+async fn clients_of_the_first_version_hear_of_failure_alone() {
+    let served = Served::start().await;
+    served.node.create("web", json!({"containers": [{"name": "c", "image": "app"}]}));
+    served.node.until_ready("web", true).await;
+    for named in ["sec-websocket-protocol: channel.k8s.io\r\n", ""] {
+        served.node.runtime.answer_stream(shouting());
+        let mut stream = served.connect("admin");
+        let request = format!(
+            "GET /exec/shop/web/c?command=sh&input=1&output=1 HTTP/1.1\r\nhost: n1\r\nupgrade: websocket\r\n\
+             connection: Upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n{named}\r\n"
+        );
+        let head = head(&mut stream, &request).await;
+        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        assert_eq!(head.contains("sec-websocket-protocol"), !named.is_empty(), "{head}");
+    }
+}
+
 /// The head of the answer to a request.
 async fn head(stream: &mut tokio::io::DuplexStream, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();

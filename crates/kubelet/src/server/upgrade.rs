@@ -92,13 +92,17 @@ fn websocket(asked: &HeaderMap, known: &[&'static str]) -> Result<(&'static str,
         return Err(refuse(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is required"));
     };
     let offered = words(asked, &header::SEC_WEBSOCKET_PROTOCOL);
-    let Some(protocol) = known.iter().copied().find(|known| offered.contains(known)) else {
+    let agreed = known.iter().copied().find(|known| offered.contains(known));
+    let unnamed = known.last().copied().filter(|_| offered.is_empty());
+    let Some(protocol) = agreed.or(unnamed) else {
         let why = format!("no subprotocol in common: one of {} is required", known.join(", "));
         return Err(refuse(StatusCode::BAD_REQUEST, why));
     };
     let mut headers = HeaderMap::new();
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    if agreed.is_some() {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
     if let Ok(accept) = HeaderValue::from_str(&accept_key(key)) {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }

@@ -78,8 +78,10 @@ pub(super) async fn serve_command(
             copy_out(stderr, channels::STDERR, &sender),
         );
         copy.await;
-        let outcome = channels::outcome(&exit.await).to_string();
-        let _gone = sender.send(channels::write(channels::ERROR, outcome.as_bytes())).await;
+        let outcome = channels::told(&channels::outcome(&exit.await), protocol);
+        if !outcome.is_empty() {
+            let _gone = sender.send(channels::write(channels::ERROR, &outcome)).await;
+        }
         drop(sender);
     };
     let input = read_session(&mut reading, stdin, resize);

@@ -294,6 +294,24 @@ async fn config_maps_are_mounted_and_follow_their_object() {
 }
 
 #[tokio::test]
+async fn what_volumes_tell_of_their_pod_follows_it() {
+    let node = TestNode::start().await;
+    let mut mounting = container("c");
+    mounting["volumeMounts"] = json!([{"name": "v", "mountPath": "/etc/self"}]);
+    let labels = json!([{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]);
+    let volumes = json!([{"name": "v", "downwardAPI": {"items": labels}}]);
+    node.create("web", json!({"containers": [mounting], "volumes": volumes}));
+    node.until_ready("web", true).await;
+    let config = node.runtime.config("c").unwrap();
+    let mount = config.mounts.iter().find(|mount| mount.container_path == "/etc/self").unwrap();
+    let file = std::path::Path::new(&mount.host_path).join("labels");
+    let mut pod = node.pod("web").unwrap();
+    pod["metadata"]["labels"] = json!({"new": "one"});
+    node.cluster.put(&client::typed::resource_of::<k8s_openapi::api::core::v1::Pod>(), pod);
+    node.until("follows", |_| std::fs::read_to_string(&file).unwrap() == "new=\"one\"").await;
+}
+
+#[tokio::test]
 async fn a_missing_object_is_told_and_waited_for() {
     let node = TestNode::start().await;
     let mut wanting = container("c");
