@@ -59,6 +59,8 @@ pub struct Status {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// Where an expired list can be gone on with: a `continue` token.
+    pub resume: Option<Box<str>>,
 }
 
 /// What a [`Status`] is about.
@@ -101,7 +103,7 @@ impl std::fmt::Display for Subject<'_> {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self { code, reason, message: message.into(), details: None, resume: None }
     }
 
     fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
@@ -249,6 +251,18 @@ impl Status {
         Self::new(410, "Expired", message)
     }
 
+    /// The revision of a paged list has been compacted away: list again, or go on by `token` with what is there now.
+    pub fn expired_page(token: String) -> Self {
+        let mut status = Self::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
+             the continue parameter, or use the continue token in this response to retrieve the remainder of the results. \
+             Continuing with the provided token results in an inconsistent list - objects that were created, modified, or \
+             deleted between the time the first chunk was returned and now may show up in the list.",
+        );
+        status.resume = Some(token.into());
+        status
+    }
+
     /// The body is larger than is read.
     pub fn too_large(limit: usize) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
@@ -322,6 +336,7 @@ impl Status {
             reason: known(&REASONS, &text(document, "reason")).unwrap_or_default(),
             message: text(document, "message"),
             details,
+            resume: document["metadata"]["continue"].as_str().map(Into::into),
         }
     }
 
@@ -340,6 +355,9 @@ impl Status {
         }
         if let Some(details) = &self.details {
             doc["details"] = details.to_json();
+        }
+        if let Some(token) = &self.resume {
+            doc["metadata"]["continue"] = json!(token);
         }
         doc
     }

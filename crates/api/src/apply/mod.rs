@@ -311,7 +311,7 @@ fn finished(mut object: Value, live: Option<&Value>, managers: &Managers) -> Val
 
 /// What upstream answers as a fault of its own.
 fn fault(message: String) -> Status {
-    Status { code: 500, reason: "", message, details: None }
+    Status { code: 500, reason: "", message, details: None, resume: None }
 }
 
 fn text(error: OwnershipError) -> String {

@@ -61,6 +61,7 @@ impl From<JsonPatchError> for Status {
                 reason: "RequestEntityTooLarge",
                 message: format!("Request entity too large: {error}"),
                 details: None,
+                resume: None,
             },
             _ => unprocessable(&error),
         }

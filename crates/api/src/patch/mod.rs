@@ -21,6 +21,7 @@ fn unprocessable(why: &dyn std::fmt::Display) -> Status {
         reason: "Invalid",
         message: format!("the server rejected our request due to an error in our request: {why}"),
         details: Some(Box::<Details>::default()),
+        resume: None,
     }
 }
 

@@ -59,7 +59,8 @@ pub(super) enum RevisionMatch {
 /// Where a paged list goes on: the content of its `continue` token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resume {
-    pub revision: u64,
+    /// The revision of the pages before; none for what is there now, when that one had expired.
+    pub revision: Option<u64>,
     /// The last object that was returned.
     pub namespace: String,
     pub name: String,
@@ -77,6 +78,8 @@ struct Token {
     start: String,
 }
 
+/// The revision of a token that goes on with what is there now; any other below zero means the same.
+const NEWEST: i64 = -1;
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// How a deletion is to be done.
@@ -291,9 +294,10 @@ impl Resume {
             let why = format!("server does not recognize this encoded version \"{}\"", token.version);
             return Err(bad(&why));
         }
-        let Some(revision) = u64::try_from(token.revision).ok().filter(|revision| *revision > 0) else {
+        if token.revision == 0 {
             return Err(bad(&format!("incorrect encoded start resourceVersion (version {TOKEN_VERSION})")));
-        };
+        }
+        let revision = u64::try_from(token.revision).ok();
         let start = token.start.trim_end_matches('\0');
         if start.is_empty() {
             return Err(bad(&format!("encoded start key empty (version {TOKEN_VERSION})")));
@@ -307,7 +311,8 @@ impl Resume {
             "" => format!("{}\0", self.name),
             namespace => format!("{namespace}/{}\0", self.name),
         };
-        let token = json!({"v": TOKEN_VERSION, "rv": self.revision, "start": start});
+        let revision = self.revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(NEWEST);
+        let token = json!({"v": TOKEN_VERSION, "rv": revision, "start": start});
         URL_SAFE_NO_PAD.encode(token.to_string())
     }
 

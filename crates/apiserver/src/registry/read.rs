@@ -43,8 +43,7 @@ impl Registry {
         let cache = stored(served, "list")?;
         let options = ReadOptions::parse(served, call)?;
         if let Some(resume) = options.resume.clone() {
-            let at = Revision::from_u64(resume.revision);
-            return self.list_at(served, &options, at, Some(&resume)).await.map(Outcome::List);
+            return self.resume(served, &options, resume).await.map(Outcome::List);
         }
         let exact = match (options.revision_match, options.revision) {
             (RevisionMatch::Exact, Some(revision)) => Some(revision),
@@ -73,6 +72,22 @@ impl Registry {
     pub(super) async fn reach(&self, revision: u64) -> Result<(), Status> {
         let waited = timeout(PATIENCE, self.caches.reach(revision)).await;
         waited.map_err(|_| Status::too_large_resource_version(revision, self.caches.revision()))
+    }
+
+    /// The next page. Once its revision is compacted away, the client is told how to go on without it.
+    async fn resume(&self, served: &Served, options: &ReadOptions, resume: Resume) -> Result<List, Status> {
+        let at = match resume.revision {
+            Some(revision) => revision,
+            None => {
+                self.caches.reach_current().await;
+                self.caches.revision()
+            }
+        };
+        let listed = self.list_at(served, options, Revision::from_u64(at), Some(&resume)).await;
+        listed.map_err(|status| match status.code {
+            410 => Status::expired_page(Resume { revision: None, ..resume }.token()),
+            _ => status,
+        })
     }
 
     /// A list as of `at`, from behind where `resume` stopped.
@@ -112,9 +127,9 @@ fn page(mut entries: Vec<Arc<Entry>>, revision: u64, options: &ReadOptions) -> L
         !options.filter.labels.is_everything() || !options.filter.fields.is_empty() || !options.shown.is_empty();
     let remaining = (!selective).then(|| (entries.len() - options.limit) as u64);
     entries.truncate(options.limit);
-    let resume = entries
-        .last()
-        .map(|last| Resume { revision, namespace: last.key.namespace.clone(), name: last.key.name.clone() }.token());
+    let resume = entries.last().map(|last| {
+        Resume { revision: Some(revision), namespace: last.key.namespace.clone(), name: last.key.name.clone() }.token()
+    });
     List { entries, revision, resume, remaining }
 }
 

@@ -96,7 +96,8 @@ impl Bare {
     /// What the server holds in memory now, in KiB: all of it, and its share.
     pub(super) fn memory(&self) -> Option<(u64, u64)> {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.server.id())).ok()?;
-        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
         Some((field("Rss:")?, field("Pss:")?))
     }
 }

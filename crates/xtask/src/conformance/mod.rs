@@ -77,8 +77,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     tools::build(root, &["kubectl", "ginkgo", "e2e.test"].map(str::to_owned))?;
     let cluster = Cluster::of(root, &folder, args)?;
     let kubeconfig = cluster.kubeconfig();
-    let run =
-        suite::Run { root, folder: &folder, kubeconfig: &kubeconfig, procs: args.procs, limit: &args.limit };
+    let run = suite::Run { root, folder: &folder, kubeconfig: &kubeconfig, procs: args.procs, limit: &args.limit };
     let results = suite::run(&run, &selection)?;
     let report = report::Report::new(root, &selection, &results)?;
     report.print(&folder)?;

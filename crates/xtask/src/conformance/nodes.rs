@@ -44,7 +44,9 @@ impl FakeNodes {
         let client = runtime.block_on(connect(kubeconfig))?;
         let requests = Requests::new(client.clone());
         for (index, name) in NAMES.iter().enumerate() {
-            runtime.block_on(register(&requests, name, index)).with_context(|| format!("registering the node {name}"))?;
+            runtime
+                .block_on(register(&requests, name, index))
+                .with_context(|| format!("registering the node {name}"))?;
         }
         let token = CancellationToken::new();
         let stop = token.clone();

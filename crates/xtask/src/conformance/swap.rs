@@ -67,7 +67,9 @@ impl Swap {
 /// klog begins an error with `E`, date, time and thread, then the place.
 fn count_errors(log: &str) -> BTreeMap<&str, (usize, &str)> {
     let mut found: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-    for line in log.lines().filter(|line| line.starts_with('E') && line[1..].starts_with(|it: char| it.is_ascii_digit())) {
+    for line in
+        log.lines().filter(|line| line.starts_with('E') && line[1..].starts_with(|it: char| it.is_ascii_digit()))
+    {
         let Some((head, message)) = line.split_once("] ") else { continue };
         let place = head.split_whitespace().last().unwrap_or(head);
         found.entry(place).or_insert((0, message)).0 += 1;

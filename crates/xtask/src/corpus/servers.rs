@@ -9,9 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cases::Request;
 use super::exchange::Client;
-use crate::programs::{
-    ADVERTISED, PATIENCE, Program, command, free_ports, last_words, pause, tls_folder, wait_for,
-};
+use crate::programs::{ADVERTISED, PATIENCE, Program, command, free_ports, last_words, pause, tls_folder, wait_for};
 use crate::tools;
 
 /// Nothing but the corpus writes.
