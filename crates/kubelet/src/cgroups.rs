@@ -72,6 +72,44 @@ pub(crate) fn container_resources(
     resources
 }
 
+/// The figures of a container that can change while it runs; zero is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) cpu_shares: i64,
+    pub(crate) cpu_quota: i64,
+    pub(crate) memory: i64,
+}
+
+impl Limits {
+    pub(crate) fn of(resources: &LinuxContainerResources) -> Self {
+        Self {
+            cpu_shares: resources.cpu_shares,
+            cpu_quota: resources.cpu_quota.max(0),
+            memory: resources.memory_limit_in_bytes.max(0),
+        }
+    }
+
+    /// What the spec asks for.
+    pub(crate) fn wanted(spec: &PodSpec, role: Role, container: &Container) -> Self {
+        Self::of(&container_resources(spec, role, container, 0.0))
+    }
+
+    pub(crate) fn same_cpu(self, other: Self) -> bool {
+        (self.cpu_shares, self.cpu_quota) == (other.cpu_shares, other.cpu_quota)
+    }
+}
+
+/// `resources` where they are less than what there is `now`, and that where it is less.
+pub(crate) fn narrowed(resources: &LinuxContainerResources, now: Limits) -> LinuxContainerResources {
+    let less = |wanted: i64, now: i64| if wanted == 0 || now == 0 { wanted.max(now) } else { wanted.min(now) };
+    LinuxContainerResources {
+        cpu_shares: less(resources.cpu_shares, now.cpu_shares),
+        cpu_quota: less(resources.cpu_quota, now.cpu_quota),
+        memory_limit_in_bytes: less(resources.memory_limit_in_bytes, now.memory),
+        ..resources.clone()
+    }
+}
+
 #[derive(Clone, Copy)]
 enum List {
     Requests,

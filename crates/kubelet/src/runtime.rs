@@ -116,6 +116,7 @@ fn facts(status: cri::ContainerStatus, sandbox: String) -> Container {
     };
     let message = if state == State::Exited { last_words(&status) } else { String::new() };
     let image = status.image.clone().unwrap_or_default();
+    let limits = status.resources.as_ref().and_then(|it| it.linux.as_ref()).map(crate::cgroups::Limits::of);
     let user = status.user.and_then(|user| user.linux).map(|it| (it.uid, it.gid, it.supplemental_groups));
     Container {
         id: status.id,
@@ -134,6 +135,7 @@ fn facts(status: cri::ContainerStatus, sandbox: String) -> Container {
         fingerprint: status.annotations.get(names::CONTAINER_HASH).cloned().unwrap_or_default(),
         log_path: status.log_path,
         user,
+        limits,
     }
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 use api::cri::{
     CreateContainerRequest, DnsConfig, PodSandboxConfig, RemoveContainerRequest, RemovePodSandboxRequest,
     RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
+    UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
 
 use super::container::Parts;
 use super::observed::Observed;
-use super::plan::{FailedProbe, Why};
+use super::plan::{FailedProbe, Resized, Why};
 use super::spec::{self, Role};
 use super::{container, events, files, hooks, images, sandbox, security};
 use crate::context::Context;
@@ -167,6 +168,35 @@ async fn parts(
     })
 }
 
+/// Gives running containers what the spec says. First they give up what is taken from them, then the pod as a whole
+/// gets its figures, then they get what is added: a part is never allowed more than the whole, which cgroup v1 refuses.
+pub(crate) async fn resize(context: &Context, pod: &Pod, sandbox: String, resized: &[Resized]) -> Result<(), Failure> {
+    let spec = spec::spec(pod);
+    let capacity = context.capacity.read().memory_bytes();
+    let found = resized.iter().filter_map(|it| {
+        let (role, container) = spec::find(&spec, &it.container)?;
+        Some((it, cgroups::container_resources(&spec, role, &container, capacity)))
+    });
+    let found: Vec<_> = found.collect();
+    let service = &context.runtime.service;
+    let failed = |error: api::cri::Error| Failure::new("ResizeError", error.message);
+    let update = async |id: &str, resources| {
+        let linux = Some(resources);
+        let request = UpdateContainerResourcesRequest { container_id: id.to_owned(), linux, ..Default::default() };
+        service.update_container_resources(request).await.map(drop).map_err(failed)
+    };
+    for (it, wanted) in &found {
+        update(&it.id, cgroups::narrowed(wanted, it.now)).await?;
+    }
+    let resources = Some(cgroups::pod_resources(&spec, context.config.pod_pids_limit));
+    let request = UpdatePodSandboxResourcesRequest { pod_sandbox_id: sandbox, resources, ..Default::default() };
+    service.update_pod_sandbox_resources(request).await.map_err(failed)?;
+    for (it, wanted) in found {
+        update(&it.id, wanted).await?;
+    }
+    Ok(())
+}
+
 /// Runs the postStart hook. A container whose hook fails is to be ended.
 pub(crate) async fn post_start(context: &Context, pod: &Pod, name: &str, id: &str, ip: &str) -> Result<(), Failure> {
     let spec = spec::spec(pod);
@@ -200,6 +230,7 @@ pub(crate) async fn kill(
     let message = match why {
         Why::Pod => format!("Stopping container {name}"),
         Why::Changed => format!("Container {name} definition changed, will be restarted"),
+        Why::Resized => format!("Container {name} resize requires restart"),
         Why::Probe(FailedProbe::Liveness) => format!("Container {name} failed liveness probe, will be restarted"),
         Why::Probe(FailedProbe::Startup) => format!("Container {name} failed startup probe, will be restarted"),
     };

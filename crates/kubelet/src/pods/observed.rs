@@ -1,5 +1,10 @@
 //! What the runtime says about one pod: the facts that plan and status are made from.
 
+use k8s_openapi::api::core::v1::PodSpec;
+
+use super::spec::Role;
+use crate::cgroups::Limits;
+
 /// A pod's sandboxes and containers, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Observed {
@@ -53,6 +58,21 @@ pub(crate) struct Container {
     pub(crate) log_path: String,
     /// The identity that its first process got: user, group, supplemental groups.
     pub(crate) user: Option<(i64, i64, Vec<i64>)>,
+    /// What it may use now; none where the runtime does not say.
+    pub(crate) limits: Option<Limits>,
+}
+
+impl Container {
+    /// It runs, and may not use now what the spec says: what it may use.
+    pub(crate) fn to_resize(
+        &self,
+        spec: &PodSpec,
+        role: Role,
+        container: &k8s_openapi::api::core::v1::Container,
+    ) -> Option<Limits> {
+        let limits = self.limits.filter(|_| self.state == State::Running)?;
+        (limits != Limits::wanted(spec, role, container)).then_some(limits)
+    }
 }
 
 impl Observed {

@@ -12,11 +12,14 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use super::backoff::Backoffs;
 use super::observed::{self, Observed, State};
 use super::spec::{self, Role};
+use crate::cgroups::Limits;
 
 /// The key of sandbox operations in `Memory::busy`; no container can have this name.
 pub(crate) const SANDBOX: &str = "/sandbox";
 /// The key of volume operations.
 pub(crate) const VOLUMES: &str = "/volumes";
+/// The key of changes to what running containers may use.
+pub(crate) const RESIZE: &str = "/resize";
 
 /// Containers of one name that are kept: the current one and the one before it, for `logs --previous`.
 const KEPT: usize = 2;
@@ -100,6 +103,8 @@ pub(crate) enum Why {
     Probe(FailedProbe),
     /// Its image in the spec is another now.
     Changed,
+    /// It may use something else now, and its resize policy asks for a restart.
+    Resized,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +121,11 @@ pub(crate) enum Action {
     Start {
         container: String,
         attempt: u32,
+    },
+    /// Gives running containers what the spec says they may use.
+    Resize {
+        sandbox: String,
+        containers: Vec<Resized>,
     },
     PostStart {
         container: String,
@@ -136,6 +146,14 @@ pub(crate) enum Action {
     },
 }
 
+/// A container whose limits change while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resized {
+    pub(crate) container: String,
+    pub(crate) id: String,
+    pub(crate) now: Limits,
+}
+
 /// The outcome of planning.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Plan {
@@ -153,7 +171,8 @@ pub(crate) struct Plan {
 }
 
 pub(crate) fn plan(input: &Input<'_>) -> Plan {
-    let mut planner = Planner { input, spec: spec::spec(input.pod).into_owned(), plan: Plan::default() };
+    let spec = spec::spec(input.pod).into_owned();
+    let mut planner = Planner { input, spec, resized: Vec::new(), plan: Plan::default() };
     match input.intent {
         Intent::Run => planner.run(),
         Intent::Stop { deadline } => planner.stop(deadline),
@@ -175,6 +194,7 @@ pub(crate) fn fingerprint(container: &Container) -> String {
 struct Planner<'a> {
     input: &'a Input<'a>,
     spec: PodSpec,
+    resized: Vec<Resized>,
     plan: Plan,
 }
 
@@ -205,9 +225,21 @@ impl Planner<'_> {
                     self.supervise(role, &container, &sandbox.id);
                 }
             }
-            return;
+            return self.resize(&sandbox.id);
         }
         self.new_sandbox();
+    }
+
+    /// All containers at once: what one gets another may have to give up first.
+    fn resize(&mut self, sandbox: &str) {
+        let containers = std::mem::take(&mut self.resized);
+        if containers.is_empty() || self.busy(RESIZE) {
+            return;
+        }
+        match self.input.memory.failed.get(RESIZE).map(|failed| failed.retry_at).filter(|at| *at > self.input.now) {
+            Some(at) => self.wake(at),
+            None => self.plan.actions.push(Action::Resize { sandbox: sandbox.to_owned(), containers }),
+        }
     }
 
     /// Volumes are made while the sandbox is; only containers wait for both.
@@ -294,7 +326,7 @@ impl Planner<'_> {
         };
         let elsewhere = newest.sandbox != sandbox;
         match newest.state {
-            State::Running if !elsewhere => self.watch_running(container, newest),
+            State::Running if !elsewhere => self.watch_running(role, container, newest),
             // Created and never started: the start was interrupted, and nothing of it is known to be whole.
             State::Created if self.held(&container.name) => {}
             State::Created => {
@@ -319,11 +351,18 @@ impl Planner<'_> {
         }
     }
 
-    fn watch_running(&mut self, container: &Container, state: &observed::Container) {
+    fn watch_running(&mut self, role: Role, container: &Container, state: &observed::Container) {
         let memory = self.input.memory;
         if !state.fingerprint.is_empty() && state.fingerprint != fingerprint(container) {
             let grace = spec::grace_seconds(self.input.pod);
             return self.kill(state, Why::Changed, grace);
+        }
+        if let Some(now) = state.to_resize(&self.spec, role, container) {
+            if restarts_to_resize(container, now, Limits::wanted(&self.spec, role, container)) {
+                let grace = spec::grace_seconds(self.input.pod);
+                return self.kill(state, Why::Resized, grace);
+            }
+            self.resized.push(Resized { container: container.name.clone(), id: state.id.clone(), now });
         }
         if has_post_start(container) && !memory.hooked.contains(&state.id) {
             let (container, id) = (container.name.clone(), state.id.clone());
@@ -521,6 +560,18 @@ impl Planner<'_> {
 /// The key under which a failure to end something is remembered, apart from failures to start it.
 pub(crate) fn ending(key: &str) -> String {
     format!("/end/{key}")
+}
+
+/// Whether what changes has the resize policy that asks for a restart.
+fn restarts_to_resize(container: &Container, now: Limits, wanted: Limits) -> bool {
+    container.resize_policy.iter().flatten().any(|policy| {
+        policy.restart_policy == "RestartContainer"
+            && match policy.resource_name.as_str() {
+                "cpu" => !now.same_cpu(wanted),
+                "memory" => now.memory != wanted.memory,
+                _ => false,
+            }
+    })
 }
 
 fn has_post_start(container: &Container) -> bool {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::apply::{self, Failure, Place};
 use super::backoff::Backoffs;
 use super::observed::{Observed, State};
-use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, SANDBOX, VOLUMES, VolumeState};
+use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState};
 use super::publish::{self, Published};
 use super::spec;
 use crate::context::Context;
@@ -99,6 +99,7 @@ enum Outcome {
     },
     Mounted(Result<Mounted, Failure>),
     Unmounted(Result<(), Failure>),
+    Resized(Result<(), Failure>),
     /// What ends something: it is seen in the runtime, and tried again when it failed.
     Ended(Result<(), Failure>),
     Published(publish::Outcome),
@@ -328,6 +329,9 @@ impl Worker {
                 let uid = self.uid.clone();
                 self.spawn(VOLUMES, None, async move { Outcome::Unmounted(apply::unmount(&context, &uid).await) });
             }
+            Action::Resize { sandbox, containers } => self.spawn(RESIZE, None, async move {
+                Outcome::Resized(apply::resize(&context, &pod, sandbox, &containers).await)
+            }),
             Action::CreateSandbox { attempt } => self.spawn(SANDBOX, None, async move {
                 Outcome::Sandbox(apply::create_sandbox(&context, &pod, attempt).await)
             }),
@@ -441,6 +445,7 @@ impl Worker {
                 }
                 self.note(VOLUMES, result.err());
             }
+            Outcome::Resized(result) => self.note(RESIZE, result.err()),
             Outcome::Ended(Err(failure)) => {
                 tracing::warn!(pod = plan::pod_text(&self.pod), reason = failure.reason, message = failure.message);
                 self.note(&plan::ending(&key), Some(failure));

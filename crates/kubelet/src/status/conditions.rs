@@ -1,10 +1,11 @@
 //! The conditions that the node owns, in upstream's words. Others' conditions are passed over.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, PodCondition, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Input;
+use crate::pods::plan::RESIZE;
 use crate::pods::spec::{self, Role};
 
 /// A condition's value with its reason and message.
@@ -34,13 +35,32 @@ pub(super) fn conditions(input: &Input<'_>, spec: &PodSpec, status: &PodStatus, 
     let known = old.conditions.as_deref().unwrap_or_default();
     let mut conditions: Vec<PodCondition> =
         findings.into_iter().map(|finding| finding.condition(known, generation, input.now)).collect();
+    if let Some(finding) = resizing(input, spec) {
+        conditions.push(finding.condition(known, generation, input.now));
+    }
     let own = conditions.len();
     for condition in known {
-        if !conditions[..own].iter().any(|mine| mine.type_ == condition.type_) {
+        let stale = condition.type_ == RESIZING;
+        if !stale && !conditions[..own].iter().any(|mine| mine.type_ == condition.type_) {
             conditions.push(condition.clone());
         }
     }
     conditions
+}
+
+const RESIZING: &str = "PodResizeInProgress";
+
+/// Some running container may not use yet what the spec says.
+fn resizing(input: &Input<'_>, spec: &PodSpec) -> Option<Finding> {
+    let waits = |(role, container): (Role, std::borrow::Cow<'_, Container>)| {
+        input.observed.newest(&container.name).is_some_and(|it| it.to_resize(spec, role, &container).is_some())
+    };
+    if !spec::containers(spec).into_iter().any(waits) {
+        return None;
+    }
+    let failed = input.memory.failed.get(RESIZE);
+    let (reason, message) = (failed.map(|_| "Error"), failed.map(|failed| failed.message.clone()));
+    Some(Finding { kind: RESIZING, status: true, reason, message })
 }
 
 impl Finding {

@@ -56,7 +56,11 @@ fn status(input: &Input<'_>, role: Role, container: &Container, known: Option<&C
         Role::Sidecar | Role::Regular => started && (container.readiness_probe.is_none() || health.ready),
         Role::Ephemeral => false,
     };
-    let resources = container.resources.clone().filter(|it| it.limits.is_some() || it.requests.is_some());
+    let asked = container.resources.clone().filter(|it| it.limits.is_some() || it.requests.is_some());
+    let allocated = asked.as_ref().and_then(|it| it.requests.clone());
+    // Until it is resized it has what it had.
+    let resizing = newest.to_resize(&spec::spec(input.pod), role, container).is_some();
+    let resources = known.filter(|_| resizing).map_or(asked, |known| known.resources.clone());
     ContainerStatus {
         name: container.name.clone(),
         image: newest.image.clone(),
@@ -67,7 +71,7 @@ fn status(input: &Input<'_>, role: Role, container: &Container, known: Option<&C
         started: Some(if role == Role::Ephemeral { false } else { started }),
         state: Some(state),
         last_state: Some(ContainerState { terminated: last, ..ContainerState::default() }),
-        allocated_resources: resources.as_ref().and_then(|it| it.requests.clone()),
+        allocated_resources: allocated,
         resources: resources.or_else(|| (role != Role::Ephemeral).then(Default::default)),
         volume_mounts: mounts(container),
         user: newest.user.as_ref().map(|(uid, gid, groups)| ContainerUser {

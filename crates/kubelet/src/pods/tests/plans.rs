@@ -1,13 +1,14 @@
 //! Plans: a spec, what the runtime has, and what follows.
 //!
 //! What the runtime has is written as lines: `sandbox ready`, `c#0 running`, `c#1 exited 3`, `c#0 created`; the container's
-//! ID is what stands before the blank.
+//! ID is what stands before the blank. `c#0 running 102/10000/64` may use so many shares, so much quota, so many bytes.
 
 use expect_test::{Expect, expect};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use crate::cgroups::Limits;
 use crate::pods::observed::{Container, Observed, Sandbox, State};
 use crate::pods::plan::{self, FailedProbe, FailedStart, Health, Input, Intent, Memory, SANDBOX, VolumeState};
 
@@ -38,12 +39,18 @@ fn observed(lines: &str) -> Observed {
                 "exited" => State::Exited,
                 _ => State::Unknown,
             },
-            exit_code: words.get(2).map_or(0, |code| code.parse().unwrap()),
+            exit_code: words.get(2).filter(|_| words[1] == "exited").map_or(0, |code| code.parse().unwrap()),
+            limits: words.get(2).filter(|_| words[1] == "running").map(|it| limits(it)),
             finished_at: i64::try_from(now().as_nanosecond()).unwrap(),
             ..Container::default()
         });
     }
     observed
+}
+
+fn limits(text: &str) -> Limits {
+    let numbers: Vec<i64> = text.split('/').map(|it| it.parse().unwrap()).collect();
+    Limits { cpu_shares: numbers[0], cpu_quota: numbers[1], memory: numbers[2] }
 }
 
 fn check_with(spec: Value, lines: &str, intent: Intent, change: impl FnOnce(&mut Memory), expect: Expect) {
@@ -432,6 +439,36 @@ fn a_pod_ends_with_its_sidecars_last_and_leaves_nothing_when_it_is_gone() {
         |_| {},
         expect![[r#"
         Kill { container: "c", id: "c#0", grace: 1, why: Pod }
+    "#]],
+    );
+}
+
+#[test]
+fn what_containers_may_use_changes_while_they_run_unless_their_policy_says_otherwise() {
+    let asks = |name: &str, cpu: &str| {
+        let resources = json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu, "memory": "64"}});
+        json!({"name": name, "image": "app", "resources": resources})
+    };
+    let mut spec = json!({"containers": [asks("a", "100m"), asks("b", "200m")]});
+    let has = "sandbox ready\na#0 running 102/10000/64\nb#0 running 102/10000/64";
+    check(
+        spec.clone(),
+        has,
+        expect![[r#"
+        Resize { sandbox: "s0", containers: [Resized { container: "b", id: "b#0", now: Limits { cpu_shares: 102, cpu_quota: 10000, memory: 64 } }] }
+    "#]],
+    );
+    spec["containers"][1]["resizePolicy"] = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let waits = |memory: &mut Memory| {
+        memory.busy.insert(plan::RESIZE.to_owned());
+    };
+    check_with(spec.clone(), has, Intent::Run, waits, expect![[""]]);
+    spec["containers"][1]["resizePolicy"][0]["resourceName"] = json!("cpu");
+    check(
+        spec,
+        has,
+        expect![[r#"
+        Kill { container: "b", id: "b#0", grace: 30, why: Resized }
     "#]],
     );
 }
