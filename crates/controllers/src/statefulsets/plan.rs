@@ -136,10 +136,14 @@ impl Rollout<'_> {
                 return false;
             }
         }
-        let condemned = by_ordinal.iter().rev().filter(|(number, _)| !(self.first..self.end).contains(*number));
-        for (_, pod) in condemned {
+        let condemned: Vec<&Pod> =
+            by_ordinal.iter().filter(|(number, _)| !(self.first..self.end).contains(*number)).map(|it| *it.1).collect();
+        // Of several that are not healthy, the last to go is the first to be seen to.
+        let first_unhealthy = condemned.iter().position(|pod| !self.is_healthy(pod));
+        for (index, pod) in condemned.iter().enumerate().rev() {
             steady = false;
-            if pod.metadata.deletion_timestamp.is_none() {
+            let waits = self.one_by_one && !self.is_healthy(pod) && first_unhealthy != Some(index);
+            if pod.metadata.deletion_timestamp.is_none() && !waits {
                 plan.delete.push((*pod).clone());
             }
             if self.one_by_one {

@@ -79,6 +79,31 @@ async fn pods_come_in_order_and_go_in_reverse_and_claims_stay() {
 }
 
 #[tokio::test]
+async fn going_in_reverse_waits_for_pods_that_are_not_ready() {
+    let cluster = FakeCluster::new();
+    cluster.put(&resource_of::<StatefulSet>(), set(3, "v1", json!({})));
+    let harness = Harness::start(&cluster, run);
+    for expected in 1..=3 {
+        eventually(|| pods(&cluster).len() == expected).await;
+        make_ready(&cluster);
+    }
+    let turn = |name: &str, ready: &str| {
+        let mut pod = cluster.get(&resource_of::<Pod>(), &ObjectKey::new("shop", name)).unwrap();
+        pod["status"]["conditions"][0]["status"] = json!(ready);
+        cluster.put(&resource_of::<Pod>(), pod);
+    };
+    ["db-0", "db-1", "db-2"].iter().for_each(|name| turn(name, "False"));
+    eventually(|| current(&cluster)["status"]["readyReplicas"].is_null()).await;
+    update(&cluster, json!({"replicas": 0}));
+    turn("db-2", "True");
+    eventually(|| pods(&cluster) == ["db-0 v1", "db-1 v1"]).await;
+    turn("db-0", "True");
+    // What goes last is ready, so the other is the first that is not.
+    eventually(|| pods(&cluster).is_empty()).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
 async fn a_rolling_update_goes_down_to_the_partition_one_by_one() {
     let cluster = FakeCluster::new();
     let parallel = json!({"podManagementPolicy": "Parallel", "updateStrategy": {"type": "RollingUpdate"}});
