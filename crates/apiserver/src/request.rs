@@ -49,7 +49,8 @@ impl RequestInfo {
             Method::PUT => "update",
             Method::PATCH => "patch",
             Method::DELETE => "delete",
-            _ => lower_method(method),
+            // Only what is behind a proxy knows others.
+            _ => "",
         };
         if resource.watch_prefix {
             info.verb = "watch";

@@ -355,7 +355,8 @@ fn find(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Served>, Status> {
         "update" | "patch" | "delete" => !named,
         _ => false,
     };
-    if writes_elsewhere || !verbs.contains(info.verb) {
+    let behind = info.verb.is_empty() && target.subresource == "proxy";
+    if writes_elsewhere || !(behind || verbs.contains(info.verb)) {
         return Err(Status::method_not_allowed());
     }
     Ok(served)
