@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::object::Entry;
+use api::object::{Entry, ObjectKey};
 use api::resource::GroupVersionResource;
 use api::selector::label::LabelSelector;
+use client::informer::{Change, Informer};
 use client::patch::Patch;
+use client::reconcile::changed;
 use client::request::Requests;
 use client::typed::resource_of;
 use client::view::{Relations, View};
@@ -79,7 +81,7 @@ pub(crate) async fn claim<K: Resource>(
 
 /// Reads the owner from the server: it must be there, the same, and not be going.
 async fn confirm<K: Resource>(requests: &Requests, owner: &ObjectMeta) -> Result<(), ReconcileError> {
-    let key = api::object::ObjectKey::new(pods::namespace(owner), pods::name(owner));
+    let key = ObjectKey::new(pods::namespace(owner), pods::name(owner));
     let live = requests.get(&resource_of::<K>(), &key).await?;
     if live["metadata"]["uid"] != pods::uid(owner) || !live["metadata"]["deletionTimestamp"].is_null() {
         return Err(ReconcileError::Stale { kind: K::KIND, key });
@@ -130,6 +132,30 @@ async fn write_owners(
 /// The owner references as they are written, with what we don't know.
 pub(crate) fn owners_of(entry: &Entry) -> Vec<Value> {
     entry.to_value()["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default()
+}
+
+/// Whom an object's change concerns: the owner of this kind that it has and had, or whoever could adopt it.
+pub(crate) fn concerned(
+    owners: &View,
+    change: &Change,
+    kind: &str,
+    selector_of: impl Fn(&Entry) -> LabelSelector,
+) -> Vec<ObjectKey> {
+    let Some(object) = changed(change) else { return Vec::new() };
+    let named = |entry: &Entry| {
+        let owner = Relations::of(entry).controller().filter(|owner| owner.kind == kind).cloned()?;
+        Some(ObjectKey::new(&entry.key.namespace, owner.name))
+    };
+    let mut keys: Vec<ObjectKey> = named(object).into_iter().collect();
+    if let Change::Applied { old: Some(old), .. } = change {
+        keys.extend(named(old).filter(|key| !keys.contains(key)));
+    }
+    if Relations::of(object).controller().is_none() && matches!(change, Change::Applied { .. }) {
+        let mut candidates = owners.list(Some(&object.key.namespace));
+        candidates.retain(|entry| !keys.contains(&entry.key) && matches(&selector_of(entry), &object.labels));
+        keys.extend(candidates.iter().map(|entry| entry.key.clone()));
+    }
+    keys
 }
 
 /// Whether labels could make an orphan some owner's: for waking owners when orphans change.

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use client::informer::{Change, Informer};
-use client::reconcile::{Action, Controller, changed, own_key};
+use client::reconcile::{Action, Controller, own_key};
 use client::typed::{decode, resource_of, scope_of};
-use client::view::{Relations, View};
+use client::view::View;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio_util::sync::CancellationToken;
@@ -61,19 +61,10 @@ pub async fn run(context: Context, token: CancellationToken) {
 }
 
 fn sets_of(sets: &View, change: &Change) -> Vec<ObjectKey> {
-    let Some(pod) = changed(change) else { return Vec::new() };
-    let relations = Relations::of(pod);
-    match relations.controller() {
-        Some(owner) if owner.kind == "DaemonSet" => vec![ObjectKey::new(&pod.key.namespace, &owner.name)],
-        Some(_) => Vec::new(),
-        None => {
-            let candidates = sets.list(Some(&pod.key.namespace)).into_iter().filter(|entry| {
-                let spec = decode::<DaemonSet>(entry).and_then(|set| set.spec);
-                claims::matches(&selector(spec.as_ref().map(|spec| &spec.selector)), &pod.labels)
-            });
-            candidates.map(|entry| entry.key.clone()).collect()
-        }
-    }
+    claims::concerned(sets, change, "DaemonSet", |entry| {
+        let spec = decode::<DaemonSet>(entry).and_then(|set| set.spec);
+        selector(spec.as_ref().map(|spec| &spec.selector))
+    })
 }
 
 /// Of a node, only what pods are placed by matters: its status changes all the time.

@@ -14,15 +14,15 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use client::informer::Change;
-use client::reconcile::{Action, Controller, changed, own_key};
-use client::typed::scope_of;
-use client::view::{Relations, View};
+use client::reconcile::{Action, Controller, own_key};
+use client::typed::{decode, scope_of};
+use client::view::View;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::common::expectations::Expectations;
-use crate::common::pods;
+use crate::common::{claims, pods, selector};
 use crate::{Context, ReconcileError, Session};
 
 const NAME: &str = "job-controller";
@@ -41,8 +41,11 @@ pub async fn run(context: Context, token: CancellationToken) {
     let (session, writer) = context.session(NAME, NAME);
     let jobs = Arc::new(View::new(&*context.informers, scope_of::<Job>()));
     let pods = Arc::new(View::new(&*context.informers, scope_of::<Pod>()).index(pods::by_owner));
-    let controller =
-        Controller::new(NAME, context.clock.clone()).watch(&jobs, own_key).watch(&pods, jobs_of).workers(5);
+    let owners = jobs.clone();
+    let controller = Controller::new(NAME, context.clock.clone())
+        .watch(&jobs, own_key)
+        .watch(&pods, move |change| jobs_of(&owners, change))
+        .workers(5);
     let expectations = Expectations::new(context.clock.clone());
     let this = Arc::new(Jobs { session, jobs, pods, expectations });
     let work = controller.run(token.clone(), move |key| {
@@ -52,11 +55,11 @@ pub async fn run(context: Context, token: CancellationToken) {
     tokio::join!(work, writer.run(token));
 }
 
-fn jobs_of(change: &Change) -> Vec<ObjectKey> {
-    let Some(pod) = changed(change) else { return Vec::new() };
-    let relations = Relations::of(pod);
-    let owner = relations.controller().filter(|owner| owner.kind == "Job");
-    owner.map(|owner| ObjectKey::new(&pod.key.namespace, &owner.name)).into_iter().collect()
+fn jobs_of(jobs: &View, change: &Change) -> Vec<ObjectKey> {
+    claims::concerned(jobs, change, "Job", |entry| {
+        let spec = decode::<Job>(entry).and_then(|job| job.spec);
+        selector(spec.as_ref().and_then(|spec| spec.selector.as_ref()))
+    })
 }
 
 impl Jobs {

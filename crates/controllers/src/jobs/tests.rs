@@ -123,3 +123,17 @@ async fn a_failure_policy_ends_the_job_at_once() {
     .await;
     harness.stop().await;
 }
+
+#[tokio::test]
+async fn a_pod_that_lost_its_job_is_taken_back() {
+    let cluster = FakeCluster::new();
+    cluster.put(&resource_of::<Job>(), job(json!({"completions": 1, "parallelism": 1})));
+    let harness = Harness::start(&cluster, run);
+    eventually(|| status(&cluster)["active"] == 1).await;
+    let mut pod = cluster.list(&resource_of::<Pod>())[0].clone();
+    pod["metadata"]["ownerReferences"] = Value::Null;
+    cluster.put(&resource_of::<Pod>(), pod);
+    eventually(|| cluster.list(&resource_of::<Pod>())[0]["metadata"]["ownerReferences"][0]["kind"] == "Job").await;
+    assert_eq!(cluster.list(&resource_of::<Pod>()).len(), 1);
+    harness.stop().await;
+}

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use client::informer::{Change, Informer};
-use client::reconcile::{Action, Controller, changed, own_key};
+use client::reconcile::{Action, Controller, own_key};
 use client::typed::{decode, resource_of, scope_of};
-use client::view::{Relations, View};
+use client::view::View;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use tokio_util::sync::CancellationToken;
@@ -56,19 +56,10 @@ pub async fn run(context: Context, token: CancellationToken) {
 }
 
 fn sets_of(sets: &View, change: &Change) -> Vec<ObjectKey> {
-    let Some(pod) = changed(change) else { return Vec::new() };
-    let relations = Relations::of(pod);
-    match relations.controller() {
-        Some(owner) if owner.kind == "StatefulSet" => vec![ObjectKey::new(&pod.key.namespace, &owner.name)],
-        Some(_) => Vec::new(),
-        None => {
-            let candidates = sets.list(Some(&pod.key.namespace)).into_iter().filter(|entry| {
-                let spec = decode::<StatefulSet>(entry).and_then(|set| set.spec);
-                claims::matches(&selector(spec.as_ref().map(|spec| &spec.selector)), &pod.labels)
-            });
-            candidates.map(|entry| entry.key.clone()).collect()
-        }
-    }
+    claims::concerned(sets, change, "StatefulSet", |entry| {
+        let spec = decode::<StatefulSet>(entry).and_then(|set| set.spec);
+        selector(spec.as_ref().map(|spec| &spec.selector))
+    })
 }
 
 impl StatefulSets {
