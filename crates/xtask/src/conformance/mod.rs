@@ -39,6 +39,9 @@ use selection::Selection;
 pub(crate) struct Args {
     /// Milestones (M1 to M8) and regular expressions of test names; none means the whole suite
     focus: Vec<String>,
+    /// Of these only what passed at the last record, but for what upstream calls slow
+    #[arg(long)]
+    slice: bool,
     /// Where nodes run: native or docker
     #[arg(long, default_value = "native")]
     runtime: String,
@@ -71,9 +74,13 @@ pub(crate) struct Args {
 /// Runs the suite; the exit code says whether everything that was asked for passed.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let root = &root.canonicalize()?;
-    let folder = root.join("target/conformance");
+    // Two runs, one of either kind, may go on at once.
+    let folder = root.join(if args.fake_nodes || args.swap { "target/conformance/bare" } else { "target/conformance" });
     std::fs::create_dir_all(&folder)?;
-    let selection = Selection::read(root, &args.focus)?;
+    let mut selection = Selection::read(root, &args.focus)?;
+    if args.slice {
+        selection.keep_slice(&report::recorded(root)?);
+    }
     tools::build(root, &["kubectl", "ginkgo", "e2e.test"].map(str::to_owned))?;
     let cluster = Cluster::of(root, &folder, args)?;
     let kubeconfig = cluster.kubeconfig();

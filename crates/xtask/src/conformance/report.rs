@@ -22,6 +22,12 @@ pub(super) struct Report<'a> {
     before: BTreeSet<String>,
 }
 
+/// The tests that passed at the last record.
+pub(super) fn recorded(root: &Path) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(root.join(PASSED)).with_context(|| format!("cannot read {PASSED}"))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
 #[derive(Default)]
 struct Count {
     passed: usize,
@@ -31,8 +37,7 @@ struct Count {
 
 impl<'a> Report<'a> {
     pub(super) fn new(root: &Path, selection: &'a Selection, results: &'a Results) -> Result<Self> {
-        let text = std::fs::read_to_string(root.join(PASSED)).with_context(|| format!("cannot read {PASSED}"))?;
-        Ok(Self { selection, results, before: text.lines().map(str::to_owned).collect() })
+        Ok(Self { selection, results, before: recorded(root)? })
     }
 
     pub(super) fn all_passed(&self) -> bool {
@@ -61,7 +66,8 @@ impl<'a> Report<'a> {
             let reason: Vec<&str> = outcome.failure.as_deref().unwrap_or_default().lines().take(3).collect();
             text += &format!("FAILED {name}\n    {}\n", reason.join("\n    "));
         }
-        text += &format!("\n{}\nSlowest:\n", self.table());
+        let state = |name: &str| self.results.get(name).map(|outcome| outcome.failure.is_none());
+        text += &format!("\n{}\nSlowest:\n", self.table(state));
         for (name, outcome) in self.slowest() {
             text += &format!("{:>6.1} s  {name}\n", outcome.took.as_secs_f64());
         }
@@ -72,25 +78,29 @@ impl<'a> Report<'a> {
 
     /// Keeps the table and the names of what passed; tests that were not run stay as they were.
     pub(super) fn record(&self, root: &Path) -> Result<()> {
-        let passed =
-            |name: &String| self.passed(name) || self.before.contains(name) && !self.results.contains_key(name);
-        let names: Vec<&String> = self.selection.tests.iter().map(|test| &test.name).filter(|it| passed(it)).collect();
-        let mut list: String = names.iter().fold(String::new(), |text, name| text + name + "\n");
-        File::create(root.join(PASSED))?.write_all(list.as_bytes())?;
-        list.clear();
+        let before = std::fs::read_to_string(root.join(PAGE)).unwrap_or_default();
+        let failed_before: BTreeSet<&str> = before.lines().filter_map(|line| line.strip_prefix("- ")).collect();
+        let state = |name: &str| match self.results.get(name) {
+            Some(outcome) => Some(outcome.failure.is_none()),
+            None if self.before.contains(name) => Some(true),
+            None => failed_before.contains(name).then_some(false),
+        };
+        let tests = || self.selection.tests.iter().map(|test| test.name.as_str());
+        let list = |wanted: bool, prefix: &str| -> String {
+            tests().filter(|it| state(it) == Some(wanted)).map(|it| format!("{prefix}{it}\n")).collect()
+        };
+        File::create(root.join(PASSED))?.write_all(list(true, "").as_bytes())?;
         let commit = command("git").args(["rev-parse", "--short", "HEAD"]).current_dir(root).output()?;
         let commit = String::from_utf8(commit.stdout)?;
         let mut page = format!(
-            "# Conformance\n\nUpstream's suite of Kubernetes 1.36.3, unchanged, by `cargo xtask conformance`; this table is of commit {}.\n\n{}",
+            "# Conformance\n\nUpstream's suite of Kubernetes 1.36.3, unchanged, by `cargo xtask conformance --record`. The last run \
+             was of commit {}; tests that\nit left out stand as they stood before.\n\n{}",
             commit.trim(),
-            self.table(),
+            self.table(state),
         );
-        let failed: Vec<_> = self.failed().collect();
+        let failed = list(false, "- ");
         if !failed.is_empty() {
-            page += "\nFailed:\n\n";
-            for (name, _) in failed {
-                page += &format!("- {name}\n");
-            }
+            page += &format!("\nFailed:\n\n{failed}");
         }
         std::fs::create_dir_all(root.join("docs"))?;
         File::create(root.join(PAGE))?.write_all(page.as_bytes())?;
@@ -112,15 +122,15 @@ impl<'a> Report<'a> {
         all
     }
 
-    /// In Markdown.
-    fn table(&self) -> String {
+    /// In Markdown. `state` says of a test whether it passed, if it was run.
+    fn table(&self, state: impl Fn(&str) -> Option<bool>) -> String {
         let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
         let mut total = Count::default();
         for test in &self.selection.tests {
             for count in [counts.entry(test.sig()).or_default(), &mut total] {
-                match self.results.get(&test.name) {
-                    Some(outcome) if outcome.failure.is_none() => count.passed += 1,
-                    Some(_) => count.failed += 1,
+                match state(&test.name) {
+                    Some(true) => count.passed += 1,
+                    Some(false) => count.failed += 1,
                     None => count.not_run += 1,
                 }
             }

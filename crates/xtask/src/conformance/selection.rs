@@ -1,5 +1,6 @@
 //! Which of the suite's tests are meant: by milestone, by pattern, or all.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -52,6 +53,13 @@ impl Selection {
         Ok(Self { tests, wanted })
     }
 
+    /// Wants no longer what is not `recorded` as passed, or takes long.
+    pub(super) fn keep_slice(&mut self, recorded: &BTreeSet<String>) {
+        for (test, wanted) in self.tests.iter().zip(&mut self.wanted) {
+            *wanted &= recorded.contains(&test.name) && !test.name.contains("[Slow]");
+        }
+    }
+
     pub(super) fn wanted(&self) -> impl Iterator<Item = &Test> {
         self.tests.iter().zip(&self.wanted).filter(|(_, wanted)| **wanted).map(|(test, _)| test)
     }
@@ -82,6 +90,16 @@ mod tests {
         assert_eq!(names(&["M2"]), ["[sig-node] B [Serial] [Conformance]"]);
         assert_eq!(names(&["sig-auth.*A"]), ["[sig-auth] A [Conformance]"]);
         assert!(Selection::parse(TESTS, &["M9".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn a_slice_is_what_passed_and_is_not_slow() {
+        let slow = "M1\tno\t[sig-auth] D [Slow] [Conformance]\n";
+        let mut selection = Selection::parse(&format!("{TESTS}{slow}"), &["M1".to_owned()]).unwrap();
+        selection.keep_slice(&selection.tests.iter().map(|test| test.name.clone()).collect());
+        assert_eq!(selection.wanted().map(|test| test.sig()).collect::<Vec<_>>(), ["auth"]);
+        selection.keep_slice(&BTreeSet::new());
+        assert_eq!(selection.wanted().count(), 0);
     }
 
     #[test]
