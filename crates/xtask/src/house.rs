@@ -95,7 +95,7 @@ mod tidy {
 
     fn sources() -> impl Iterator<Item = (String, String)> {
         let root = root();
-        let all = [files(&root.join("src"), "rs"), files(&root.join("crates"), "rs"), files(&root.join("tests"), "rs")];
+        let all = ["src", "crates", "tests", "fuzz"].map(|folder| files(&root.join(folder), "rs"));
         // This file names what it forbids.
         all.concat().into_iter().filter(|path| !path.ends_with("xtask/src/house.rs")).map(move |path| {
             let text = std::fs::read_to_string(&path).unwrap();

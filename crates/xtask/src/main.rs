@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod corpus;
+mod fuzz;
 #[cfg(test)]
 mod house;
 mod programs;
@@ -35,6 +36,8 @@ enum Verb {
     Corpus(corpus::Args),
     /// Run upstream's end-to-end suite against a cluster of this tree (needs root, Go, Debian's apt)
     Conformance(conformance::Args),
+    /// Give the parsers and rules of fuzz/ whatever they may be given (needs a C++ compiler)
+    Fuzz(fuzz::Args),
     /// Measure the release build beside its peers (needs root; --help says more)
     #[command(disable_help_flag = true)]
     Bench {
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Tools { names } => tools::build(root, &names)?,
         Verb::Corpus(args) => return corpus::run(root, &args),
         Verb::Conformance(args) => return conformance::run(root, &args),
+        Verb::Fuzz(args) => return fuzz::run(root, &args),
         Verb::Bench { arguments } => return bench::run(root, &arguments),
     }
     Ok(ExitCode::SUCCESS)
