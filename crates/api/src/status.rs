@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use crate::validation::quote;
+
 /// All of `metav1.StatusReason`.
 const REASONS: [&str; 21] = [
     "AlreadyExists",
@@ -121,7 +123,7 @@ impl Status {
 
     /// The object does not exist.
     pub fn not_found(subject: Subject<'_>, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{subject} \"{name}\" not found")).about(subject, name)
+        Self::new(404, "NotFound", format!("{subject} {} not found", quote(name))).about(subject, name)
     }
 
     /// No such path, group, version, resource or verb route.
@@ -133,12 +135,12 @@ impl Status {
 
     /// The object exists.
     pub fn already_exists(subject: Subject<'_>, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{subject} \"{name}\" already exists")).about(subject, name)
+        Self::new(409, "AlreadyExists", format!("{subject} {} already exists", quote(name))).about(subject, name)
     }
 
     /// The object changed since it was read, or a precondition does not hold.
     pub fn conflict(subject: Subject<'_>, name: &str, why: &str) -> Self {
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {subject} \"{name}\": {why}"))
+        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {subject} {}: {why}", quote(name)))
             .about(subject, name)
     }
 
@@ -166,7 +168,7 @@ impl Status {
             many => format!("[{}]", many.join(", ")),
         };
         let mut status =
-            Self::new(422, "Invalid", format!("{subject} \"{name}\" is invalid: {said}")).about(subject, name);
+            Self::new(422, "Invalid", format!("{subject} {} is invalid: {said}", quote(name))).about(subject, name);
         status.details.get_or_insert_default().causes = causes;
         status
     }
@@ -186,7 +188,7 @@ impl Status {
         let message = match (subject.resource, name) {
             ("", _) => format!("forbidden: {why}"),
             (_, "") => format!("{subject} is forbidden: {why}"),
-            _ => format!("{subject} \"{name}\" is forbidden: {why}"),
+            _ => format!("{subject} {} is forbidden: {why}", quote(name)),
         };
         Self::new(403, "Forbidden", message).about(subject, name)
     }

@@ -48,6 +48,7 @@ pub(crate) fn answer(
             let document = server.documents.answer(&server.registry.catalogue, path, query, build, headers);
             Ok(document.unwrap_or_else(|| response::empty(StatusCode::NOT_FOUND)))
         }
+        _ if path.contains("//") => Ok(nothing()),
         _ => match discovery::answer(&server.registry.catalogue, path, headers) {
             Some(answer) => Ok(answer),
             None if is_group_version(path) || path.starts_with("/version/") => Err(Status::path_not_found()),
@@ -79,7 +80,7 @@ fn is_group(path: &str) -> bool {
 }
 
 /// What Go's own router says of a path that it does not know.
-fn nothing() -> Response {
+pub(crate) fn nothing() -> Response {
     response::text(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 

@@ -1,10 +1,9 @@
 //! Protobuf in and out, for every built-in type that has it.
 
-use api::codec::protobuf::{from_protobuf, to_protobuf};
+use api::codec::protobuf::{ProtobufError, from_protobuf, to_protobuf};
 use api::resource::split_api_version;
 use api::resources::definition_name;
 use api::schema::{Model, builtin_model};
-use api::status::Status;
 use serde_json::Value;
 
 /// Kinds that belong to every group, because requests to any of them carry these.
@@ -36,6 +35,6 @@ pub(crate) fn encode(document: &Value) -> Option<Vec<u8>> {
 }
 
 /// The document that `bytes` encode.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, Status> {
-    from_protobuf(bytes, model).map_err(|why| Status::bad_request(why.to_string()))
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
+    from_protobuf(bytes, model)
 }

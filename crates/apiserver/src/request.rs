@@ -38,9 +38,10 @@ impl RequestInfo {
     /// Reads `method`, the still encoded `path` and the `query`. `None` when a path segment is not decodable.
     pub fn parse(method: &Method, path: &str, query: &str) -> Option<Self> {
         let mut info = Self { path: path.to_owned(), verb: lower_method(method), resource: None };
-        let segments: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(percent_decode).collect::<Option<_>>()?;
-        let Some(mut resource) = resource_path(&segments) else {
+        // It is decoded first, as Go does: an escaped slash parts steps, too, for all who decide by them.
+        let decoded = percent_decode(path)?;
+        // A path that begins twice names nothing; upstream's router knows none.
+        let Some(mut resource) = resource_path(&steps(&decoded)).filter(|_| !decoded.starts_with("//")) else {
             return Some(info);
         };
         info.verb = match *method {
@@ -74,6 +75,39 @@ impl RequestInfo {
     /// True when the path names a whole collection, whatever name a field selector put beside it.
     pub fn is_collection(&self) -> bool {
         matches!(self.verb, "list" | "watch" | "deletecollection")
+    }
+}
+
+/// The steps of a decoded path.
+fn steps(path: &str) -> Vec<String> {
+    path.trim_matches('/').split('/').map(str::to_owned).collect()
+}
+
+/// A path up to a step, and the rest, both as they were sent; `behind` is the number of steps that are the rest. `None`
+/// where the two are one escaped piece.
+pub(crate) fn split_behind(path: &str, behind: usize) -> Option<(&str, &str)> {
+    let ahead = steps(&percent_decode(path)?).len().checked_sub(behind)?;
+    let mut at = path.len() - path.trim_start_matches('/').len();
+    let mut passed = 0;
+    for piece in path[at..].split('/') {
+        at += piece.len();
+        passed += percent_decode(piece)?.split('/').count();
+        if passed >= ahead {
+            return (passed == ahead).then(|| path.split_at(at));
+        }
+        at += 1;
+    }
+    None
+}
+
+/// What may not be a step of a path (`k8s.io/apimachinery/pkg/api/validation/path`), and so no object's name in one.
+pub(crate) fn name_offence(name: &str) -> Option<&'static str> {
+    match name {
+        "." => Some("may not be '.'"),
+        ".." => Some("may not be '..'"),
+        name if name.contains('/') => Some("may not contain '/'"),
+        name if name.contains('%') => Some("may not contain '%'"),
+        _ => None,
     }
 }
 
@@ -150,7 +184,7 @@ fn selected_name(selector: &str) -> Option<String> {
         (field == "metadata.name").then(|| value.trim_start_matches('=').to_owned())
     });
     match (names.next(), names.next()) {
-        (Some(name), None) if !name.is_empty() => Some(name),
+        (Some(name), None) if !name.is_empty() && name_offence(&name).is_none() => Some(name),
         _ => None,
     }
 }
@@ -229,12 +263,29 @@ mod tests {
             "/apis/apps/v1/namespaces/a/deployments/d/scale",
             "patch g=apps v=v1 ns=a r=deployments n=d s=scale rest=",
         );
+        check("GET", "/api/v1/namespaces/a/pods%2fp", "get g= v=v1 ns=a r=pods n=p s= rest=");
+        check("GET", "/api/v1/namespaces/%61/pods/", "list g= v=v1 ns=a r=pods n= s= rest=");
+        check("GET", "/api/v1/namespaces//pods", "list g= v=v1 ns= r=pods n= s= rest=");
+        check("GET", "/api/v1//namespaces/a/pods", "get g= v=v1 ns= r= n=namespaces s=a rest=pods");
+        check("GET", "//api/v1/namespaces/a/pods", "get");
+        check("GET", "/api/v1/pods?fieldSelector=metadata.name%3D..", "list g= v=v1 ns= r=pods n= s= rest=");
         check("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dweb", "list g= v=v1 ns= r=pods n=web s= rest=");
         check(
             "GET",
             "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
             "get g=rbac.authorization.k8s.io v=v1 ns= r=clusterroles n=system:node s= rest=",
         );
+    }
+
+    #[test]
+    fn a_path_is_split_as_it_was_sent() {
+        let check = |path, behind, expected| assert_eq!(split_behind(path, behind), expected, "{path}");
+        check("/api/v1/nodes/n/proxy", 0, Some(("/api/v1/nodes/n/proxy", "")));
+        check("/api/v1/nodes/n/proxy/", 0, Some(("/api/v1/nodes/n/proxy", "/")));
+        check("/api/v1/nodes/n/proxy/a//b%2Fc/", 4, Some(("/api/v1/nodes/n/proxy", "/a//b%2Fc/")));
+        check("/api/v1/nodes/proxy/proxy/proxy", 1, Some(("/api/v1/nodes/proxy/proxy", "/proxy")));
+        check("/api/v1/nodes/n%2Fproxy/a", 1, Some(("/api/v1/nodes/n%2Fproxy", "/a")));
+        check("/api/v1/nodes/n/proxy%2Fa", 1, None);
     }
 
     #[test]

@@ -26,6 +26,8 @@ use crate::streaming::PeerAddress;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The same for the head of a request over HTTP/1.1.
 const HEADER: Duration = Duration::from_secs(30);
+/// What a head may hold, as Go's servers have it.
+const HEAD_BYTES: usize = 1 << 20;
 /// An HTTP/2 connection is asked for a sign of life after this, and closed without one.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(15);
@@ -117,13 +119,14 @@ async fn connection(
         request
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(HEAD_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_WAIT)
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES as u32)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use api::status::{Status, Subject};
+use api::validation::quote;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,7 +25,7 @@ use crate::flowcontrol::Flow;
 use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
-use crate::request::RequestInfo;
+use crate::request::{RequestInfo, name_offence};
 use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
 use crate::shape::Shape;
@@ -102,6 +103,12 @@ impl ApiService {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+            // Whoever stands between may have heard the other one.
+            let mut answer = response::text(StatusCode::BAD_REQUEST, "400 Bad Request: too many Host headers");
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return answer;
+        }
         let query = request.uri().query().unwrap_or_default().to_owned();
         let Some(info) = RequestInfo::parse(request.method(), request.uri().path(), &query) else {
             let why = "the request path is not valid percent-encoded UTF-8";
@@ -252,7 +259,12 @@ impl ApiService {
         B::Error: Into<BoxError>,
     {
         let server = &self.server;
-        let served = find(server, &info)?;
+        let served = match (find(server, &info), &info.resource) {
+            (Err(_), Some(target)) if !server.registry.catalogue.serves(&target.group, &target.version) => {
+                return Ok(nonresource::nothing());
+            }
+            (found, _) => found?,
+        };
         let (mut parts, body) = request.into_parts();
         websocket::without_bearer(&mut parts.headers);
         if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
@@ -350,6 +362,9 @@ fn find(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Served>, Status> {
         return Err(Status::path_not_found());
     }
     // A new object goes to the collection, every other write to an object.
+    if let Some(offence) = name_offence(&target.name).filter(|_| named) {
+        return Err(Status::bad_request(format!("Name parameter invalid: {}: {offence}", quote(&target.name))));
+    }
     let writes_elsewhere = match info.verb {
         "create" => target.subresource.is_empty() && (named || (served.row.namespaced && target.namespace.is_empty())),
         "update" | "patch" | "delete" => !named,

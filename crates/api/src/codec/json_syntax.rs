@@ -9,14 +9,14 @@ pub fn offence(text: &[u8]) -> Option<String> {
     match scanner.document() {
         Ok(()) => None,
         Err(Offence::End) => Some("unexpected end of JSON input".to_owned()),
-        Err(Offence::Depth) => Some("exceeded max depth".to_owned()),
+        Err(Offence::Depth(byte)) => Some(format!("invalid character {} exceeded max depth", quoted(byte))),
         Err(Offence::Byte(byte, context)) => Some(format!("invalid character {} {context}", quoted(byte))),
     }
 }
 
 enum Offence {
     End,
-    Depth,
+    Depth(u8),
     /// A byte, and where it stood.
     Byte(u8, &'static str),
 }
@@ -66,7 +66,7 @@ impl Scanner<'_> {
             match self.next_solid()? {
                 byte @ (b'{' | b'[') => {
                     if open.len() >= MAX_DEPTH {
-                        return Err(Offence::Depth);
+                        return Err(Offence::Depth(byte));
                     }
                     let (object, end) = (byte == b'{', byte + 2);
                     if self.skip_space() == Some(end) {
@@ -267,6 +267,6 @@ mod tests {
     fn documents_offend_nobody() {
         check("{\"a\": [1, -0.5e+3, \"\\u00e9\\n\", true, false, null, {}, []]} ", "");
         check("[]", "");
-        check(&format!("{}{}", "[".repeat(10_001), "]".repeat(10_001)), "exceeded max depth");
+        check(&format!("{}{}", "[".repeat(10_001), "]".repeat(10_001)), "invalid character '[' exceeded max depth");
     }
 }

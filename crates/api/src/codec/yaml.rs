@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use serde_saphyr::Spanned;
+use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::{Error, Spanned};
 
 use super::json::MOST_REPORTS;
 use crate::validation::quote;
@@ -19,15 +20,47 @@ const MAX_NODES: usize = 250_000;
 #[error("{0}")]
 pub struct YamlError(String);
 
+/// Nor may they be nested deeper: each level takes several KiB of the stack of whoever reads it.
+const MAX_DEPTH: usize = 64;
+
+const TOO_DEEP: &str = "exceeded max depth of 64";
+const EXCESSIVE: &str = "document contains excessive aliasing";
+
 /// Reads one document with the words of YAML 1.1 that Kubernetes knows (`yes`, `0644`). Of a key that stands twice
-/// the last value holds.
+/// the last value holds; of several documents the first.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|why| YamlError(one_line(&why.to_string())))
+    let mut first = None;
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
+        first = Some(Value::deserialize(yaml)?);
+        Ok(())
+    });
+    match (read.as_ref().map_err(Error::without_snippet), first) {
+        (Ok(()) | Err(Error::MultipleDocuments { .. }), Some(document)) => Ok(document),
+        (Err(why), _) => Err(YamlError(worded(why))),
+        (Ok(()), None) => Ok(Value::Null),
+    }
+}
+
+/// What is wrong, in the words of Go's reader where clients may know them.
+fn worded(why: &Error) -> String {
+    match why {
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => TOO_DEEP.to_owned(),
+        Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasExpansionLimitExceeded { .. } => {
+            EXCESSIVE.to_owned()
+        }
+        other => match one_line(&other.to_string()) {
+            // The parser's own limit, which lies further.
+            text if text.starts_with("recursion limit exceeded") => TOO_DEEP.to_owned(),
+            // The budget ran out within what an alias stands for.
+            text if text.starts_with("budget breached") => EXCESSIVE.to_owned(),
+            text => text,
+        },
+    }
 }
 
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
-        budget: serde_saphyr::budget! { max_nodes: MAX_NODES },
+        budget: serde_saphyr::budget! { max_nodes: MAX_NODES, max_depth: MAX_DEPTH },
         duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins,
         legacy_octal_numbers: true,
     }
@@ -137,7 +170,14 @@ mod tests {
         assert!(parse("a: [").is_err());
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: [*e,*e,*e,*e,*e,*e]\n";
-        assert!(parse(bomb).is_err());
+        assert_eq!(parse(bomb).unwrap_err().to_string(), "document contains excessive aliasing");
+        let nested = |depth| format!("{}1{}", "{a: ".repeat(depth), "}".repeat(depth));
+        assert_eq!(parse(&nested(300)).unwrap_err().to_string(), "exceeded max depth of 64");
+        // The deepest that is let in leaves room on a thread's stack.
+        let deepest = parse(&nested(MAX_DEPTH)).unwrap();
+        assert_eq!((parse(&write(&deepest).unwrap()).unwrap(), duplicates(&nested(MAX_DEPTH))), (deepest, None));
+        assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap(), json!({"a": 1}));
+        assert_eq!(parse("").unwrap(), json!(null));
     }
 
     #[test]

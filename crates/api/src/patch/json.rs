@@ -71,16 +71,21 @@ impl From<JsonPatchError> for Status {
 /// Applies the operations of `patch` one after the other to `document`.
 pub fn apply(mut document: Value, patch: &Value) -> Result<Value, JsonPatchError> {
     let not_a_patch = |found, wanted| JsonPatchError::NotAPatch { found: json_type(found), wanted };
+    // Go decodes null into no operations, and into an operation without a word.
+    if patch.is_null() {
+        return Ok(document);
+    }
     let operations = patch.as_array().ok_or_else(|| not_a_patch(patch, "[]handlers.jsonPatchOp"))?;
-    if let Some(found) = operations.iter().find(|operation| !operation.is_object()) {
+    if let Some(found) = operations.iter().find(|operation| !operation.is_object() && !operation.is_null()) {
         return Err(not_a_patch(found, "handlers.jsonPatchOp"));
     }
     if operations.len() > MAX_OPERATIONS {
         return Err(JsonPatchError::TooManyOperations(operations.len()));
     }
     let mut copied = 0;
-    for operation in operations.iter().filter_map(Value::as_object) {
-        step(&mut document, operation, &mut copied)?;
+    let wordless = Map::new();
+    for operation in operations {
+        step(&mut document, operation.as_object().unwrap_or(&wordless), &mut copied)?;
     }
     Ok(document)
 }

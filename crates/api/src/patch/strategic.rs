@@ -43,9 +43,7 @@ impl From<StrategicPatchError> for Status {
                 Status::bad_request(error.to_string())
             }
             StrategicPatchError::ListOfLists => unprocessable(&error),
-            StrategicPatchError::Unfit(message) => {
-                Status { code: 500, reason: "", message, details: None, resume: None }
-            }
+            StrategicPatchError::Unfit(message) => Status::unreasoned(message),
         }
     }
 }

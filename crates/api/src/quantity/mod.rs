@@ -103,6 +103,14 @@ impl Quantity {
         saturated(self.rounded(-3))
     }
 
+    /// The amount without what is finer than thousandths, rounded away from zero.
+    pub fn in_thousandths(self) -> Self {
+        match self.exponent < -3 {
+            true => Self::new(self.rounded(-3), -3, self.format),
+            false => self,
+        }
+    }
+
     /// In whole units, if that is exact.
     pub fn exact_i64(&self) -> Option<i64> {
         let value = i64::try_from(self.rounded(0)).ok()?;

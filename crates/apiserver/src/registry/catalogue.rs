@@ -102,6 +102,11 @@ impl Catalogue {
         self.served.read().get(&key).cloned()
     }
 
+    /// Whether there is such a group and version; the core group speaks for all of its versions.
+    pub fn serves(&self, group: &str, version: &str) -> bool {
+        group.is_empty() || self.all().keys().any(|(known, its, _)| known == group && its == version)
+    }
+
     /// The served version of a resource that clients get when they ask for none.
     pub fn preferred(&self, group: &str, plural: &str) -> Option<Arc<Served>> {
         let served = self.all();

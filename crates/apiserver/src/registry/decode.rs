@@ -1,5 +1,6 @@
 //! From what a client sent to a document in the storage version.
 
+use api::codec::protobuf::ProtobufError;
 use api::codec::{self, normalise::Unknown};
 use api::field_path::Path;
 use api::resource::{api_version, split_api_version};
@@ -25,9 +26,14 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
         let (kind, summary) = (&served.row.kind, summary(&call.body));
         Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})"))
     };
-    let mut body = document(&call.headers, &call.body).map_err(|status| match status.code {
-        400 => unrecognised(&status),
-        _ => status,
+    let mut body = read(&call.headers, &call.body).map_err(|why| match why {
+        Unreadable::Unrecognised(status) if status.code == 400 => unrecognised(&status),
+        Unreadable::Unrecognised(status) => status,
+        Unreadable::Unfit { api_version, kind, why } => {
+            let (_, version) = split_api_version(&api_version);
+            let wanted = &served.row.kind;
+            Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {wanted}: {why}"))
+        }
     })?;
     match &body.value {
         Value::Object(_) => {}
@@ -37,6 +43,15 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
             let why = format!(
                 "{CANNOT_TELL_KIND}json: cannot unmarshal {} into Go value of type {TYPE_META}",
                 go_kind(other)
+            );
+            return Err(unrecognised(&why));
+        }
+    }
+    for (field, value) in ["apiVersion", "kind"].map(|field| (field, &body.value[field])) {
+        if !(value.is_string() || value.is_null()) {
+            let found = go_kind(value);
+            let why = format!(
+                "{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go struct field .{field} of type string"
             );
             return Err(unrecognised(&why));
         }
@@ -68,7 +83,7 @@ fn unregistered(kind: &str, api_version: &str) -> String {
     format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\"")
 }
 
-fn go_kind(value: &Value) -> &'static str {
+pub(super) fn go_kind(value: &Value) -> &'static str {
     match value {
         Value::Array(_) => "array",
         Value::Number(_) => "number",
@@ -91,13 +106,49 @@ fn summary(body: &[u8]) -> String {
     if body.len() > MOST { format!("{shown} ...") } else { shown }
 }
 
+/// Why a body is no document.
+enum Unreadable {
+    /// It is not told what it should be.
+    Unrecognised(Status),
+    /// It says what it is, and is not.
+    Unfit { api_version: String, kind: String, why: String },
+}
+
+impl From<Status> for Unreadable {
+    fn from(status: Status) -> Self {
+        Self::Unrecognised(status)
+    }
+}
+
 /// A body in the encoding that its headers name.
 pub(super) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
-    match negotiate::body_encoding(headers, true)? {
-        Encoding::Yaml => yaml_document(body),
-        Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}"))),
-        Encoding::Protobuf => Ok(Body { value: protobuf::decode(body)?, duplicates: Vec::new() }),
+    read(headers, body).map_err(|why| match why {
+        Unreadable::Unrecognised(status) => status,
+        Unreadable::Unfit { why, .. } => Status::bad_request(why),
+    })
+}
+
+fn read(headers: &HeaderMap, body: &[u8]) -> Result<Body, Unreadable> {
+    Ok(match negotiate::body_encoding(headers, true)? {
+        Encoding::Yaml => yaml_document(body)?,
+        Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}")))?,
+        Encoding::Protobuf => Body { value: protobuf_document(body)?, duplicates: Vec::new() },
+    })
+}
+
+fn protobuf_document(body: &[u8]) -> Result<Value, Unreadable> {
+    if body == codec::protobuf::PREFIX {
+        return Err(Status::bad_request("empty body").into());
     }
+    let (api_version, kind) = codec::protobuf::peek(body).map_err(|why| Status::bad_request(why.to_string()))?;
+    protobuf::decode(body).map_err(|why| match why {
+        ProtobufError::UnknownKind { .. } if kind.is_empty() => Status::bad_request(why.to_string()).into(),
+        ProtobufError::UnknownKind { .. } => {
+            let why = unregistered(&kind, &api_version);
+            Unreadable::Unfit { api_version, kind, why }
+        }
+        other => Unreadable::Unfit { api_version, kind, why: other.to_string() },
+    })
 }
 
 pub(super) fn json_document(body: &[u8]) -> Result<Body, Status> {
@@ -139,8 +190,12 @@ pub(super) fn conform(
     let (group, version) = (&served.row.group, &served.version.name);
     object["apiVersion"] = json!(api_version(group, version));
     object["kind"] = json!(served.row.kind);
-    object.metadata_mut();
+    if object["metadata"].is_null() {
+        object.metadata_mut();
+    }
     normalise(served, call, &mut object, duplicates)?;
+    // What is left of metadata that are none.
+    object.metadata_mut();
     default(served, &mut object);
     Ok(object)
 }
@@ -183,6 +238,8 @@ fn normalise(
         // Upstream looks at the object first, and names what it does not know by path; then at its metadata.
         reports.sort_by_cached_key(|report| (report.starts_with("unknown field \"metadata."), report.clone()));
     }
+    let known = |duplicate: &String| call.verb == "patch" || !reports.iter().any(|report| is_within(duplicate, report));
+    let duplicates: Vec<String> = duplicates.into_iter().filter(known).collect();
     reports.splice(0..0, duplicates);
     if served.custom.is_none() && reports.len() > 1 && call.verb != "patch" {
         codec::json::sort_reports(&call.body, &mut reports);
@@ -194,13 +251,29 @@ fn normalise(
         Some("Ignore") => Ok(()),
         Some("Strict") => Err(Nonconforming::Unfit(format!("strict decoding error: {}", reports.join(", ")))),
         None | Some("" | "Warn") => {
-            call.warnings.extend(reports);
+            call.warnings.extend(reports.iter().flat_map(|report| lines(report)).map(str::to_owned));
             Ok(())
         }
         Some(other) => {
             Err(Nonconforming::Refused(Status::bad_request(format!("invalid fieldValidation value \"{other}\""))))
         }
     }
+}
+
+/// Whether a field that stands twice is, or is within, one that is unknown: of those no more is said.
+fn is_within(duplicate: &str, unknown: &str) -> bool {
+    let path = |report: &str, kind: &str| Some(report.strip_prefix(kind)?.strip_suffix('"')?.to_owned());
+    let (Some(field), Some(unknown)) = (path(duplicate, "duplicate field \""), path(unknown, "unknown field \""))
+    else {
+        return false;
+    };
+    field.strip_prefix(&unknown).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// What a report of several lines says one by one: a YAML reader's has a head and a line for each key.
+fn lines(report: &str) -> impl Iterator<Item = &str> {
+    let several = report.contains('\n');
+    report.lines().skip(usize::from(several)).map(str::trim_start)
 }
 
 fn cannot_be_handled(served: &Served, why: &str) -> String {

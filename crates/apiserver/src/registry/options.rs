@@ -7,9 +7,9 @@ use api::object::{Entry, ObjectKey};
 use api::selector::field::{FieldSelector, Term};
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
-use api::validation::Errors;
-use base64::Engine as _;
+use api::validation::{Errors, quote};
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ impl ReadOptions {
             revision_match: parse_match(text("resourceVersionMatch").as_deref())?,
             // Less than nothing is no limit.
             limit: number("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
-            resume: text("continue").map(|token| Resume::parse(&token)).transpose()?,
+            resume: text("continue").filter(|_| call.verb != "watch").map(|token| Resume::parse(&token)).transpose()?,
             bookmarks: truthy(call.param("allowWatchBookmarks")),
             initial_events: call.param("sendInitialEvents").map(|value| truthy(Some(value))),
             timeout_seconds: number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()),
@@ -159,6 +159,9 @@ impl ReadOptions {
             });
         };
         let watching = call.verb == "watch";
+        if watching && call.param("continue").is_some_and(|token| !token.is_empty()) {
+            forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+        }
         let matched = self.revision_match != RevisionMatch::Unset;
         if watching && self.initial_events.is_none() && matched {
             forbid(
@@ -231,19 +234,38 @@ fn unknown_field(served: &Served, field: impl std::fmt::Display) -> String {
 }
 
 fn parse_number(text: &str) -> Result<i64, Status> {
-    text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax")))
+    text.parse().map_err(|_| {
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        Status::bad_request(format!("strconv.ParseInt: parsing {}: {}", quote(text), misread(digits)))
+    })
 }
 
-fn parse_revision(call: &Call, text: &str) -> Result<u64, Status> {
-    text.parse().map_err(|_| {
-        let why = format!(
-            "resourceVersion: Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-        );
+/// A resourceVersion as a client sent it.
+pub(super) fn parse_revision(call: &Call, text: &str) -> Result<u64, Status> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| {
+        let (text, misread) = (quote(text), misread(text));
+        let why = format!("resourceVersion: Invalid value: {text}: strconv.ParseUint: parsing {text}: {misread}");
         match call.verb {
-            "watch" => Status::unreasoned(why),
+            "watch" | "get" => Status::unreasoned(why),
             _ => Status::bad_request(format!("invalid resource version: {why}")),
         }
     })
+}
+
+/// A resourceVersion that stands in an object.
+pub(super) fn parse_number_of(revision: &str) -> Result<u64, Status> {
+    revision.parse().map_err(|_| {
+        Status::unreasoned(format!("strconv.ParseUint: parsing {}: {}", quote(revision), misread(revision)))
+    })
+}
+
+/// What Go says of a number that it cannot read.
+fn misread(digits: &str) -> &'static str {
+    match !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => "value out of range",
+        false => "invalid syntax",
+    }
 }
 
 /// What may be said beside any write (upstream's `ValidateCreateOptions` and its siblings); `kind` names the options.
@@ -285,13 +307,13 @@ fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
 impl Resume {
     fn parse(token: &str) -> Result<Self, Status> {
         let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let text = URL_SAFE_NO_PAD.decode(token).map_err(|why| bad(&why.to_string()))?;
+        let text = URL_SAFE_NO_PAD.decode(token).map_err(|why| bad(&misencoded(why, token)))?;
         if let Some(offence) = api::codec::json_syntax::offence(&text) {
             return Err(bad(&offence));
         }
         let token: Token = serde_json::from_slice(&text).map_err(|why| bad(&why.to_string()))?;
         if token.version != TOKEN_VERSION {
-            let why = format!("server does not recognize this encoded version \"{}\"", token.version);
+            let why = format!("server does not recognize this encoded version {}", token.version);
             return Err(bad(&why));
         }
         if token.revision == 0 {
@@ -301,6 +323,10 @@ impl Resume {
         let start = token.start.trim_end_matches('\0');
         if start.is_empty() {
             return Err(bad(&format!("encoded start key empty (version {TOKEN_VERSION})")));
+        }
+        let start = start.strip_prefix('/').unwrap_or(start);
+        if start.split('/').any(|step| matches!(step, "" | "." | "..")) {
+            return Err(bad(&token.start));
         }
         let (namespace, name) = start.split_once('/').unwrap_or(("", start));
         Ok(Self { revision, namespace: namespace.to_owned(), name: name.to_owned() })
@@ -319,6 +345,15 @@ impl Resume {
     pub(super) fn key(&self) -> ObjectKey {
         ObjectKey::new(self.namespace.as_str(), self.name.as_str())
     }
+}
+
+/// Why a token is not base64, in Go's words.
+fn misencoded(why: DecodeError, token: &str) -> String {
+    let at = match why {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => token.len(),
+    };
+    format!("illegal base64 data at input byte {at}")
 }
 
 impl DeleteOptions {

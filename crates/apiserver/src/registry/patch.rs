@@ -22,6 +22,9 @@ const MERGE_PATCH: &str = "application/merge-patch+json";
 const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
 pub(super) const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
+/// A patch has no more to say of what it is not than this.
+const MOST_OFFENCES: usize = 100;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dialect {
     Json,
@@ -44,18 +47,25 @@ impl Registry {
     pub(super) async fn patch(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
         let cache = stored(served, "patch")?;
         let dialect = dialect(served, call)?;
-        let body = if dialect == Dialect::Apply {
-            decode::yaml_document(&call.body)?
-        } else {
-            let undecodable = |why| Status::bad_request(format!("error decoding patch: {why}"));
-            decode::json_document(&call.body).map_err(undecodable)?
+        let undecodable = |why: Status| match dialect {
+            Dialect::Apply => Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")),
+            Dialect::Strategic => why,
+            Dialect::Json | Dialect::Merge => Status::bad_request(format!("error decoding patch: {why}")),
         };
+        let body = match dialect {
+            Dialect::Apply => decode::yaml_document(&call.body).map_err(undecodable)?,
+            _ => decode::json_document(&call.body).map_err(undecodable)?,
+        };
+        let patch = shape_of(dialect, body.value)?;
         options::check_write(call, "PatchOptions")?;
         check_options(call, dialect)?;
         let key = call.key(served.row.namespaced);
         let dry_run = call.dry_run()?;
-        let mut patch =
-            Patch { registry: self, served, call, dialect, patch: body.value, duplicates: body.duplicates, dry_run };
+        let duplicates = match dialect {
+            Dialect::Json => offences(&patch, body.duplicates),
+            _ => body.duplicates,
+        };
+        let mut patch = Patch { registry: self, served, call, dialect, patch, duplicates, dry_run };
         let modified = self.modify(served, cache, &key, dry_run, &mut patch).await?;
         Ok(outcome(modified))
     }
@@ -77,6 +87,23 @@ fn dialect(served: &Served, call: &Call) -> Result<Dialect, Status> {
         }
         _ => Err(Status::unsupported_body()),
     }
+}
+
+/// What merges or is applied is an object; Go reads null as one that is empty, where nothing but that can be meant.
+fn shape_of(dialect: Dialect, patch: Value) -> Result<Value, Status> {
+    let found = match (&patch, dialect) {
+        (_, Dialect::Json) | (Value::Object(_), _) | (Value::Null, Dialect::Merge | Dialect::Apply) => {
+            return Ok(patch);
+        }
+        (Value::Null, Dialect::Strategic) => return Ok(Value::Object(serde_json::Map::new())),
+        (other, _) => decode::go_kind(other),
+    };
+    let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+    Err(bad_patch(match dialect {
+        Dialect::Apply => format!("error decoding YAML: error unmarshaling JSON: while decoding JSON: {why}"),
+        Dialect::Strategic => why,
+        Dialect::Json | Dialect::Merge => format!("error decoding patch: {why}"),
+    }))
 }
 
 /// Upstream's `ValidatePatchOptions`.
@@ -109,7 +136,7 @@ impl Modify for Patch<'_> {
         }
         let patched = match self.dialect {
             Dialect::Apply => self.apply(Some(&seen))?,
-            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(|why| refused(&why))?,
+            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(refused)?,
             Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch)?,
             Dialect::Strategic => self.strategic(seen.into_owned())?,
         };
@@ -165,7 +192,7 @@ impl Patch<'_> {
 
     fn strategic(&self, old: Value) -> Result<Value, Status> {
         let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
-        strategic::apply(old, self.patch.clone(), model).map_err(bad_patch)
+        strategic::apply(old, self.patch.clone(), model).map_err(Status::from)
     }
 
     fn apply(&mut self, live: Option<&Value>) -> Result<Value, Status> {
@@ -200,11 +227,22 @@ fn bad_patch(why: impl std::fmt::Display) -> Status {
 }
 
 /// A JSON patch that does not fit the object is the object's problem, not the request's; upstream keeps to itself why.
-fn refused(why: &json::JsonPatchError) -> Status {
+fn refused(why: json::JsonPatchError) -> Status {
     match why {
-        json::JsonPatchError::NotAPatch { .. } | json::JsonPatchError::TooManyOperations(_) => {
-            bad_patch(format!("error decoding patch: {why}"))
-        }
+        json::JsonPatchError::NotAPatch { .. } => bad_patch(format!("error decoding patch: {why}")),
+        json::JsonPatchError::TooManyOperations(_) => Status::from(why),
         _ => Status::unprocessable(),
     }
+}
+
+/// What a strict reader objects to in the operations of a JSON patch.
+fn offences(patch: &Value, duplicates: Vec<String>) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().enumerate();
+    let members = operations.flat_map(|(at, operation)| {
+        let names = operation.as_object().into_iter().flat_map(|members| members.keys());
+        names.map(move |name| (at, name))
+    });
+    let unknown = members.filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"));
+    let unknown = unknown.take(MOST_OFFENCES).map(|(at, name)| format!("unknown field \"[{at}].{name}\""));
+    duplicates.into_iter().chain(unknown).map(|offence| format!("json patch {offence}")).collect()
 }

@@ -8,7 +8,7 @@ use api::status::Status;
 use store::{Range, Revision};
 use tokio::time::timeout;
 
-use super::options::{ReadOptions, Resume, RevisionMatch};
+use super::options::{self, ReadOptions, Resume, RevisionMatch};
 use super::{Call, Outcome, Registry, Served, decode_record, store_fault};
 use crate::cache::ResourceCache;
 
@@ -30,7 +30,7 @@ impl Registry {
         let cache = stored(served, "get")?;
         let key = call.key(served.row.namespaced);
         match call.param("resourceVersion").filter(|value| !value.is_empty()) {
-            Some(revision) => self.reach(revision.parse().unwrap_or(0)).await?,
+            Some(revision) => self.reach(options::parse_revision(call, &revision)?).await?,
             None => {
                 self.caches.reach_current().await;
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::object::{Entry, ObjectKey};
 use api::resources::hooks::Hooks;
 use api::status::{Cause, Status};
+use api::validation::quote;
 use serde_json::{Value, json};
 
 use super::create::refuse_invalid;
@@ -54,7 +55,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Decision, Status> {
         let row = &served.row;
-        check_base(served, &new, live)?;
+        check_base(served, &new, live, call.verb == "patch")?;
         keep_identity(&mut new, &old);
         // An update that states no revision is one of whichever is there.
         new.set_meta("resourceVersion", json!(live.revision.to_string()));
@@ -124,10 +125,15 @@ impl Modify for Update<'_> {
     }
 }
 
-/// An object is what its path says it is: a name or namespace that it lacks is the path's, another is refused.
+/// An object is what its path says it is: a namespace that it lacks is the path's, another is refused.
 pub(super) fn take_place(served: &Served, key: &ObjectKey, object: &mut Value) -> Result<(), Status> {
     match object.name() {
-        "" => object.set_meta("name", json!(key.name)),
+        "" => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                key.name
+            )));
+        }
         name if name != key.name => {
             return Err(Status::bad_request(format!(
                 "the name of the object ({name}) does not match the name on the URL ({})",
@@ -150,8 +156,17 @@ pub(super) fn take_place(served: &Served, key: &ObjectKey, object: &mut Value) -
 }
 
 /// What the client stated about the object that it changes must hold.
-fn check_base(served: &Served, new: &Value, live: &Entry) -> Result<(), Status> {
+fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Result<(), Status> {
     let uid = new.uid();
+    if !uid.is_empty() && uid != live.uid && patched {
+        // A patch has no preconditions: this is a change, which upstream finds in two places.
+        let causes = ["field is immutable"; 2].map(|why| Cause {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {}: {why}", quote(uid)),
+            field: "metadata.uid".to_owned(),
+        });
+        return Err(Status::invalid(&served.row.group, &served.row.kind, new.name(), causes.into()));
+    }
     if !uid.is_empty() && uid != live.uid {
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
@@ -162,6 +177,9 @@ fn check_base(served: &Served, new: &Value, live: &Entry) -> Result<(), Status> 
         return Err(Status::conflict(served.subject(), new.name(), &why));
     }
     let stated = new.resource_version();
+    if !stated.is_empty() {
+        options::parse_number_of(stated)?;
+    }
     if stated.is_empty() && !served.row.hooks.unconditional_update {
         let cause = Cause {
             reason: "FieldValueInvalid",

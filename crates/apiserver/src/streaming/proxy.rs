@@ -22,7 +22,7 @@ use tokio_rustls::TlsConnector;
 use super::location::{Location, find_location};
 use super::rewrite::{HtmlRewriter, Links};
 use super::{Stream, exchange, is_upgrade, splice};
-use crate::request::{RequestInfo, ResourceRequest};
+use crate::request::{RequestInfo, ResourceRequest, split_behind};
 use crate::response::{self, Body, BoxError, Response};
 use crate::server::ApiServer;
 
@@ -57,7 +57,7 @@ pub(super) async fn handle(
     mut parts: Parts,
     body: Body,
 ) -> Result<Response, Status> {
-    let (prefix, path) = split(&info.path, target.rest.len());
+    let (prefix, path) = split_behind(&info.path, target.rest.len()).ok_or_else(Status::path_not_found)?;
     let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| is_upgrade(&parts.headers));
     let with_query = |path: &str| if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
     if path.is_empty() && upgrade.is_none() && matches!(parts.method, Method::GET | Method::HEAD) {
@@ -76,21 +76,6 @@ pub(super) async fn handle(
         return Ok(switch(server, answer, upgrade));
     }
     Ok(incoming(answer, links))
-}
-
-/// The path up to `proxy`, and what follows it, which has `rest` segments.
-fn split(path: &str, rest: usize) -> (&str, &str) {
-    let mut ends = Vec::new();
-    let mut at = 0;
-    for segment in path.split('/') {
-        at += segment.len();
-        if !segment.is_empty() {
-            ends.push(at);
-        }
-        at += 1;
-    }
-    let end = ends.len().checked_sub(rest + 1).map_or(0, |index| ends[index]);
-    path.split_at(end)
 }
 
 fn redirect(to: &str) -> Response {
@@ -245,15 +230,6 @@ fn rewritten(body: Incoming, rewriter: HtmlRewriter) -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_path_is_split_behind_its_proxy() {
-        let check = |path, rest, expected| assert_eq!(split(path, rest), expected);
-        check("/api/v1/nodes/n/proxy", 0, ("/api/v1/nodes/n/proxy", ""));
-        check("/api/v1/nodes/n/proxy/", 0, ("/api/v1/nodes/n/proxy", "/"));
-        check("/api/v1/nodes/n/proxy/a//b%2Fc/", 2, ("/api/v1/nodes/n/proxy", "/a//b%2Fc/"));
-        check("/api/v1/nodes/proxy/proxy/proxy", 1, ("/api/v1/nodes/proxy/proxy", "/proxy"));
-    }
 
     #[test]
     fn credentials_and_the_pairs_own_fields_stay_here() {

@@ -107,7 +107,7 @@ async fn what_was_asked_is_counted() {
     for _ in 0..3 {
         send(&cluster, &admin(), "GET", "/api/v1/namespaces/counted/podtemplates", &[]).await.expect(200);
     }
-    send(&cluster, &admin(), "GET", "/apis/invented/v9/nonsense", &[]).await.expect(404);
+    assert_eq!(send(&cluster, &admin(), "GET", "/apis/invented/v9/nonsense", &[]).await.code, 404);
     let watch = Request::builder().uri("/apis/apps/v1/daemonsets?watch=true").body(Full::default()).unwrap();
     let watch = cluster.call(admin(), watch).await;
     let told = async || {

@@ -9,6 +9,7 @@ mod chain;
 mod custom;
 mod flowcontrol;
 mod harness;
+mod hostile;
 mod nodes;
 mod played;
 mod policies;

@@ -37,6 +37,12 @@ pub(super) struct Step {
     at: BTreeMap<String, Value>,
     /// A body that is not JSON, as it stands.
     raw: Option<String>,
+    /// A body that is not text, in hexadecimal, after `raw`.
+    #[serde(default)]
+    hex: String,
+    /// What stands for very much: `$name` in the path, `raw` and strings of the body is so often this text.
+    #[serde(default)]
+    times: BTreeMap<String, (usize, String)>,
     /// The body's media type, or the dialect of a patch: merge, strategic, json, apply; yaml.
     r#type: Option<String>,
     /// The media type asked for, or `table`, `discovery`.
@@ -196,12 +202,15 @@ impl Step {
         for (pointer, value) in &self.at {
             put(&mut body, pointer, value).with_context(|| format!("the body has no place {pointer}"))?;
         }
+        let mut variables = Variables(variables.0.clone());
+        variables.0.extend(self.times.iter().map(|(name, (count, text))| (name.clone(), text.repeat(*count))));
         variables.fill(&mut body);
-        let payload = match (&self.raw, &body) {
+        let mut payload = match (&self.raw, &body) {
             (Some(raw), _) => variables.replace(raw).into_bytes(),
             (None, Value::Null) => Vec::new(),
             (None, body) => body.to_string().into_bytes(),
         };
+        payload.extend(bytes(&self.hex).with_context(|| format!("{}: {:?} is not hexadecimal", self.case, self.hex))?);
         let mut headers = vec![("accept".to_owned(), accepted(self.accept.as_deref()).to_owned())];
         if !payload.is_empty() {
             headers.push(("content-type".to_owned(), media_type(self.r#type.as_deref()).to_owned()));
@@ -304,6 +313,13 @@ fn put(mut target: &mut Value, pointer: &str, value: &Value) -> Option<()> {
     Some(())
 }
 
+/// Digits in pairs; blanks are for who reads them.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u32> = hex.chars().filter(|it| *it != ' ').map(|it| it.to_digit(16)).collect::<Option<_>>()?;
+    let (pairs, rest) = digits.as_chunks::<2>();
+    rest.is_empty().then(|| pairs.iter().map(|[high, low]| (high * 16 + low) as u8).collect())
+}
+
 fn media_type(said: Option<&str>) -> &str {
     match said {
         None => "application/json",
@@ -312,6 +328,7 @@ fn media_type(said: Option<&str>) -> &str {
         Some("json") => "application/json-patch+json",
         Some("apply") => "application/apply-patch+yaml",
         Some("yaml") => "application/yaml",
+        Some("protobuf") => "application/vnd.kubernetes.protobuf",
         Some(other) => other,
     }
 }
@@ -430,6 +447,16 @@ mod tests {
         }));
         let body = step.request(&Variables::new("x")).unwrap().body;
         assert_eq!(body, json!({"spec": {"list": [{"a": 1, "b": {"c": 2}}]}, "x/y": 3}));
+    }
+
+    #[test]
+    fn what_is_much_is_said_in_short() {
+        let step = step(json!({
+            "case": "deep", "send": "POST /$ns", "raw": "$open$close", "hex": "00 ff",
+            "times": {"open": [3, "["], "close": [2, "]"]},
+        }));
+        assert_eq!(step.request(&Variables::new("x")).unwrap().payload, b"[[[]]\0\xff");
+        assert_eq!(bytes("0"), None);
     }
 
     #[test]

@@ -207,7 +207,12 @@ impl<'m> Normaliser<'m> {
                 .enumerate()
                 .try_for_each(|(at, value)| self.element(&Shape::String, value, &place.index(at))),
             (Shape::Map(item), Value::Object(fields)) => {
-                fields.iter_mut().try_for_each(|(key, value)| self.element(item, value, &place.key(key)))
+                fields.iter_mut().try_for_each(|(key, value)| self.element(item, value, &place.key(key)))?;
+                // A ResourceList has nothing finer (upstream: `SetDefaults_ResourceList`).
+                if **item == Shape::Quantity {
+                    fields.values_mut().for_each(scalars::in_thousandths);
+                }
+                Ok(())
             }
             (Shape::SchemaOr(alternative, props), _) => self.schema_or(*alternative, *props, value, place),
             (Shape::Json | Shape::RawExtension | Shape::FieldsV1, _) => Ok(()),

@@ -92,3 +92,10 @@ pub(super) fn go_type(shape: &Shape) -> &'static str {
         _ => "string",
     }
 }
+
+/// Rounds a canonical quantity.
+pub(super) fn in_thousandths(value: &mut Value) {
+    if let Ok(quantity) = Quantity::from_json(value) {
+        *value = Value::from(quantity.in_thousandths().to_string());
+    }
+}

@@ -27,8 +27,10 @@ pub const PREFIX: &[u8; 4] = b"k8s\0";
 pub enum ProtobufError {
     #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     NoPrefix,
-    #[error("proto: unexpected end of message")]
+    #[error("unexpected EOF")]
     Truncated,
+    #[error("proto: negative length found during unmarshaling")]
+    NegativeLength,
     #[error("proto: integer overflow")]
     Overflow,
     #[error("proto: message is nested too deep")]

@@ -124,7 +124,9 @@ impl<'a> Reader<'a> {
             VARINT => Wire::Varint(self.varint()?),
             FIXED64 => Wire::Fixed64(*self.take(8)?.first_chunk().ok_or(ProtobufError::Truncated)?),
             DELIMITED => {
-                let length = usize::try_from(self.varint()?).map_err(|_| ProtobufError::Overflow)?;
+                // Go's lengths are signed.
+                let length = i64::try_from(self.varint()?).map_err(|_| ProtobufError::NegativeLength)?;
+                let length = usize::try_from(length).map_err(|_| ProtobufError::Overflow)?;
                 Wire::Delimited(self.take(length)?)
             }
             FIXED32 => {

@@ -10,7 +10,7 @@ use super::{externally_accessible, needs_health_check_port};
 use crate::field_path::Path;
 use crate::names;
 use crate::resources::core::endpoints::endpoint_ip;
-use crate::resources::core::pods::validation::{ip_address, one_of};
+use crate::resources::core::pods::validation::{ip_address, one_of, without_leading_zeros};
 use crate::resources::fields::{int, is_empty, items, same, text};
 use crate::resources::metadata::labels;
 use crate::status::Cause;
@@ -323,12 +323,33 @@ fn balancer(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
 
 /// A range of addresses.
 pub(crate) fn cidr(errors: &mut Errors, value: &str, path: &Path<'_>) {
-    let range =
-        value.split_once('/').and_then(|(ip, bits)| Some((ip.parse::<IpAddr>().ok()?, bits.parse::<u8>().ok()?)));
-    let widest = |ip: IpAddr| if ip.is_ipv4() { 32 } else { 128 };
-    if range.is_none_or(|(ip, bits)| bits > widest(ip)) {
-        errors.invalid(path, value, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-    }
+    const WRONG: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let Some((ip, bits)) = value.split_once('/') else { return errors.invalid(path, value, WRONG) };
+    let digits = !bits.is_empty() && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let width = bits.parse::<u8>().ok().filter(|_| digits);
+    let why = match (ip.parse::<IpAddr>(), without_leading_zeros(ip).parse::<IpAddr>(), width) {
+        (_, Ok(ip), Some(width)) if width > widest(ip) => WRONG,
+        (_, Err(_), _) | (_, _, None) => WRONG,
+        (Err(_), Ok(_), _) => "must not have leading 0s in IP or prefix length",
+        _ if bits.len() > 1 && bits.starts_with('0') => "must not have leading 0s in IP or prefix length",
+        (Ok(IpAddr::V6(ip)), ..) if ip.to_ipv4_mapped().is_some() => "must not have an IPv4-mapped IPv6 address",
+        (Ok(ip), _, Some(width)) if bits_beyond(ip, width) => "must not have bits set beyond the prefix length",
+        _ => return,
+    };
+    errors.invalid(path, value, why);
+}
+
+fn widest(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+fn bits_beyond(ip: IpAddr, width: u8) -> bool {
+    // In the upper bits, so that one shift serves both families.
+    let bits = match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    bits.checked_shl(u32::from(width)).is_some_and(|rest| rest != 0)
 }
 
 fn traffic(errors: &mut Errors, spec: &Value, path: &Path<'_>) {

@@ -16,6 +16,7 @@ mod windows;
 pub(crate) use scheduling::{node_selector, taint_effect};
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -252,11 +253,24 @@ fn dns_config(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     }
 }
 
-/// An address in a field that has always taken addresses loosely.
+/// An address in a field that once took addresses loosely (upstream: `IsValidIPForLegacyField`, strict since 1.36).
 pub(crate) fn ip_address(errors: &mut Errors, value: &str, path: &Path<'_>) {
-    if value.parse::<std::net::IpAddr>().is_err() {
-        errors.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-    }
+    let why = match (value.parse::<IpAddr>(), without_leading_zeros(value).parse::<IpAddr>()) {
+        (Ok(IpAddr::V6(ip)), _) if ip.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address",
+        (Ok(_), _) => return,
+        (Err(_), Ok(_)) => "must not have leading 0s",
+        (Err(_), Err(_)) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    };
+    errors.invalid(path, value, why);
+}
+
+/// An IPv4 address as it was once read: `010.0.0.1` is `10.0.0.1`.
+pub(crate) fn without_leading_zeros(address: &str) -> String {
+    let octet = |octet: &str| match octet.trim_start_matches('0') {
+        "" if !octet.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    address.split('.').map(octet).collect::<Vec<_>>().join(".")
 }
 
 fn scheduling_gates(errors: &mut Errors, spec: &Value, path: &Path<'_>) {

@@ -1,0 +1,223 @@
+//! Bodies: too long, too deep, cut off, of nothing that is known, explosive.
+
+use std::time::{Duration, Instant};
+
+use apiserver::authn::User;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PATCHES: [&str; 4] = ["json-patch+json", "merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml"];
+/// Of an unoptimised server on a busy machine; what explodes takes hours.
+const SOON: Duration = Duration::from_secs(20);
+
+async fn send(cluster: &Cluster, method: &str, target: &str, media: &str, body: impl Into<Bytes>) -> Answer {
+    let request = Request::builder().method(method).uri(target).header("content-type", format!("application/{media}"));
+    let request = request.body(Full::new(body.into())).unwrap();
+    let begun = Instant::now();
+    let answer = cluster.call(User::component("admin", &["system:masters"]), request).await.read().await;
+    assert!(begun.elapsed() < SOON, "{method} {target} took {:?}", begun.elapsed());
+    answer
+}
+
+async fn cluster() -> Cluster {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await.expect(201);
+    cluster
+}
+
+/// It is as it was, and can be changed.
+async fn serves_on(cluster: &Cluster) {
+    let found = cluster.send("GET", &format!("{MAPS}/a"), Value::Null).await.expect(200);
+    assert_eq!(found["data"], json!({"k": "v"}));
+    cluster.patch(&format!("{MAPS}/a?dryRun=All"), "merge-patch+json", json!({"data": {"l": "w"}})).await.expect(200);
+}
+
+#[tokio::test]
+async fn input_1_bodies_longer_than_3_mib() {
+    let cluster = cluster().await;
+    let body = format!("{{\"data\":{{\"k\":\"{}\"}}}}", "x".repeat(3 << 20));
+    for media in ["json", "yaml", "vnd.kubernetes.protobuf"] {
+        let refused = send(&cluster, "POST", MAPS, media, body.clone()).await.expect(413);
+        assert_eq!(refused["reason"], "RequestEntityTooLarge");
+    }
+    for media in PATCHES {
+        send(&cluster, "PATCH", &format!("{MAPS}/a?fieldManager=m"), media, body.clone()).await.expect(413);
+    }
+    send(&cluster, "PUT", &format!("{MAPS}/a"), "json", body.clone()).await.expect(413);
+    send(&cluster, "DELETE", &format!("{MAPS}/a"), "json", body).await.expect(413);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_2_depth_takes_no_stack() {
+    let cluster = cluster().await;
+    for (open, close, depth) in
+        [("[", "]", 1_500_000), ("{\"a\":", "}", 10_001), ("[", "]", 1_000), ("[", "", 3_000_000)]
+    {
+        let deep =
+            format!("{{\"metadata\":{{\"name\":\"deep\"}},\"x\":{}1{}}}", open.repeat(depth), close.repeat(depth));
+        for media in ["json", "yaml"] {
+            send(&cluster, "POST", MAPS, media, deep.clone()).await.expect(400);
+        }
+        for media in PATCHES {
+            send(&cluster, "PATCH", &format!("{MAPS}/a?fieldManager=m"), media, deep.clone()).await.expect(400);
+        }
+    }
+    // A patch that nests what is there deeper and deeper.
+    let deeper: Vec<Value> = (0..5_000).map(|_| json!({"op": "move", "from": "/data", "path": "/data/x"})).collect();
+    send(&cluster, "PATCH", &format!("{MAPS}/a"), "json-patch+json", json!(deeper).to_string()).await.expect(422);
+    serves_on(&cluster).await;
+}
+
+/// Each level stands for nine of the one before.
+fn bomb(levels: usize) -> String {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..levels {
+        let below = format!("*a{}", level - 1);
+        text += &format!("a{level}: &a{level} [{}]\n", [below.as_str(); 9].join(", "));
+    }
+    text
+}
+
+#[tokio::test]
+async fn input_3_yaml_that_stands_for_gigabytes() {
+    let cluster = cluster().await;
+    let bombs = [
+        bomb(9),
+        bomb(60),
+        "a: &a {b: *a}\n".to_owned(),
+        format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(20_000)),
+        format!("a: &a [{}]\nb: [{}]\n", "1, ".repeat(1_000), "*a, ".repeat(1_000)),
+        format!("{}\n", (0..100_000).map(|n| format!("k{n}: &k{n} v")).collect::<Vec<_>>().join("\n")),
+    ];
+    let before = super::resident();
+    for bomb in bombs {
+        send(&cluster, "POST", MAPS, "yaml", bomb.clone()).await.expect(400);
+        send(&cluster, "PATCH", &format!("{MAPS}/a?fieldManager=m"), "apply-patch+yaml", bomb).await.expect(400);
+    }
+    let grown = super::resident().saturating_sub(before);
+    assert!(grown < 512 << 20, "the bombs left {} MiB", grown >> 20);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_5_patches_that_explode() {
+    let cluster = cluster().await;
+    let path = format!("{MAPS}/a");
+    let copy = json!({"op": "copy", "from": "/metadata/annotations", "path": "/metadata/annotations/x"});
+    let copies: Vec<Value> =
+        std::iter::once(json!({"op": "add", "path": "/metadata/annotations", "value": {"a": "xxxxxxxx"}}))
+            .chain(std::iter::repeat_n(copy, 9_000))
+            .collect();
+    send(&cluster, "PATCH", &path, "json-patch+json", json!(copies).to_string()).await.expect(422);
+    let doubled: Vec<Value> = std::iter::once(json!({"op": "add", "path": "/x", "value": ["xxxxxxxxxxxxxxxx"]}))
+        .chain((0..64).map(|_| json!({"op": "copy", "from": "/x", "path": "/x/-"})))
+        .collect();
+    send(&cluster, "PATCH", &path, "json-patch+json", json!(doubled).to_string()).await.expect(422);
+    let tests = vec![json!({"op": "test", "path": "/data/k", "value": "v"}); 10_001];
+    let refused = send(&cluster, "PATCH", &path, "json-patch+json", json!(tests).to_string()).await.expect(413);
+    assert!(refused["message"].as_str().unwrap().contains("allowed maximum operations in a JSON patch is 10000"));
+    // A list whose items are all named anew, and an order of all of them.
+    let names: Vec<String> = (0..20_000).map(|n| format!("f{n}")).collect();
+    let body = json!({"metadata": {"finalizers": names, "$setElementOrder/finalizers": names}});
+    let target = format!("{path}?dryRun=All");
+    send(&cluster, "PATCH", &target, "strategic-merge-patch+json", body.to_string()).await.expect(200);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_6_protobuf_that_lies() {
+    let cluster = cluster().await;
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "p"}, "data": {"k": "v"}});
+    let model = api::schema::builtin_model("io.k8s.api.core.v1.ConfigMap").unwrap();
+    let whole = api::codec::protobuf::to_protobuf(&object, &model, "v1", "ConfigMap");
+    let target = format!("{MAPS}?dryRun=All");
+    send(&cluster, "POST", &target, "vnd.kubernetes.protobuf", whole.clone()).await.expect(201);
+    for length in 0..whole.len() {
+        let answer = send(&cluster, "POST", &target, "vnd.kubernetes.protobuf", whole[..length].to_vec()).await;
+        assert!(matches!(answer.code, 201 | 400 | 422), "{length} bytes: {}", answer.code);
+    }
+    for at in 0..whole.len() {
+        for byte in [0x00, 0x7f, 0x80, 0xff] {
+            let mut broken = whole.clone();
+            broken[at] = byte;
+            let answer = send(&cluster, "POST", &target, "vnd.kubernetes.protobuf", broken).await;
+            assert!(matches!(answer.code, 201 | 400 | 422), "byte {at} as {byte:x}: {}", answer.code);
+        }
+    }
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_7_bodies_of_no_known_form() {
+    let cluster = cluster().await;
+    let garbage: Vec<u8> = (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for media in ["json", "yaml", "vnd.kubernetes.protobuf"] {
+        send(&cluster, "POST", MAPS, media, garbage.clone()).await.expect(400);
+        send(&cluster, "PUT", &format!("{MAPS}/a"), media, garbage.clone()).await.expect(400);
+    }
+    for media in PATCHES {
+        send(&cluster, "PATCH", &format!("{MAPS}/a?fieldManager=m"), media, garbage.clone()).await.expect(400);
+    }
+    send(&cluster, "POST", MAPS, "cbor", garbage.clone()).await.expect(415);
+    // What is said to be compressed is not blown up.
+    let request = Request::builder().method("POST").uri(MAPS).header("content-type", "application/json");
+    let request = request.header("content-encoding", "gzip").body(Full::from(garbage)).unwrap();
+    let answer = cluster.call(User::component("admin", &["system:masters"]), request).await.read().await;
+    assert_eq!(answer.code, 400);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_15_selectors_of_thousands_of_terms() {
+    let cluster = cluster().await;
+    let check = async |query: String, code: u16| {
+        let begun = Instant::now();
+        cluster.send("GET", &format!("{MAPS}?{query}"), Value::Null).await.expect(code);
+        assert!(begun.elapsed() < SOON, "{:?} for {} bytes", begun.elapsed(), query.len());
+    };
+    check(format!("labelSelector={}", vec!["a%3Db"; 9_000].join(",")), 200).await;
+    check(format!("labelSelector=a%20in%20({})", vec!["x"; 30_000].join(",")), 200).await;
+    check(format!("labelSelector={}", "(".repeat(60_000)), 400).await;
+    check(format!("fieldSelector={}", vec!["metadata.name%3Da"; 3_000].join(",")), 200).await;
+    check(format!("fieldSelector={}", "%5C".repeat(20_000)), 400).await;
+    serves_on(&cluster).await;
+}
+
+/// The cost of an expression is bounded where it is evaluated, and a pattern has no steps to go back.
+#[tokio::test]
+async fn input_18_expressions_and_patterns_that_never_end() {
+    let cluster = cluster().await;
+    let admission = "/apis/admissionregistration.k8s.io/v1";
+    let ten = "[0,1,2,3,4,5,6,7,8,9]";
+    let endless = format!(
+        "{0}.all(a, {0}.all(b, {0}.all(c, {0}.all(d, {0}.all(e, {0}.all(f, {0}.all(g, {0}.all(h, a + b + c + d + e + f + g + h >= 0))))))))",
+        ten
+    );
+    let backtracks = "('a'.replace('a', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa') + '!').matches('^(a+)+$') || true";
+    for (name, expression) in [("endless", endless.as_str()), ("backtracks", backtracks)] {
+        let policy = json!({
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"], "resourceNames": [name]}]},
+                "validations": [{"expression": expression}],
+            },
+        });
+        cluster.send("POST", &format!("{admission}/validatingadmissionpolicies"), policy).await.expect(201);
+        let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        cluster.send("POST", &format!("{admission}/validatingadmissionpolicybindings"), binding).await.expect(201);
+    }
+    cluster.server.registry.caches.reach_current().await;
+    let begun = Instant::now();
+    let refused = cluster.send("POST", MAPS, json!({"metadata": {"name": "endless"}})).await.expect(422);
+    assert!(refused["message"].as_str().unwrap().contains("cost limit exceeded"), "{refused}");
+    cluster.send("POST", MAPS, json!({"metadata": {"name": "backtracks"}})).await.expect(201);
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    serves_on(&cluster).await;
+}

@@ -1,0 +1,175 @@
+//! What comes over the wire: requests that two readers would read differently, heads without end, streams that are
+//! reset as soon as they are opened.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::serve;
+use apiserver::service::ApiService;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::harness::Cluster;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server at a port, until this is dropped.
+struct Listening {
+    _cluster: Cluster,
+    address: SocketAddr,
+    certificate: CertificateDer<'static>,
+    stop: CancellationToken,
+}
+
+impl Listening {
+    async fn start() -> Self {
+        let cluster = Cluster::start().await;
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+        let certificate = made.cert.der().clone();
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (address, stop, tasks) = (listener.local_addr().unwrap(), CancellationToken::new(), TaskTracker::new());
+        let service = ApiService::new(cluster.server.clone());
+        tasks.spawn(serve::serve(listener, Arc::new(tls), service, tasks.clone(), stop.clone()));
+        Self { _cluster: cluster, address, certificate, stop }
+    }
+
+    async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, socket).await.unwrap()
+    }
+
+    /// Sends these bytes; all that is answered, until the server has no more to say.
+    async fn answers(&self, sent: &[u8]) -> String {
+        let mut stream = self.connect(b"http/1.1").await;
+        // A server that has heard enough does not read on.
+        let _cut_off = stream.write_all(sent).await;
+        let mut told = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(Ok(read @ 1..)) = timeout(Duration::from_secs(2), stream.read(&mut buffer)).await {
+            told.extend_from_slice(&buffer[..read]);
+        }
+        String::from_utf8_lossy(&told).into_owned()
+    }
+
+    async fn serves_on(&self) {
+        let told = self.answers(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(told.starts_with("HTTP/1.1 200"), "{told}");
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[tokio::test]
+async fn input_8_requests_that_are_read_in_two_ways() {
+    let server = Listening::start().await;
+    let check = async |head: &str, allowed: &[&str]| {
+        // Whatever follows is no request of its own, unless the first one has ended.
+        let smuggled = "GET /healthz?smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        let told = server.answers(format!("{head}{smuggled}").as_bytes()).await;
+        let codes: Vec<&str> = told.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        assert_eq!(codes, allowed, "{head:?}: {told}");
+    };
+    check("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", &["400"]).await;
+    check("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", &["400"]).await;
+    check("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5x\r\n\r\nhello", &["400"]).await;
+    check("POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, x\r\n\r\n0\r\n\r\n", &["400"]).await;
+    check("GET /healthz HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", &["400"]).await;
+    check("GET /healthz HTTP/1.1\r\nHost: a\r\nA: b\0c\r\n\r\n", &["400"]).await;
+    check("GET /heal thz HTTP/1.1\r\nHost: a\r\n\r\n", &["400"]).await;
+    check("GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n", &["400"]).await;
+    check("\0\0\0\0\r\n\r\n", &["400"]).await;
+    check("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", &["400"]).await;
+    // Where both lengths are told, the chunks count, and nothing that comes behind them is believed.
+    check(
+        "POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        &["401"],
+    )
+    .await;
+    check("GET http://elsewhere/version HTTP/1.1\r\nHost: a\r\n\r\n", &["401", "200"]).await;
+    server.serves_on().await;
+}
+
+#[tokio::test]
+async fn input_8_heads_without_end() {
+    let server = Listening::start().await;
+    let long = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nA: {}\r\n\r\n", "x".repeat(2 << 20));
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(100_000));
+    let path = format!("GET /healthz?{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(200_000));
+    for (head, code) in [(long, "431"), (many, "431"), (path, "414")] {
+        let told = server.answers(head.as_bytes()).await;
+        assert!(told.starts_with(&format!("HTTP/1.1 {code}")), "{told}");
+    }
+    // What upstream takes is taken: long selectors are made by programs.
+    let told = server
+        .answers(format!("GET /version?labelSelector={} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(60_000)).as_bytes())
+        .await;
+    assert!(told.starts_with("HTTP/1.1 401"), "{told}");
+    server.serves_on().await;
+}
+
+#[tokio::test]
+async fn input_10_streams_reset_as_they_are_opened() {
+    let server = Listening::start().await;
+    let open = async || {
+        let stream = server.connect(b"h2").await;
+        let (requests, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let tasks = TaskTracker::new();
+        tasks.spawn(connection);
+        requests
+    };
+    let request =
+        |path: &str| Request::builder().uri(format!("https://localhost{path}")).body(Full::new(Bytes::new())).unwrap();
+    let before = super::resident();
+    for _ in 0..4 {
+        let mut requests = open().await;
+        for _ in 0..5_000 {
+            if requests.ready().await.is_err() {
+                // Enough of it, says the server.
+                break;
+            }
+            drop(requests.send_request(request("/healthz")));
+        }
+    }
+    let grown = super::resident().saturating_sub(before);
+    assert!(grown < 128 << 20, "resets left {} MiB", grown >> 20);
+    let mut requests = open().await;
+    let answer = timeout(PATIENCE, requests.send_request(request("/healthz"))).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let long = format!("/version?labelSelector={}", "x".repeat(60_000));
+    let answer = timeout(PATIENCE, requests.send_request(request(&long))).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 401);
+    server.serves_on().await;
+}

@@ -1,0 +1,17 @@
+//! What harms a server that trusts, by the numbers of our table of bad inputs and faults. What is answered is compared
+//! with upstream in `tests/corpus/hostile.yaml`; here it is seen that it takes bounded time and memory, and that the
+//! server serves on.
+
+mod bodies;
+mod credentials;
+mod listener;
+mod watchers;
+
+use std::fs;
+
+/// What this process holds of the machine's memory, in bytes.
+fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}

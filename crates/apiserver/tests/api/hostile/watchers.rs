@@ -1,0 +1,58 @@
+//! Watchers that do not read.
+
+use apiserver::authn::User;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use serde_json::json;
+
+use crate::harness::{Cluster, Open};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+/// Those that never read.
+const STUCK: usize = 10_000;
+/// What each of them may hold, its answer and its place in this test included.
+const MOST: usize = 20 << 10;
+/// More than a resource's recent history holds.
+const CHANGES: usize = 5_000;
+
+async fn watch(cluster: &Cluster) -> Open {
+    let target = format!("{MAPS}?watch=true&resourceVersion=0");
+    let request = Request::builder().uri(target).body(Full::new(Bytes::new())).unwrap();
+    cluster.call(User::component("admin", &["system:masters"]), request).await
+}
+
+/// A watcher is a place in the history that all share: stuck, it holds nothing up and nothing back. Once what it has not
+/// seen is gone, it is told to list anew, as upstream does with those that it drops.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fault_37_watchers_that_never_read() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}})).await.expect(201);
+    cluster.server.registry.caches.reach_current().await;
+    let before = super::resident();
+    let mut stuck = Vec::with_capacity(STUCK);
+    for _ in 0..STUCK {
+        stuck.push(watch(&cluster).await);
+    }
+    let each = super::resident().saturating_sub(before) / STUCK;
+    assert!(each <= MOST, "{each} bytes for a watcher");
+
+    let mut reader = watch(&cluster).await;
+    assert_eq!(reader.line().await.unwrap()["type"], "ADDED");
+    let writing = super::resident();
+    for n in 0..CHANGES {
+        let change = json!({"metadata": {"name": "a"}, "data": {"n": n.to_string()}});
+        cluster.send("PUT", &format!("{MAPS}/a"), change).await.expect(200);
+        let seen = reader.line().await.unwrap();
+        assert_eq!(seen["object"]["data"]["n"], n.to_string(), "whoever reads misses nothing");
+    }
+    let grown = super::resident().saturating_sub(writing);
+    assert!(grown < 256 << 20, "{CHANGES} changes left {} MiB", grown >> 20);
+
+    for stuck in stuck.iter_mut().step_by(500) {
+        assert_eq!(stuck.line().await.unwrap()["type"], "ADDED");
+        let end = stuck.line().await.unwrap();
+        assert_eq!((&end["type"], &end["object"]["code"]), (&json!("ERROR"), &json!(410)));
+        assert_eq!(stuck.line().await, None);
+    }
+}
