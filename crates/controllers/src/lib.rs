@@ -7,6 +7,9 @@
 //!
 //! Each controller acts as its own ServiceAccount in `kube-system`, with upstream's role.
 
+pub mod bootstraptokens;
+pub mod certificatesigningrequests;
+pub mod clusterroles;
 mod common;
 pub mod cronjobs;
 pub mod daemonsets;
@@ -19,6 +22,7 @@ pub mod jobs;
 pub mod namespaces;
 pub mod nodeipam;
 pub mod nodelifecycle;
+pub mod nodettl;
 pub mod podgc;
 pub mod replicasets;
 pub mod resourcequotas;
@@ -67,11 +71,13 @@ pub struct Settings {
     /// Prefix lengths of a node's range, for IPv4 and IPv6.
     pub node_mask_v4: u8,
     pub node_mask_v6: u8,
+    /// Who signs certificates; without one requests wait for others.
+    pub signer: Option<Arc<dyn certificatesigningrequests::Sign>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { root_ca: String::new(), cluster_cidrs: Vec::new(), node_mask_v4: 24, node_mask_v6: 64 }
+        Self { root_ca: String::new(), cluster_cidrs: Vec::new(), node_mask_v4: 24, node_mask_v6: 64, signer: None }
     }
 }
 
@@ -120,6 +126,11 @@ macro_rules! rows {
 
 /// All controllers.
 pub const CONTROLLERS: &[Row] = rows! {
+    "bootstrap-signer-controller" => bootstraptokens::run_signer,
+    "certificatesigningrequest-approving-controller" => certificatesigningrequests::run_approver,
+    "certificatesigningrequest-cleaner-controller" => certificatesigningrequests::run_cleaner,
+    "certificatesigningrequest-signing-controller" => certificatesigningrequests::run_signer,
+    "clusterrole-aggregation-controller" => clusterroles::run,
     "cronjob-controller" => cronjobs::run,
     "daemonset-controller" => daemonsets::run,
     "deployment-controller" => deployments::run,
@@ -143,7 +154,9 @@ pub const CONTROLLERS: &[Row] = rows! {
     "serviceaccount-controller" => serviceaccounts::run,
     "statefulset-controller" => statefulsets::run,
     "taint-eviction-controller" => tainteviction::run,
+    "token-cleaner-controller" => bootstraptokens::run_cleaner,
     "ttl-after-finished-controller" => ttlafterfinished::run,
+    "ttl-controller" => nodettl::run,
     "volumeattributesclass-protection-controller" => storageprotection::run_classes,
 };
 

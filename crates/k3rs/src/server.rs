@@ -170,6 +170,7 @@ impl Server {
             let settings = controllers::Settings {
                 root_ca: authorities.server.pem().to_owned(),
                 cluster_cidrs: options.cluster_cidrs.clone(),
+                signer: Some(Arc::new(components::Signer::new(authorities.client.clone(), authorities.server.clone()))),
                 ..controllers::Settings::default()
             };
             workers.spawn(api.clone().check_policies(tasks.clone(), working.clone()));

@@ -4,6 +4,8 @@
 //! Keys are ECDSA P-256. Authorities live ten years, leaves one; a leaf with less than 120 days left is signed anew
 //! at start. Validity begins an hour early, so that a node whose clock is a little behind can still connect.
 
+mod requests;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::{fs, io};

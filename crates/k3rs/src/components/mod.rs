@@ -9,6 +9,7 @@ pub mod node;
 pub mod published;
 pub(crate) mod role;
 mod scheduler;
+mod signer;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use compaction::run as run_compaction;
 pub use controllers::run as run_controllers;
 pub use dialer::KubeletDialer;
 pub use scheduler::run as run_scheduler;
+pub use signer::Signer;
 
 /// A client whose transport is the server itself, as this user. `program` is upstream's name for the component, by which
 /// people tell who wrote a field.

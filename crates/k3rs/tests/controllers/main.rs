@@ -156,3 +156,88 @@ async fn workloads_come_to_be_and_go_with_their_namespace() {
     .await;
     cluster.server.stop().await.unwrap();
 }
+
+fn cluster_key(name: &str) -> ObjectKey {
+    ObjectKey::new("", name)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_are_gathered_and_kubelets_get_their_certificates() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    let cluster = Cluster::start().await;
+    let roles = resource_of::<k8s_openapi::api::rbac::v1::ClusterRole>();
+    for name in ["view", "edit", "admin"] {
+        eventually("the aggregation of roles", || async {
+            let role = cluster.requests.get(&roles, &cluster_key(name)).await.unwrap();
+            role["rules"].as_array().is_some_and(|rules| !rules.is_empty())
+        })
+        .await;
+    }
+
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+    params.distinguished_name.push(rcgen::DnType::CommonName, "system:node:new");
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let spec = json!({
+        "request": STANDARD.encode(pem), "signerName": "kubernetes.io/kube-apiserver-client-kubelet",
+        "usages": ["digital signature", "client auth"],
+    });
+    let request = json!({
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "new"},
+        "spec": spec,
+    });
+    let requests = resource_of::<k8s_openapi::api::certificates::v1::CertificateSigningRequest>();
+    // The administrator has every right, also that to any node's certificate.
+    cluster.requests.create(&requests, "", &request).await.unwrap();
+    eventually("approval and signing", || async {
+        let request = cluster.requests.get(&requests, &cluster_key("new")).await.unwrap();
+        let certificate = request["status"]["certificate"].as_str().unwrap_or_default().to_owned();
+        STANDARD.decode(certificate).unwrap().starts_with(b"-----BEGIN CERTIFICATE-----")
+    })
+    .await;
+    let request = cluster.requests.get(&requests, &cluster_key("new")).await.unwrap();
+    assert_eq!(request["status"]["conditions"][0]["reason"], "AutoApproved");
+    cluster.server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bootstrap_tokens_sign_and_end_and_nodes_are_told_how_long_to_believe() {
+    use k8s_openapi::api::core::v1::Secret;
+
+    let cluster = Cluster::start().await;
+    let info = json!({"metadata": {"name": "cluster-info"}, "data": {"kubeconfig": "x"}});
+    cluster.create::<ConfigMap>("kube-public", info).await;
+    let token = |id: &str, end: &str| {
+        json!({
+            "metadata": {"name": format!("bootstrap-token-{id}")}, "type": "bootstrap.kubernetes.io/token",
+            "stringData": {
+                "token-id": id, "token-secret": "0123456789abcdef", "usage-bootstrap-signing": "true",
+                "expiration": end,
+            },
+        })
+    };
+    cluster.create::<Secret>("kube-system", token("aaaaaa", "2999-01-01T00:00:00Z")).await;
+    cluster.create::<Secret>("kube-system", token("bbbbbb", "2000-01-01T00:00:00Z")).await;
+    eventually("the signature", || async {
+        let key = ObjectKey::new("kube-public", "cluster-info");
+        let map = cluster.requests.get(&resource_of::<ConfigMap>(), &key).await.unwrap();
+        map["data"]["jws-kubeconfig-aaaaaa"].is_string() && map["data"]["jws-kubeconfig-bbbbbb"].is_null()
+    })
+    .await;
+    eventually("the end of a token", || async {
+        let key = ObjectKey::new("kube-system", "bootstrap-token-bbbbbb");
+        cluster.requests.get(&resource_of::<Secret>(), &key).await.is_err()
+    })
+    .await;
+    cluster.create::<Node>("", json!({"metadata": {"name": "one"}})).await;
+    eventually("the annotation", || async {
+        let node = cluster.requests.get(&resource_of::<Node>(), &cluster_key("one")).await.unwrap();
+        node["metadata"]["annotations"]["node.alpha.kubernetes.io/ttl"] == "0"
+    })
+    .await;
+    cluster.server.stop().await.unwrap();
+}
