@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, audit, flowcontrol, limits};
+use crate::{admission, audit, authn, flowcontrol, limits};
 
 /// Upstream's buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -202,7 +202,13 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
     let version = |key: &str| server.version[key].as_str().unwrap_or_default();
     BUILD.set(&[version("gitVersion"), version("major"), version("minor"), version("platform")], 1.0);
     process();
-    let families = FAMILIES.into_iter().chain(admission::FAMILIES).chain(audit::FAMILIES).chain(flowcontrol::FAMILIES);
+    let families = FAMILIES
+        .into_iter()
+        .chain(admission::FAMILIES)
+        .chain(admission::WEBHOOK_FAMILIES)
+        .chain(audit::FAMILIES)
+        .chain(flowcontrol::FAMILIES)
+        .chain(authn::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }

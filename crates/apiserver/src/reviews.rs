@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
 use crate::authn::User;
+use crate::authn::serviceaccounts::Verified;
 use crate::authz::{Attributes, Target};
 use crate::registry::{Call, Outcome, Served, document};
 use crate::server::ApiServer;
@@ -31,7 +32,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     server.registry.admission.check(call, &mut asked).await?;
     let mut review = asked.object.take().unwrap_or_default();
     let status = match served.row.plural.as_str() {
-        "tokenreviews" => token(server, &review["spec"]),
+        "tokenreviews" => token(server, &review["spec"]).await,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
         "selfsubjectaccessreviews" => access(server, &call.user.clone(), &review["spec"], None)?,
@@ -45,7 +46,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     Ok(Outcome::Document { code: 201, document: review })
 }
 
-fn token(server: &ApiServer, spec: &Value) -> Value {
+async fn token(server: &ApiServer, spec: &Value) -> Value {
     let token = spec["token"].as_str().unwrap_or_default();
     let audiences: Vec<String> = spec["audiences"]
         .as_array()
@@ -53,8 +54,10 @@ fn token(server: &ApiServer, spec: &Value) -> Value {
         .flatten()
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect();
-    match server.authenticator.token(token, &audiences) {
-        Some(user) => json!({"authenticated": true, "user": user.info(), "audiences": audiences}),
+    match server.authenticator.token(token, &audiences).await {
+        Some(Verified { user, audiences }) => {
+            json!({"authenticated": true, "user": user.info(), "audiences": audiences})
+        }
         None => json!({"user": {}, "error": "the token is not valid"}),
     }
 }

@@ -23,7 +23,7 @@ use crate::audit::{self, Audit, AuditError};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
-use crate::authn::{Authenticator, FrontProxies, User};
+use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, FrontProxies, User};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
@@ -65,6 +65,7 @@ pub struct Config {
 pub struct Settings {
     pub audit: audit::Options,
     pub capacity: Capacity,
+    pub authentication: authn::Options,
 }
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
@@ -97,6 +98,8 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Authentication(#[from] AuthenticationError),
     #[error("the table of resources lacks {0}, which the server itself reads")]
     MissingResource(&'static str),
 }
@@ -159,6 +162,10 @@ impl ApiServer {
             nodes: cache("", "nodes")?,
         };
         let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
+        let (anonymous, others) = config.settings.authentication.open(&outbound)?;
+        let secrets = cache("", "secrets")?;
+        let bootstrap_tokens =
+            (!config.settings.authentication.no_bootstrap_tokens).then(|| BootstrapTokens::new(secrets));
         let authorizer = Arc::new(Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac });
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
@@ -212,6 +219,9 @@ impl ApiServer {
                 client_cas: ClientCas::new(config.client_cas),
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
+                bootstrap_tokens,
+                others,
+                anonymous,
             },
             authorizer,
             version: version_document(&config.version),

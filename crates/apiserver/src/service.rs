@@ -30,7 +30,7 @@ use crate::response::{self, BoxError, Response};
 use crate::server::ApiServer;
 use crate::shape::Shape;
 use crate::websocket::Carrier;
-use crate::{aggregation, health, limits, nonresource, reviews, streaming, subresources, websocket};
+use crate::{aggregation, limits, nonresource, reviews, streaming, subresources, websocket};
 
 /// Larger bodies are refused, as upstream does.
 const MAX_BODY: usize = 3 << 20;
@@ -167,7 +167,8 @@ impl ApiService {
         B::Error: Into<BoxError>,
     {
         let server = self.server.clone();
-        let user = self.user(&request, &info);
+        let peer = request.extensions().get::<PeerCertificates>().cloned();
+        let user = self.user(request.headers(), peer, &info).await;
         known.begin(&server, &request, &info, &user);
         let user = impersonation::acting(&server.authorizer, user?, request.headers())?;
         if let Some(trail) = known.trail.as_mut().filter(|_| impersonation::is_asked(request.headers())) {
@@ -233,15 +234,20 @@ impl ApiService {
         }
     }
 
-    /// Who asks. Health is told to anybody.
-    fn user<B>(&self, request: &Request<B>, info: &RequestInfo) -> Result<User, Status> {
+    /// Who asks.
+    async fn user(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<PeerCertificates>,
+        info: &RequestInfo,
+    ) -> Result<User, Status> {
         if let Some(identity) = &self.identity {
             return Ok(identity.user.clone());
         }
-        let peer = request.extensions().get::<PeerCertificates>();
-        match self.server.authenticator.authenticate(request.headers(), peer)? {
+        let authenticator = &self.server.authenticator;
+        match authenticator.authenticate(headers, peer.as_ref()).await? {
             Some(user) => Ok(user),
-            None if health::is_path(&info.path) => Ok(User::anonymous()),
+            None if authenticator.anonymous.lets_in(&info.path) => Ok(User::anonymous()),
             None => Err(Status::unauthorized()),
         }
     }

@@ -6,6 +6,7 @@
 mod certificates;
 mod classes;
 mod conditions;
+mod figures;
 mod limitranges;
 mod matching;
 mod namespaces;
@@ -27,6 +28,7 @@ mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::status::Status;
 use parking_lot::Mutex;
@@ -39,6 +41,7 @@ use crate::registry::{Call, Served};
 
 pub use certificates::SigningRequests;
 pub use classes::{DefaultIngressClass, DefaultStorageClass};
+pub(crate) use figures::FAMILIES;
 pub use limitranges::LimitRanges;
 pub use namespaces::NamespaceLifecycle;
 pub use nodes::NodeRestriction;
@@ -55,7 +58,7 @@ pub use signers::{CertificateSubjects, Signers};
 pub use storage::StorageInUse;
 pub use tolerations::DefaultTolerations;
 pub use topology::PodTopology;
-pub(crate) use webhooks::{FAMILIES, MutatingWebhooks, ValidatingWebhooks, WebhookParts};
+pub(crate) use webhooks::{FAMILIES as WEBHOOK_FAMILIES, MutatingWebhooks, ValidatingWebhooks, WebhookParts};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -264,7 +267,9 @@ fn options(operation: Operation, call: &Call) -> Value {
 impl Admission {
     /// Lets every plugin change the write or refuse it; once more where one changed what others had seen.
     pub async fn admit(&self, call: &mut Call, request: &mut Request) -> Result<(), Status> {
+        let begun = Instant::now();
         let outcome = self.admit_twice(request).await;
+        figures::step(false, request.operation, outcome.is_err(), begun.elapsed());
         request.tell(call);
         outcome
     }
@@ -287,7 +292,9 @@ impl Admission {
 
     /// Lets every plugin refuse the write.
     pub async fn validate(&self, call: &mut Call, request: &Request) -> Result<(), Status> {
+        let begun = Instant::now();
         let outcome = self.validate_once(request).await;
+        figures::step(true, request.operation, outcome.is_err(), begun.elapsed());
         request.tell(call);
         outcome
     }

@@ -1,16 +1,27 @@
-//! Who is asking: from a client certificate, a bearer token or, for health checks alone, nobody.
+//! Who is asking: from a client certificate, a bearer token or, where that is let in, nobody.
+//!
+//! Tokens are ServiceAccounts', bootstrap tokens', those of OpenID Connect issuers, or another server is asked about them.
 //!
 //! Components in this process do not pass here: their transport carries a [`User`] as a request extension, which
 //! no request from a socket can have.
 
+mod anonymous;
+mod bootstraptokens;
+mod configuration;
+mod figures;
 mod frontproxy;
 pub(crate) mod impersonation;
+pub mod oidc;
 pub mod serviceaccounts;
 pub mod tokens;
+pub mod webhook;
 pub mod x509;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use std::{fs, io};
 
 use api::status::Status;
 use http::HeaderMap;
@@ -18,10 +29,17 @@ use http::header::AUTHORIZATION;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
+pub use self::anonymous::Anonymous;
+pub(crate) use self::bootstraptokens::BootstrapTokens;
+use self::configuration::{Configuration, ConfigurationError};
+pub(crate) use self::figures::FAMILIES;
 pub use self::frontproxy::FrontProxies;
-use self::serviceaccounts::ServiceAccountTokens;
+use self::oidc::{Issuer, IssuerError, IssuerOptions};
+use self::serviceaccounts::{ServiceAccountTokens, Verified};
 use self::tokens::StaticTokens;
+use self::webhook::{TokenWebhook, WebhookError, WebhookOptions};
 use self::x509::ClientCas;
+use crate::outbound::Outbound;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -54,6 +72,69 @@ pub struct Authenticator {
     pub client_cas: ClientCas,
     pub static_tokens: StaticTokens,
     pub service_accounts: Arc<ServiceAccountTokens>,
+    pub(crate) bootstrap_tokens: Option<BootstrapTokens>,
+    pub(crate) others: Others,
+    pub(crate) anonymous: Anonymous,
+}
+
+/// Those who know users that the cluster does not.
+#[derive(Default)]
+pub(crate) struct Others {
+    issuers: Vec<Issuer>,
+    webhook: Option<TokenWebhook>,
+}
+
+/// Who is believed beside those whom the cluster knows itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub anonymous: Anonymous,
+    /// Whether bootstrap tokens are not believed.
+    pub no_bootstrap_tokens: bool,
+    pub issuer: Option<IssuerOptions>,
+    /// A file with the certificates of the issuer's authority.
+    pub issuer_authority: Option<PathBuf>,
+    pub webhook: WebhookOptions,
+    /// An AuthenticationConfiguration, which says all of the issuers and of anonymous requests.
+    pub configuration: Option<PathBuf>,
+}
+
+/// Why it cannot be known who is to be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    #[error("reading {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("the authentication configuration {}: {source}", path.display())]
+    Configuration { path: PathBuf, source: ConfigurationError },
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
+}
+
+impl Options {
+    /// Reads what is said in files; who lets whom in without credentials, and who else knows users.
+    pub(crate) fn open(&self, outbound: &Arc<Outbound>) -> Result<(Anonymous, Others), AuthenticationError> {
+        let read = |path: &PathBuf| {
+            fs::read_to_string(path).map_err(|source| AuthenticationError::Read { path: path.clone(), source })
+        };
+        let mut anonymous = self.anonymous.clone();
+        let mut issuers: Vec<IssuerOptions> = self.issuer.iter().cloned().collect();
+        if let (Some(issuer), Some(path)) = (issuers.first_mut(), &self.issuer_authority) {
+            issuer.authority = Some(read(path)?);
+        }
+        if let Some(path) = &self.configuration {
+            let failed = |source| AuthenticationError::Configuration { path: path.clone(), source };
+            let said = Configuration::parse(&read(path)?).map_err(failed)?;
+            anonymous = said.anonymous.unwrap_or(anonymous);
+            issuers = said.issuers;
+        }
+        let issuers = issuers.into_iter().map(|options| Issuer::new(options, outbound.clone()));
+        let others = Others {
+            issuers: issuers.collect::<Result<_, _>>()?,
+            webhook: TokenWebhook::open(self.webhook.clone(), outbound.clone())?,
+        };
+        Ok((anonymous, others))
+    }
 }
 
 impl PeerCertificates {
@@ -123,7 +204,18 @@ impl User {
 
 impl Authenticator {
     /// The user behind a request. `Ok(None)`: no credentials were shown. `Err`: those shown are not good.
-    pub fn authenticate(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&PeerCertificates>,
+    ) -> Result<Option<User>, Status> {
+        let begun = Instant::now();
+        let found = self.identify(headers, peer).await;
+        figures::tell(&found, begun.elapsed());
+        found
+    }
+
+    async fn identify(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
         if let Some(user) = peer.and_then(|peer| self.front_proxies.user(headers, peer)) {
             return Ok(Some(user.authenticated()));
         }
@@ -132,19 +224,56 @@ impl Authenticator {
         }
         let token = bearer(headers).map(str::to_owned).or_else(|| crate::websocket::bearer(headers));
         match token {
-            Some(token) => self.token(&token, &[]).map(Some).ok_or_else(Status::unauthorized),
+            Some(token) => {
+                let verified = self.token(&token, &[]).await;
+                verified.map(|verified| Some(verified.user)).ok_or_else(Status::unauthorized)
+            }
             None if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
             None => Ok(None),
         }
     }
 
-    /// The user of a bearer token that is good for one of `audiences` (the API server's own, if empty).
-    pub fn token(&self, token: &str, audiences: &[String]) -> Option<User> {
+    /// The user of a bearer token that is good for one of `audiences` (the API server's own, if empty), and those of
+    /// them that it is good for.
+    pub async fn token(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+        let found = match self.known_token(token, audiences) {
+            Some(found) => Some(found),
+            None => self.others.token(token, audiences, self.service_accounts.audiences()).await,
+        };
+        found.map(|Verified { user, audiences }| Verified { user: user.authenticated(), audiences })
+    }
+
+    /// A token of the cluster's own.
+    fn known_token(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+        let here = |user| for_server(user, audiences, self.service_accounts.audiences());
+        let bootstrap = || self.bootstrap_tokens.as_ref()?.user(token);
         self.static_tokens
             .user(token)
-            .or_else(|| self.service_accounts.verify(token, audiences).map(|verified| verified.user))
-            .map(User::authenticated)
+            .and_then(here)
+            .or_else(|| self.service_accounts.verify(token, audiences))
+            .or_else(|| bootstrap().and_then(here))
     }
+}
+
+impl Others {
+    async fn token(&self, token: &str, audiences: &[String], own: &[String]) -> Option<Verified> {
+        for issuer in &self.issuers {
+            if let Some(user) = issuer.user(token).await {
+                return for_server(user, audiences, own);
+            }
+        }
+        match &self.webhook {
+            Some(webhook) => webhook.user(token, if audiences.is_empty() { own } else { audiences }).await,
+            None => None,
+        }
+    }
+}
+
+/// A user whose token says nothing of audiences: it is for this server, which is asked for `audiences`.
+fn for_server(user: User, audiences: &[String], own: &[String]) -> Option<Verified> {
+    let asked = if audiences.is_empty() { own } else { audiences };
+    let good: Vec<String> = asked.iter().filter(|audience| own.contains(audience)).cloned().collect();
+    (!good.is_empty()).then_some(Verified { user, audiences: good })
 }
 
 /// The token of an `Authorization: Bearer` header.

@@ -66,7 +66,7 @@ impl Address {
         }
     }
 
-    fn parse(url: &str) -> Result<Self, AddressError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, AddressError> {
         let wrong = |why: &dyn std::fmt::Display| AddressError::Url(why.to_string());
         let uri: http::Uri = url.parse().map_err(|why: http::uri::InvalidUri| wrong(&why))?;
         let host = uri.host().ok_or_else(|| wrong(&"it names no host"))?;

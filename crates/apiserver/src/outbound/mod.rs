@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -94,16 +94,38 @@ impl Outbound {
         self.post_to(callee, callee.address.path(), body, limit).await
     }
 
-    async fn post_to(&self, callee: &Callee, target: &str, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
-        let url = format!("https://{}{target}", callee.address.host());
-        let called = tokio::time::timeout(limit, async {
-            let head = head(Method::POST, target, callee)?;
-            read(self.send(callee, head, Payload::Whole(body)).await?).await
-        });
+    /// Posts as whoever `authorization` says, to those who are not told how long they have.
+    pub(crate) async fn post_as(
+        &self,
+        callee: &Callee,
+        authorization: Option<&HeaderValue>,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, CallError> {
+        let mut head = head(Method::POST, callee.address.path(), callee)?;
+        head.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+        self.within(callee, head, body, limit).await
+    }
+
+    /// Asks for a document as nobody in particular.
+    pub(crate) async fn fetch(&self, callee: &Callee, limit: Duration) -> Result<Bytes, CallError> {
+        let head = head(Method::GET, callee.address.path(), callee)?;
+        self.within(callee, head, Bytes::new(), limit).await
+    }
+
+    async fn within(&self, callee: &Callee, head: Parts, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
+        let verb = if head.method == Method::GET { "Get" } else { "Post" };
+        let url = format!("https://{}{}", callee.address.host(), head.uri);
+        let called =
+            tokio::time::timeout(limit, async { read(self.send(callee, head, Payload::Whole(body)).await?).await });
         match called.await {
-            Ok(outcome) => outcome.map_err(|why| why.at("Post", &url)),
-            Err(_late) => Err(CallError::late("Post", &url)),
+            Ok(outcome) => outcome.map_err(|why| why.at(verb, &url)),
+            Err(_late) => Err(CallError::late(verb, &url)),
         }
+    }
+
+    async fn post_to(&self, callee: &Callee, target: &str, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
+        self.within(callee, head(Method::POST, target, callee)?, body, limit).await
     }
 
     /// Asks for a document as `user`, whom the callee must be ready to hear of from this server.

@@ -80,6 +80,11 @@ impl Cluster {
         Self::start_as(NoNodes, None, tokens, settings).await
     }
 
+    /// One that reaches others by `dialer`, and is told otherwise than by default.
+    pub(crate) async fn start_calling(dialer: impl NodeDialer, settings: Settings) -> Self {
+        Self::start_as(dialer, None, Vec::new(), settings).await
+    }
+
     async fn start_as(
         dialer: impl NodeDialer,
         front_proxy: Option<FrontProxy>,

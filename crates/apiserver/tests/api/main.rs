@@ -5,6 +5,7 @@
 mod admission;
 mod aggregation;
 mod audit;
+mod authentication;
 mod chain;
 mod custom;
 mod flowcontrol;

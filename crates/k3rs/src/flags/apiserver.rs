@@ -1,7 +1,10 @@
 //! `--kube-apiserver-arg NAME=VALUE`: the API server's own flags, of which those are known that have a meaning here.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use apiserver::authn::Anonymous;
+use apiserver::authn::oidc::IssuerOptions;
 use apiserver::server::Settings;
 
 /// What an argument is checked and kept by.
@@ -9,6 +12,11 @@ type Set = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// The flags, by upstream's names.
 const TABLE: &[(&str, Set)] = &[
+    ("anonymous-auth", |settings, value| {
+        let all = switch(value)?;
+        settings.authentication.anonymous = if all { Anonymous::All } else { Anonymous::None };
+        Ok(())
+    }),
     ("audit-log-format", |_, value| only("json", value)),
     ("audit-log-maxage", |settings, value| number(value).map(|days| settings.audit.retention.days = days)),
     ("audit-log-maxbackup", |settings, value| number(value).map(|files| settings.audit.retention.files = files)),
@@ -35,8 +43,50 @@ const TABLE: &[(&str, Set)] = &[
         settings.audit.policy_file = path(value);
         Ok(())
     }),
+    ("authentication-config", |settings, value| {
+        settings.authentication.configuration = path(value);
+        Ok(())
+    }),
+    ("authentication-token-webhook-cache-ttl", |settings, value| {
+        duration(value).map(|time| settings.authentication.webhook.cache = time)
+    }),
+    ("authentication-token-webhook-config-file", |settings, value| {
+        settings.authentication.webhook.config_file = path(value);
+        Ok(())
+    }),
+    ("authentication-token-webhook-version", |settings, value| match value {
+        "v1" | "v1beta1" => {
+            value.clone_into(&mut settings.authentication.webhook.version);
+            Ok(())
+        }
+        other => Err(format!("{other} is neither v1 nor v1beta1")),
+    }),
+    ("enable-bootstrap-token-auth", |settings, value| {
+        switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
+    }),
     ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
     ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
+    ("oidc-ca-file", |settings, value| {
+        settings.authentication.issuer_authority = path(value);
+        Ok(())
+    }),
+    ("oidc-client-id", |settings, value| issuer(settings, |issuer| issuer.audiences = vec![value.to_owned()])),
+    ("oidc-groups-claim", |settings, value| issuer(settings, |issuer| issuer.groups_claim = Some(value.to_owned()))),
+    ("oidc-groups-prefix", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.groups_prefix))),
+    ("oidc-issuer-url", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.url))),
+    ("oidc-required-claim", |settings, value| {
+        let (claim, wanted) = value.split_once('=').ok_or_else(|| format!("{value} is not CLAIM=VALUE"))?;
+        issuer(settings, |issuer| {
+            issuer.required_claims.insert(claim.to_owned(), wanted.to_owned());
+        })
+    }),
+    ("oidc-signing-algs", |settings, value| {
+        issuer(settings, |issuer| issuer.algorithms = value.split(',').map(str::to_owned).collect())
+    }),
+    ("oidc-username-claim", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.username_claim))),
+    ("oidc-username-prefix", |settings, value| {
+        issuer(settings, |issuer| value.clone_into(&mut issuer.username_prefix))
+    }),
 ];
 
 /// Upstream's size of an event above which it is truncated.
@@ -69,7 +119,30 @@ pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentE
         };
         set(&mut settings, value).map_err(|why| ApiServerArgumentError::Value { name: name.to_owned(), why })?;
     }
+    complete_issuer(&mut settings)
+        .map_err(|why| ApiServerArgumentError::Value { name: "oidc-issuer-url".to_owned(), why })?;
     Ok(settings)
+}
+
+/// Changes what is said of the issuer.
+fn issuer(settings: &mut Settings, change: impl FnOnce(&mut IssuerOptions)) -> Result<(), String> {
+    let fresh = || IssuerOptions { algorithms: vec!["RS256".to_owned()], ..IssuerOptions::default() };
+    change(settings.authentication.issuer.get_or_insert_with(fresh));
+    Ok(())
+}
+
+/// Upstream's rules for what is not said: names that are not addresses are told apart by their issuer.
+fn complete_issuer(settings: &mut Settings) -> Result<(), String> {
+    let Some(issuer) = &mut settings.authentication.issuer else { return Ok(()) };
+    if issuer.url.is_empty() || issuer.audiences.is_empty() {
+        return Err("say both oidc-issuer-url and oidc-client-id".to_owned());
+    }
+    match issuer.username_prefix.as_str() {
+        "-" => issuer.username_prefix.clear(),
+        "" if issuer.username_claim != "email" => issuer.username_prefix = format!("{}#", issuer.url),
+        _ => {}
+    }
+    Ok(())
 }
 
 fn path(value: &str) -> Option<PathBuf> {
@@ -78,6 +151,20 @@ fn path(value: &str) -> Option<PathBuf> {
 
 fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{value} is no number that it can be"))
+}
+
+/// Such as `2m`, `30s`.
+fn duration(value: &str) -> Result<Duration, String> {
+    let split = value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len());
+    let number: u64 = value[..split].parse().map_err(|_| format!("{value} is no time: write it as 2m or 30s"))?;
+    let factor = match &value[split..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "" if number == 0 => 0,
+        _ => return Err(format!("{value} is no time: write it as 2m or 30s")),
+    };
+    Ok(Duration::from_secs(number * factor))
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -114,6 +201,20 @@ mod tests {
         assert_eq!(audit.policy_file, Some("/etc/audit.yaml".into()));
         assert_eq!((audit.retention.size, audit.retention.days, audit.retention.files), (2 << 20, 30, 100));
         assert_eq!(audit.truncate, Some(7));
+    }
+
+    #[test]
+    fn an_issuer_is_said_by_several_arguments() {
+        let said = parse(&["oidc-issuer-url=https://a", "oidc-client-id=k8s", "oidc-required-claim=hd=b"]).unwrap();
+        let issuer = said.authentication.issuer.unwrap();
+        assert_eq!((issuer.username_prefix.as_str(), issuer.algorithms.join(" ").as_str()), ("https://a#", "RS256"));
+        assert_eq!(issuer.required_claims["hd"], "b");
+        let bare = parse(&["oidc-issuer-url=https://a", "oidc-client-id=k8s", "oidc-username-prefix=-"]).unwrap();
+        assert_eq!(bare.authentication.issuer.unwrap().username_prefix, "");
+        assert!(parse(&["oidc-issuer-url=https://a"]).is_err());
+        assert_eq!(parse(&["anonymous-auth=true"]).unwrap().authentication.anonymous, Anonymous::All);
+        let webhook = parse(&["authentication-token-webhook-cache-ttl=10s"]).unwrap().authentication.webhook;
+        assert_eq!(webhook.cache, Duration::from_secs(10));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::cel;
 use api::status::{Cause, Status};
@@ -11,7 +12,7 @@ use store::BoxFuture;
 use super::configuration::{Body, Hooks, Policy};
 use super::{Case, Misconfigured, PolicyParts, is_seen};
 use crate::admission::conditions::About;
-use crate::admission::{Plugin, Request};
+use crate::admission::{Plugin, Request, figures};
 use crate::cache::ResourceCache;
 use api::cel::expressions::{Compiler, Evaluation, Expression, Fault, OUT_OF_BUDGET, Purpose};
 
@@ -230,11 +231,15 @@ impl Outcome {
     }
 
     /// Does what the binding says is to be done.
-    fn judged(&mut self, case: &Case<'_, Validations>, judgement: Judgement, request: &Request) {
+    fn judged(&mut self, case: &Case<'_, Validations>, judgement: Judgement, request: &Request, took: Duration) {
         let (policy, binding) = (&case.policy.name, case.binding);
         for (at, decision) in judgement.decisions.into_iter().enumerate() {
-            let Decision::Denied { message, reason } = decision else { continue };
+            let Decision::Denied { message, reason } = decision else {
+                figures::check(policy, &binding.name, "allow", took);
+                continue;
+            };
             for action in &binding.actions {
+                figures::check(policy, &binding.name, &action.to_ascii_lowercase(), took);
                 match action.as_str() {
                     "Deny" => self.deny(policy, Some(&binding.name), &message, reason),
                     "Warn" => request.warn(format!(
@@ -290,8 +295,9 @@ impl ValidatingPolicies {
             match case {
                 Ok(case) => {
                     let sight = self.parts.sight(&case.invocation, request).await?;
+                    let begun = Instant::now();
                     let judgement = case.policy.judge(&sight.about(case.params.as_ref()));
-                    outcome.judged(&case, judgement, request);
+                    outcome.judged(&case, judgement, request, begun.elapsed());
                 }
                 Err(wrong) => outcome.misconfigured(&wrong),
             }

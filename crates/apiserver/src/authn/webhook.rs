@@ -1,0 +1,231 @@
+//! Tokens that another server knows: it is asked by a TokenReview, and its answer is believed for a while
+//! (upstream: `--authentication-token-webhook-config-file`).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::codec::yaml;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::HeaderValue;
+use parking_lot::Mutex;
+use ring::digest;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use super::User;
+use super::serviceaccounts::Verified;
+use crate::outbound::{Address, Callee, Outbound, client_config, unverified_config};
+
+const LIMIT: Duration = Duration::from_secs(30);
+/// Answers that are kept.
+const MOST_KEPT: usize = 4096;
+
+/// Where to ask, and how long to believe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookOptions {
+    /// A kubeconfig, whose current context is the server to ask.
+    pub config_file: Option<PathBuf>,
+    pub cache: Duration,
+    /// `v1` or `v1beta1`.
+    pub version: String,
+}
+
+impl Default for WebhookOptions {
+    fn default() -> Self {
+        Self { config_file: None, cache: Duration::from_secs(120), version: "v1beta1".to_owned() }
+    }
+}
+
+/// Why nobody can be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the token webhook's {}: {why}", path.display())]
+pub struct WebhookError {
+    path: PathBuf,
+    why: String,
+}
+
+/// When it was asked, and what was said.
+type Answer = (Instant, Option<Verified>);
+
+pub(crate) struct TokenWebhook {
+    outbound: Arc<Outbound>,
+    callee: Callee,
+    authorization: Option<HeaderValue>,
+    options: WebhookOptions,
+    /// By digests of token and audiences.
+    kept: Mutex<HashMap<[u8; 32], Answer>>,
+}
+
+impl TokenWebhook {
+    pub(crate) fn open(options: WebhookOptions, outbound: Arc<Outbound>) -> Result<Option<Self>, WebhookError> {
+        let Some(path) = options.config_file.clone() else { return Ok(None) };
+        let (callee, authorization) = read(&path).map_err(|why| WebhookError { path, why })?;
+        Ok(Some(Self { outbound, callee, authorization, options, kept: Mutex::default() }))
+    }
+
+    /// What the other server says of a token.
+    pub(super) async fn user(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+        let key = key(token, audiences);
+        if let Some((asked, answer)) = self.kept.lock().get(&key)
+            && asked.elapsed() < self.options.cache
+        {
+            return answer.clone();
+        }
+        match self.ask(token, audiences).await {
+            Ok(answer) => {
+                self.keep(key, answer.clone());
+                answer
+            }
+            Err(why) => {
+                warn!(why, "the token webhook does not answer");
+                None
+            }
+        }
+    }
+
+    async fn ask(&self, token: &str, audiences: &[String]) -> Result<Option<Verified>, String> {
+        let review = json!({
+            "kind": "TokenReview", "apiVersion": format!("authentication.k8s.io/{}", self.options.version),
+            "metadata": {}, "spec": {"token": token, "audiences": audiences}, "status": {"user": {}},
+        });
+        let body = Bytes::from(review.to_string());
+        let answer = self.outbound.post_as(&self.callee, self.authorization.as_ref(), body, LIMIT).await;
+        let answer = answer.map_err(|why| why.to_string())?;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|why| format!("its answer is no JSON: {why}"))?;
+        Ok(verified(&answer["status"], audiences))
+    }
+
+    fn keep(&self, key: [u8; 32], answer: Option<Verified>) {
+        if self.options.cache.is_zero() {
+            return;
+        }
+        let mut kept = self.kept.lock();
+        if kept.len() >= MOST_KEPT {
+            kept.retain(|_, (asked, _)| asked.elapsed() < self.options.cache);
+        }
+        if kept.len() < MOST_KEPT {
+            kept.insert(key, (Instant::now(), answer));
+        }
+    }
+}
+
+fn verified(status: &Value, audiences: &[String]) -> Option<Verified> {
+    if status["authenticated"] != true {
+        return None;
+    }
+    let words = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    let told = words(&status["audiences"]);
+    let good: Vec<String> = audiences.iter().filter(|audience| told.contains(audience)).cloned().collect();
+    if !audiences.is_empty() && good.is_empty() {
+        return None;
+    }
+    let user = &status["user"];
+    let extra = user["extra"].as_object().into_iter().flatten();
+    let user = User {
+        name: user["username"].as_str().unwrap_or_default().to_owned(),
+        uid: user["uid"].as_str().unwrap_or_default().to_owned(),
+        groups: words(&user["groups"]),
+        extra: extra.map(|(key, value)| (key.clone(), words(value))).collect(),
+    };
+    Some(Verified { user, audiences: good })
+}
+
+fn key(token: &str, audiences: &[String]) -> [u8; 32] {
+    let text = format!("{token}\0{}", audiences.join("\0"));
+    let mut out = [0; 32];
+    out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    out
+}
+
+/// The server of a kubeconfig's current context, and what it is shown.
+fn read(path: &Path) -> Result<(Callee, Option<HeaderValue>), String> {
+    let text = std::fs::read_to_string(path).map_err(|why| why.to_string())?;
+    let config = yaml::parse(&text).map_err(|why| why.to_string())?;
+    let named = |list: &str, name: &Value| {
+        let found = config[list].as_array().into_iter().flatten().find(|it| it["name"] == *name);
+        found.cloned().unwrap_or_default()
+    };
+    let context = named("contexts", &config["current-context"]);
+    let context = if context.is_null() { config["contexts"][0].clone() } else { context };
+    let cluster = named("clusters", &context["context"]["cluster"])["cluster"].take();
+    let user = named("users", &context["context"]["user"])["user"].take();
+    let url = cluster["server"].as_str().ok_or("its context names no cluster with a server")?;
+    let address = Address::parse(url).map_err(|why| why.to_string())?;
+    // Beside the file, if not said from the root on.
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let bytes = |from: &Value, field: &str| -> Result<Option<Vec<u8>>, String> {
+        if let Some(text) = from[format!("{field}-data")].as_str() {
+            return STANDARD.decode(text).map(Some).map_err(|why| format!("{field}-data: {why}"));
+        }
+        let Some(file) = from[field].as_str() else { return Ok(None) };
+        std::fs::read(folder.join(file)).map(Some).map_err(|why| format!("{field} {file}: {why}"))
+    };
+    let client = match (bytes(&user, "client-certificate")?, bytes(&user, "client-key")?) {
+        (Some(certificate), Some(key)) => Some(Arc::new(certified(&certificate, &key)?)),
+        _ => None,
+    };
+    let tls = match cluster["insecure-skip-tls-verify"] == true {
+        true => unverified_config(client),
+        false => {
+            let authority = bytes(&cluster, "certificate-authority")?.unwrap_or_default();
+            client_config(&authority, client).map_err(|why| why.to_string())?
+        }
+    };
+    let token = match user["token"].as_str() {
+        Some(token) => Some(token.to_owned()),
+        None => bytes(&user, "tokenFile")?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()),
+    };
+    let authorization = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
+    Ok((Callee { address, tls }, authorization.map_err(|_| "its token cannot stand in a header")?))
+}
+
+fn certified(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, String> {
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|why| why.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|why| why.to_string())?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|why| why.to_string())?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_name_users_for_the_audiences_they_were_asked() {
+        let status = |audiences: Value| json!({"authenticated": true, "audiences": audiences, "user": {"username": "bob", "groups": ["dev"]}});
+        let wanted = ["k8s".to_owned()];
+        assert_eq!(verified(&status(Value::Null), &[]).unwrap().user.name, "bob");
+        assert_eq!(verified(&status(json!(["k8s", "x"])), &wanted).unwrap().audiences, wanted);
+        assert!(verified(&status(json!(["x"])), &wanted).is_none());
+        assert!(verified(&json!({"authenticated": false, "user": {"username": "bob"}}), &[]).is_none());
+        assert_ne!(key("a", &wanted), key("a", &[]));
+    }
+
+    #[test]
+    fn a_kubeconfig_says_whom_to_ask() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        let write = |text: &str| std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes());
+        write(
+            "current-context: two\ncontexts:\n- {name: one, context: {cluster: x}}\n- {name: two, context: {cluster: a, user: \
+             u}}\nclusters:\n- name: a\n  cluster: {server: 'https://auth.example:8443/check', insecure-skip-tls-verify: \
+             true}\nusers:\n- {name: u, user: {token: secret}}\n",
+        )
+        .unwrap();
+        let (callee, authorization) = read(&path).unwrap();
+        assert_eq!((callee.address.host().as_str(), callee.address.path()), ("auth.example:8443", "/check"));
+        assert_eq!(authorization.unwrap(), "Bearer secret");
+        write("contexts: []").unwrap();
+        assert_eq!(read(&path).err().unwrap(), "its context names no cluster with a server");
+    }
+}
