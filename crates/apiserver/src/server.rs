@@ -166,7 +166,13 @@ impl ApiServer {
         let secrets = cache("", "secrets")?;
         let bootstrap_tokens =
             (!config.settings.authentication.no_bootstrap_tokens).then(|| BootstrapTokens::new(secrets));
-        let authorizer = Arc::new(Authorizer { nodes: NodeAuthorizer::new(cache("", "pods")?), rbac });
+        let nodes = NodeAuthorizer::new(
+            cache("", "pods")?,
+            cache("", "persistentvolumeclaims")?,
+            cache("storage.k8s.io", "volumeattachments")?,
+            cache("resource.k8s.io", "resourceslices")?,
+        );
+        let authorizer = Arc::new(Authorizer { nodes, rbac });
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
             namespaces: cache("", "namespaces")?,

@@ -194,7 +194,7 @@ impl ApiService {
             trail.authorized(&decision);
         }
         if !decision.allowed {
-            return Err(refusal(&info, &attributes.refusal()));
+            return Err(refusal(&info, &decision.refusal(&attributes)));
         }
         if let Some(remote) = server.aggregation.owner(&info.path) {
             let (mut parts, body) = request.into_parts();

@@ -44,9 +44,10 @@ pub(crate) fn acting(authorizer: &Authorizer, user: User, headers: &HeaderMap) -
             fields: String::new(),
         };
         let attributes = Attributes { user: user.clone(), verb: "impersonate".to_owned(), target };
-        if !authorizer.authorize(&attributes).allowed {
+        let decision = authorizer.authorize(&attributes);
+        if !decision.allowed {
             let full = if subresource.is_empty() { resource.clone() } else { format!("{resource}/{subresource}") };
-            return Err(Status::forbidden(Subject { group, resource: &full }, name, &attributes.refusal()));
+            return Err(Status::forbidden(Subject { group, resource: &full }, name, &decision.refusal(&attributes)));
         }
     }
     Ok(wanted.user)

@@ -46,6 +46,16 @@ pub struct Authorizer {
     pub rbac: Rbac,
 }
 
+impl Decision {
+    /// The words of a refusal of `attributes`, with the reason if there is one.
+    pub fn refusal(&self, attributes: &Attributes) -> String {
+        match self.reason.as_str() {
+            "" => attributes.refusal(),
+            reason => format!("{}: {reason}", attributes.refusal()),
+        }
+    }
+}
+
 impl Attributes {
     /// The question that a request puts.
     pub fn of(user: &User, info: &RequestInfo) -> Self {
@@ -104,9 +114,14 @@ impl Authorizer {
         if attributes.user.is_in(MASTERS) {
             return Decision { allowed: true, reason: String::new() };
         }
-        if self.nodes.allows(&self.rbac, attributes) {
-            return Decision { allowed: true, reason: String::new() };
+        let why = match self.nodes.judge(&self.rbac, attributes) {
+            Some(Ok(())) => return Decision { allowed: true, reason: String::new() },
+            Some(Err(why)) => why,
+            None => String::new(),
+        };
+        match self.rbac.authorize(attributes) {
+            Decision { allowed: false, reason } if reason.is_empty() => Decision { allowed: false, reason: why },
+            decision => decision,
         }
-        self.rbac.authorize(attributes)
     }
 }

@@ -89,6 +89,42 @@ async fn a_node_sees_and_changes_its_own_pods() {
 }
 
 #[tokio::test]
+async fn a_node_reads_what_hangs_on_its_pods() {
+    let nodes = Nodes::start().await;
+    for node in ["n1", "n2"] {
+        let claim = json!({
+            "metadata": {"name": format!("c-{node}")},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+                     "volumeName": format!("v-{node}")},
+        });
+        let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+        nodes.0.send("POST", claims, claim).await.expect(201);
+        let volume = json!({
+            "metadata": {"name": format!("v-{node}")},
+            "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/a"}},
+        });
+        nodes.0.send("POST", "/api/v1/persistentvolumes", volume).await.expect(201);
+        let pod = json!({
+            "metadata": {"name": format!("with-{node}")},
+            "spec": {"nodeName": node, "automountServiceAccountToken": false,
+                     "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": format!("c-{node}")}}],
+                     "containers": [{"name": "c", "image": "c:1"}]},
+        });
+        nodes.0.send("POST", PODS, pod).await.expect(201);
+    }
+    nodes.0.server.registry.caches.reach_current().await;
+    let why = "no relationship found between node 'n1' and this object";
+    for path in ["/api/v1/namespaces/default/persistentvolumeclaims/c-", "/api/v1/persistentvolumes/v-"] {
+        nodes.ask("GET", &format!("{path}n1"), Value::Null).await.expect(200);
+        nodes.refused("GET", &format!("{path}n2"), Value::Null, why).await;
+    }
+    nodes.ask("GET", "/api/v1/nodes/n1", Value::Null).await.expect(200);
+    nodes.refused("GET", "/api/v1/nodes/n2", Value::Null, "cannot read 'n2', only its own Node object").await;
+    nodes.refused("GET", "/api/v1/nodes", Value::Null, "cannot read all nodes").await;
+    nodes.ask("GET", "/api/v1/nodes?fieldSelector=metadata.name%3Dn1", Value::Null).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_node_gets_tokens_for_its_own_pods() {
     let nodes = Nodes::start().await;
     let path = "/api/v1/namespaces/default/serviceaccounts/default/token";

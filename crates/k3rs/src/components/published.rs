@@ -42,7 +42,7 @@ pub async fn allow_nodes(api: &Arc<ApiServer>) -> Result<(), Status> {
     let reads = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
     let role = json!({
         "metadata": metadata,
-        "rules": [reads("", &["namespaces"]), reads("discovery.k8s.io", &["endpointslices"])],
+        "rules": [reads("", &["namespaces", "nodes"]), reads("discovery.k8s.io", &["endpointslices"])],
     });
     let binding = json!({
         "metadata": metadata,
