@@ -1,13 +1,14 @@
 //! Sets of fields: what a manager owns, what changed. (`structured-merge-diff/fieldpath`, and `metav1.FieldsV1`.)
 //!
 //! A set is a tree. That `spec.replicas` is in it says nothing about `spec`: members and ways to deeper members
-//! are kept apart.
+//! are kept apart. Each write of any object makes and merges several of these, so that a level is one sorted array and
+//! most names stand in their step.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Map, Value};
+use smol_str::SmolStr;
 
 use crate::validation::quote;
 
@@ -15,7 +16,7 @@ use crate::validation::quote;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// A struct's field or a map's entry: `.replicas`.
-    Field(String),
+    Field(SmolStr),
     /// The item of a keyed list, by its keys in alphabetical order: `[name="web"]`.
     Key(Vec<(String, Scalar)>),
     /// The item of a set: `[="web"]`.
@@ -31,9 +32,16 @@ pub struct Scalar(pub Value);
 /// A set of paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSet {
-    members: BTreeSet<Step>,
-    /// Never holds an empty set.
-    children: BTreeMap<Step, FieldSet>,
+    /// In the order of their steps.
+    nodes: Vec<Node>,
+}
+
+/// A step that is a member, leads to members, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Node {
+    step: Step,
+    is_member: bool,
+    below: FieldSet,
 }
 
 /// Why a document is not a FieldsV1.
@@ -48,6 +56,12 @@ pub enum FieldSetError {
 /// A path as messages write it: `.spec.containers[name="web"].image`.
 pub struct Path<'a>(pub &'a [Step]);
 
+impl Node {
+    fn is_idle(&self) -> bool {
+        !self.is_member && self.below.is_empty()
+    }
+}
+
 impl FieldSet {
     pub fn new() -> Self {
         Self::default()
@@ -57,7 +71,7 @@ impl FieldSet {
     pub fn of_fields(paths: &[&[&str]]) -> Self {
         let mut set = Self::new();
         for path in paths {
-            let steps: Vec<Step> = path.iter().map(|name| Step::Field((*name).to_owned())).collect();
+            let steps: Vec<Step> = path.iter().map(|name| Step::field(name)).collect();
             set.insert(&steps);
         }
         set
@@ -67,50 +81,78 @@ impl FieldSet {
     pub fn insert(&mut self, path: &[Step]) {
         match path {
             [] => {}
-            [last] => {
-                self.members.insert(last.clone());
-            }
-            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+            [last] => self.add_member(last.clone()),
+            [first, rest @ ..] => self.node_mut(first.clone()).below.insert(rest),
         }
     }
 
     pub fn contains(&self, path: &[Step]) -> bool {
         match path {
             [] => false,
-            [last] => self.members.contains(last),
-            [first, rest @ ..] => self.children.get(first).is_some_and(|child| child.contains(rest)),
+            [last] => self.has_member(last),
+            [first, rest @ ..] => self.child(first).is_some_and(|child| child.contains(rest)),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.children.is_empty()
+        self.nodes.is_empty()
     }
 
     pub(super) fn has_member(&self, step: &Step) -> bool {
-        self.members.contains(step)
+        self.node(step).is_some_and(|node| node.is_member)
     }
 
     pub(super) fn add_member(&mut self, step: Step) {
-        self.members.insert(step);
+        self.node_mut(step).is_member = true;
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Step> {
-        self.members.iter()
+        self.nodes.iter().filter(|node| node.is_member).map(|node| &node.step)
     }
 
     pub(super) fn child(&self, step: &Step) -> Option<&FieldSet> {
-        self.children.get(step)
+        self.node(step).map(|node| &node.below).filter(|below| !below.is_empty())
     }
 
     pub(super) fn children(&self) -> impl Iterator<Item = (&Step, &FieldSet)> {
-        self.children.iter()
+        self.nodes.iter().filter(|node| !node.below.is_empty()).map(|node| (&node.step, &node.below))
+    }
+
+    /// All steps from here, once each: whether it is a member, and what lies below.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Step, bool, &FieldSet)> {
+        self.nodes.iter().map(|node| (&node.step, node.is_member, &node.below))
     }
 
     /// Puts a set below a step; an empty one leaves no trace.
     pub(super) fn set_child(&mut self, step: Step, child: FieldSet) {
         if !child.is_empty() {
-            self.children.insert(step, child);
+            self.node_mut(step).below = child;
         }
+    }
+
+    fn find(&self, step: &Step) -> Result<usize, usize> {
+        // Sets are mostly made in order.
+        match self.nodes.last() {
+            None => Err(0),
+            Some(last) if last.step < *step => Err(self.nodes.len()),
+            _ => self.nodes.binary_search_by(|node| node.step.cmp(step)),
+        }
+    }
+
+    fn node(&self, step: &Step) -> Option<&Node> {
+        self.find(step).ok().map(|at| &self.nodes[at])
+    }
+
+    /// The node of a step. Whoever asks makes it a member or puts something below.
+    fn node_mut(&mut self, step: Step) -> &mut Node {
+        let at = match self.find(&step) {
+            Ok(at) => at,
+            Err(at) => {
+                self.nodes.insert(at, Node { step, is_member: false, below: Self::new() });
+                at
+            }
+        };
+        &mut self.nodes[at]
     }
 
     pub fn union(&self, other: &Self) -> Self {
@@ -121,10 +163,7 @@ impl FieldSet {
 
     /// Adds all of `other`.
     pub fn extend(&mut self, other: &Self) {
-        self.members.extend(other.members.iter().cloned());
-        for (step, child) in &other.children {
-            self.children.entry(step.clone()).or_default().extend(child);
-        }
+        self.absorb(other.clone());
     }
 
     /// Adds all of `other`, whose paths move over.
@@ -133,68 +172,75 @@ impl FieldSet {
             *self = other;
             return;
         }
-        self.members.extend(other.members);
-        for (step, child) in other.children {
-            self.children.entry(step).or_default().absorb(child);
+        for Node { step, is_member, below } in other.nodes {
+            let node = self.node_mut(step);
+            node.is_member |= is_member;
+            node.below.absorb(below);
         }
     }
 
     /// Takes the paths of `other` away.
     pub(super) fn subtract(&mut self, other: &Self) {
-        for step in &other.members {
-            self.members.remove(step);
-        }
-        for (step, child) in &other.children {
-            self.change_child(step, |mine| mine.subtract(child));
-        }
+        self.take_away(other, |mine, theirs| {
+            mine.is_member &= !theirs.is_member;
+            mine.below.subtract(&theirs.below);
+        });
     }
 
     /// Takes the paths of `other` away, and all paths below them.
     pub(super) fn subtract_below(&mut self, other: &Self) {
-        for step in &other.members {
-            self.members.remove(step);
-            self.children.remove(step);
-        }
-        for (step, child) in &other.children {
-            self.change_child(step, |mine| mine.subtract_below(child));
-        }
+        self.take_away(other, |mine, theirs| match theirs.is_member {
+            true => (mine.is_member, mine.below) = (false, Self::new()),
+            false => mine.below.subtract_below(&theirs.below),
+        });
     }
 
-    fn change_child(&mut self, step: &Step, change: impl FnOnce(&mut Self)) {
-        if let Some(mine) = self.children.get_mut(step) {
-            change(mine);
-            if mine.is_empty() {
-                self.children.remove(step);
-            }
+    fn take_away(&mut self, other: &Self, take: impl Fn(&mut Node, &Node)) {
+        if other.is_empty() {
+            return;
         }
+        self.nodes.retain_mut(|mine| {
+            if let Some(theirs) = other.node(&mine.step) {
+                take(mine, theirs);
+            }
+            !mine.is_idle()
+        });
     }
 
     /// Whether every path is in `other`.
     pub(super) fn is_within(&self, other: &Self) -> bool {
-        self.members.is_subset(&other.members)
-            && self
-                .children
-                .iter()
-                .all(|(step, child)| other.children.get(step).is_some_and(|other| child.is_within(other)))
+        self.nodes.iter().all(|mine| {
+            let theirs = other.node(&mine.step);
+            theirs.is_some_and(|theirs| mine.is_member <= theirs.is_member && mine.below.is_within(&theirs.below))
+        })
     }
 
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut out = Self { members: self.members.intersection(&other.members).cloned().collect(), ..Self::new() };
-        for (step, child) in &self.children {
-            if let Some(other) = other.children.get(step) {
-                out.set_child(step.clone(), child.intersection(other));
-            }
-        }
-        out
+        let both = self.nodes.iter().filter_map(|mine| {
+            let theirs = other.node(&mine.step)?;
+            let is_member = mine.is_member && theirs.is_member;
+            let below = mine.below.intersection(&theirs.below);
+            (is_member || !below.is_empty()).then(|| Node { step: mine.step.clone(), is_member, below })
+        });
+        Self { nodes: both.collect() }
+    }
+
+    /// The paths that are in a FieldsV1 as [`FieldSet::to_json`] writes it, which costs no more than looking for them.
+    pub(super) fn within_json(&self, fields: &Value) -> Self {
+        let Some(fields) = fields.as_object() else { return Self::new() };
+        let both = self.nodes.iter().filter_map(|mine| {
+            let theirs = fields.get(&mine.step.to_key())?;
+            let is_member = mine.is_member && is_written_as_member(theirs);
+            let below = mine.below.within_json(theirs);
+            (is_member || !below.is_empty()).then(|| Node { step: mine.step.clone(), is_member, below })
+        });
+        Self { nodes: both.collect() }
     }
 
     /// The paths of `self` that are not in `other`.
     pub fn difference(&self, other: &Self) -> Self {
-        let mut out = Self { members: self.members.difference(&other.members).cloned().collect(), ..Self::new() };
-        for (step, child) in &self.children {
-            let rest = other.children.get(step).map_or_else(|| child.clone(), |other| child.difference(other));
-            out.set_child(step.clone(), rest);
-        }
+        let mut out = self.clone();
+        out.subtract(other);
         out
     }
 
@@ -206,12 +252,12 @@ impl FieldSet {
     }
 
     fn collect(&self, prefix: &mut Vec<Step>, out: &mut Vec<Vec<Step>>) {
-        for step in &self.members {
+        for step in self.members() {
             prefix.push(step.clone());
             out.push(prefix.clone());
             prefix.pop();
         }
-        for (step, child) in &self.children {
+        for (step, child) in self.children() {
             prefix.push(step.clone());
             child.collect(prefix, out);
             prefix.pop();
@@ -220,18 +266,19 @@ impl FieldSet {
 
     /// The FieldsV1 form: `{"f:spec":{"f:replicas":{}}}`.
     pub fn to_json(&self) -> Value {
+        Value::Object(self.to_members())
+    }
+
+    fn to_members(&self) -> Map<String, Value> {
         let mut out = Map::new();
-        for step in &self.members {
-            out.insert(step.to_key(), Value::Object(Map::new()));
-        }
-        for (step, child) in &self.children {
-            let mut below = child.to_json();
-            if let Some(below) = below.as_object_mut().filter(|_| self.members.contains(step)) {
+        for Node { step, is_member, below } in &self.nodes {
+            let mut below = below.to_members();
+            if *is_member && !below.is_empty() {
                 below.insert(".".to_owned(), Value::Object(Map::new()));
             }
-            out.insert(step.to_key(), below);
+            out.insert(step.to_key(), Value::Object(below));
         }
-        Value::Object(out)
+        out
     }
 
     /// Reads a FieldsV1. Steps of unknown kinds are passed over, as upstream does.
@@ -245,17 +292,21 @@ impl FieldSet {
                 continue;
             };
             let child = Self::from_json(below)?;
-            if child.is_empty() || below.get(".").is_some() {
-                out.members.insert(step.clone());
-            }
-            out.set_child(step, child);
+            let node = out.node_mut(step);
+            node.is_member |= child.is_empty() || below.get(".").is_some();
+            node.below = child;
         }
         Ok(out)
     }
 }
 
+/// Whether a step of a FieldsV1 is a member itself, by what stands below it.
+pub(super) fn is_written_as_member(below: &Value) -> bool {
+    below.as_object().is_none_or(|below| below.is_empty() || below.contains_key("."))
+}
+
 impl Step {
-    pub fn field(name: impl Into<String>) -> Self {
+    pub fn field(name: &str) -> Self {
         Self::Field(name.into())
     }
 
@@ -277,7 +328,7 @@ impl Step {
         let wrong = || FieldSetError::Step(key.to_owned());
         let (kind, text) = key.split_at_checked(2).ok_or_else(wrong)?;
         match kind {
-            "f:" => Ok(Some(Self::Field(text.to_owned()))),
+            "f:" => Ok(Some(Self::field(text))),
             "k:" => {
                 let keys: Map<String, Value> = serde_json::from_str(text).map_err(|_| wrong())?;
                 Ok(Some(Self::Key(keys.into_iter().map(|(name, value)| (name, Scalar(value))).collect())))

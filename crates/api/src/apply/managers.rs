@@ -1,6 +1,10 @@
 //! Who owns which fields: `metadata.managedFields` read, written, and bounded in length
 //! (`apimachinery/pkg/util/managedfields/internal`: managedfields, capmanagers, conflict).
+//!
+//! Most writes touch the fields of one manager, or of none but their own. What a manager owns therefore stays as it is
+//! written until somebody changes it ([`Fields`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -34,8 +38,16 @@ pub(super) enum Operation {
 /// What one manager owns, in the version in which it wrote last.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Owned {
-    pub(super) fields: FieldSet,
+    pub(super) fields: Fields,
     pub(super) api_version: String,
+}
+
+/// A set of fields that is taken apart when it has to be.
+#[derive(Clone, Debug)]
+pub(super) enum Fields {
+    /// A FieldsV1 as [`FieldSet::to_json`] writes it.
+    Written(Value),
+    Set(FieldSet),
 }
 
 /// All managers of an object.
@@ -65,6 +77,80 @@ pub enum ManagersError {
     Fields(#[from] FieldSetError),
 }
 
+impl Fields {
+    pub(super) fn set(&self) -> Cow<'_, FieldSet> {
+        match self {
+            Self::Written(json) => Cow::Owned(FieldSet::from_json(json).unwrap_or_default()),
+            Self::Set(set) => Cow::Borrowed(set),
+        }
+    }
+
+    pub(super) fn set_mut(&mut self) -> &mut FieldSet {
+        if let Self::Written(json) = self {
+            *self = Self::Set(FieldSet::from_json(json).unwrap_or_default());
+        }
+        match self {
+            Self::Set(set) => set,
+            Self::Written(_) => unreachable!("taken apart above"),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Written(json) => json.as_object().is_none_or(Map::is_empty),
+            Self::Set(set) => set.is_empty(),
+        }
+    }
+
+    /// The paths that are in `other` too.
+    pub(super) fn intersection(&self, other: &FieldSet) -> FieldSet {
+        match self {
+            Self::Written(json) => other.within_json(json),
+            Self::Set(set) => set.intersection(other),
+        }
+    }
+
+    /// Takes the paths of `other` away.
+    pub(super) fn subtract(&mut self, other: &FieldSet) {
+        if !self.intersection(other).is_empty() {
+            self.set_mut().subtract(other);
+        }
+    }
+
+    /// Adds all of `other`, whose paths move over.
+    pub(super) fn absorb(&mut self, other: FieldSet) {
+        if self.intersection(&other) != other {
+            self.set_mut().absorb(other);
+        }
+    }
+
+    pub(super) fn into_set(self) -> FieldSet {
+        match self {
+            Self::Written(json) => FieldSet::from_json(&json).unwrap_or_default(),
+            Self::Set(set) => set,
+        }
+    }
+
+    fn into_json(self) -> Value {
+        match self {
+            Self::Written(json) => json,
+            Self::Set(set) => set.to_json(),
+        }
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.set() == other.set()
+    }
+}
+
+impl From<FieldSet> for Fields {
+    fn from(set: FieldSet) -> Self {
+        Self::Set(set)
+    }
+}
+
 impl Manager {
     pub(super) fn new(name: &str, operation: Operation, api_version: &str, subresource: &str) -> Self {
         Self {
@@ -90,12 +176,28 @@ impl std::fmt::Display for Manager {
 }
 
 impl Managers {
-    /// Reads `metadata.managedFields`; absent is nobody.
-    pub(super) fn from_json(entries: Option<&Value>) -> Result<Self, ManagersError> {
+    /// Reads `metadata.managedFields` as somebody states it; absent is nobody.
+    pub(super) fn from_json(entries: Option<Value>) -> Result<Self, ManagersError> {
+        Self::read(entries, |fields| FieldSet::from_json(&fields).map(Fields::Set))
+    }
+
+    /// Reads `metadata.managedFields` as [`Managers::into_json`] wrote it.
+    pub(super) fn from_stored(entries: Option<Value>) -> Result<Self, ManagersError> {
+        Self::read(entries, |fields| Ok(Fields::Written(fields)))
+    }
+
+    fn read(
+        entries: Option<Value>,
+        fields: impl Fn(Value) -> Result<Fields, FieldSetError>,
+    ) -> Result<Self, ManagersError> {
         let mut managers = Self::default();
-        for (at, entry) in entries.and_then(Value::as_array).into_iter().flatten().enumerate() {
-            let text = |key: &str| entry[key].as_str().unwrap_or_default();
-            let operation = match text("operation") {
+        let Some(Value::Array(entries)) = entries else { return Ok(managers) };
+        for (at, mut entry) in entries.into_iter().enumerate() {
+            let mut text = |key: &str| match entry.get_mut(key).map(Value::take) {
+                Some(Value::String(text)) => text,
+                _ => String::new(),
+            };
+            let operation = match text("operation").as_str() {
                 "Apply" => Operation::Apply,
                 "Update" => Operation::Update,
                 _ => return Err(ManagersError::Operation),
@@ -104,32 +206,33 @@ impl Managers {
             if api_version.is_empty() {
                 return Err(ManagersError::NoApiVersion);
             }
-            match text("fieldsType") {
+            match text("fieldsType").as_str() {
                 "FieldsV1" => {}
                 "" => return Err(ManagersError::NoFieldsType(at)),
                 found => return Err(ManagersError::FieldsType { found: found.to_owned(), at }),
             }
             let manager = Manager {
-                name: text("manager").to_owned(),
+                name: text("manager"),
                 operation,
-                api_version: (operation == Operation::Update).then(|| api_version.to_owned()),
-                subresource: text("subresource").to_owned(),
+                api_version: (operation == Operation::Update).then(|| api_version.clone()),
+                subresource: text("subresource"),
             };
-            let fields = match entry.get("fieldsV1").filter(|fields| !fields.is_null()) {
-                Some(fields) => FieldSet::from_json(fields)?,
-                None => FieldSet::new(),
+            let time = text("time");
+            let fields = match entry.get_mut("fieldsV1").map(Value::take).filter(|fields| !fields.is_null()) {
+                Some(json) => fields(json)?,
+                None => Fields::Set(FieldSet::new()),
             };
-            if let Some(time) = entry["time"].as_str() {
-                managers.times.insert(manager.clone(), time.to_owned());
+            if !time.is_empty() {
+                managers.times.insert(manager.clone(), time);
             }
-            managers.owned.insert(manager, Owned { fields, api_version: api_version.to_owned() });
+            managers.owned.insert(manager, Owned { fields, api_version });
         }
         Ok(managers)
     }
 
     /// Writes `metadata.managedFields`: appliers first, then by time; none when nobody owns anything.
-    pub(super) fn to_json(&self) -> Option<Value> {
-        let mut order: Vec<(&Manager, &Owned)> = self.owned.iter().collect();
+    pub(super) fn into_json(mut self) -> Option<Value> {
+        let mut order: Vec<(Manager, Owned)> = std::mem::take(&mut self.owned).into_iter().collect();
         order.sort_by(|(a, a_owned), (b, b_owned)| {
             let key = |manager: &Manager| (manager.operation, self.seconds(manager));
             key(a)
@@ -142,25 +245,26 @@ impl Managers {
         (!entries.is_empty()).then_some(Value::Array(entries))
     }
 
-    fn entry(&self, manager: &Manager, owned: &Owned) -> Value {
+    fn entry(&mut self, manager: Manager, owned: Owned) -> Value {
         let operation = match manager.operation {
             Operation::Apply => "Apply",
             Operation::Update => "Update",
         };
+        let time = self.times.remove(&manager);
         let mut entry = Map::new();
         let mut put = |key: &str, value: Value| entry.insert(key.to_owned(), value);
         put("operation", json!(operation));
-        put("apiVersion", json!(owned.api_version));
+        put("apiVersion", Value::String(owned.api_version));
         put("fieldsType", json!("FieldsV1"));
-        put("fieldsV1", owned.fields.to_json());
+        put("fieldsV1", owned.fields.into_json());
         if !manager.name.is_empty() {
-            put("manager", json!(manager.name));
+            put("manager", Value::String(manager.name));
         }
         if !manager.subresource.is_empty() {
-            put("subresource", json!(manager.subresource));
+            put("subresource", Value::String(manager.subresource));
         }
-        if let Some(time) = self.times.get(manager) {
-            put("time", json!(time));
+        if let Some(time) = time {
+            put("time", Value::String(time));
         }
         Value::Object(entry)
     }
@@ -184,7 +288,7 @@ impl Managers {
     pub(super) fn all_fields(&self) -> FieldSet {
         let mut all = FieldSet::new();
         for owned in self.owned.values() {
-            all.extend(&owned.fields);
+            all.absorb(owned.fields.clone().into_set());
         }
         all
     }
@@ -215,7 +319,7 @@ impl Managers {
                 Some(bucket) => bucket.clone(),
                 None => self.owned.remove(first).unwrap_or_else(|| owned.clone()),
             };
-            gathered.fields.extend(&owned.fields);
+            gathered.fields.absorb(owned.fields.into_set());
             self.owned.remove(&manager);
             self.owned.insert(bucket.clone(), gathered);
             count -= 1;

@@ -61,9 +61,9 @@ pub fn apply(request: &Request<'_>, live: Option<&Value>, applied: &Value, force
     walk::validate(&typing, applied)
         .map_err(|why| fault(format!("failed to create typed patch object ({}): {why}", described(applied))))?;
 
-    let mut managers = Managers::from_json(managed_fields(live))
-        .map_err(|why| fault(format!("failed to decode managed fields: {why}")))?;
-    let bare_live = bare(request, live);
+    let (bare_live, entries) = bare(request, live);
+    let mut managers =
+        Managers::from_stored(entries).map_err(|why| fault(format!("failed to decode managed fields: {why}")))?;
     let terms = request.terms();
     if managers.owned.is_empty() && live.is_some() {
         let first = Manager::new(BEFORE_FIRST_APPLY, Operation::Update, request.api_version, request.subresource);
@@ -99,7 +99,7 @@ pub fn apply(request: &Request<'_>, live: Option<&Value>, applied: &Value, force
     if request.manager == "kubectl" {
         last_applied::refresh(&mut object, applied);
     }
-    Ok(finished(object, live, &managers))
+    Ok(finished(object, live, managers))
 }
 
 /// Merges `applied` into `live` for nobody's account: what a mutating admission policy does. `applied` may state no part
@@ -122,12 +122,11 @@ pub fn merge_unowned(model: &Model, live: &Value, applied: &Value) -> Result<Val
 /// `managedFields: []` or `[{}]` (so take care that decoding keeps the empty list); other changes to them stand if
 /// they can be read.
 pub fn update(request: &Request<'_>, live: Option<&Value>, new: Value) -> Value {
-    let mut managers = starting_managers(request, live, &new);
     let mut new = new;
-    remove_managed_fields(&mut new);
+    let mut managers = starting_managers(request, live, take_managed_fields(&mut new));
     let exists = live.is_some_and(|live| live["metadata"]["uid"].as_str().is_some_and(|uid| !uid.is_empty()));
     if managers.owned.is_empty() && exists {
-        return finished(new, live, &managers);
+        return finished(new, live, managers);
     }
     let nothing;
     let old = match live {
@@ -143,7 +142,7 @@ pub fn update(request: &Request<'_>, live: Option<&Value>, new: Value) -> Value 
         // As upstream: the write goes on, and who owns what is forgotten.
         Err(_) => managers = Managers::default(),
     }
-    finished(new, live, &managers)
+    finished(new, live, managers)
 }
 
 impl<'a> Request<'a> {
@@ -172,7 +171,8 @@ fn record(
     strip(managers, &stand_in);
     if let Some(mut owned) = managers.owned.remove(&stand_in) {
         if let Some(before) = managers.owned.remove(manager) {
-            owned.fields.absorb(before.fields);
+            let changed = std::mem::replace(&mut owned.fields, before.fields);
+            owned.fields.absorb(changed.into_set());
         }
         managers.owned.insert(manager.clone(), owned);
         managers.times.insert(manager.clone(), crate::time::format(now));
@@ -212,14 +212,18 @@ fn check_applied(request: &Request<'_>, applied: &Value) -> Result<(), Status> {
     }
 }
 
-/// The managers that an update starts from: those in `new` if it has any, else those of the live object.
-fn starting_managers(request: &Request<'_>, live: Option<&Value>, new: &Value) -> Managers {
-    let of_live = || Managers::from_json(managed_fields(live)).unwrap_or_default();
+/// The managers that an update starts from: those that the new object states, if it has any, else those of the live one.
+fn starting_managers(request: &Request<'_>, live: Option<&Value>, stated: Option<Value>) -> Managers {
+    let of_live = managed_fields(live);
+    // A client that changes what it has read states what it has read.
+    if stated.as_ref() == of_live {
+        return Managers::from_stored(stated).unwrap_or_default();
+    }
+    let of_live = || Managers::from_stored(of_live.cloned()).unwrap_or_default();
     if !request.subresource.is_empty() {
         return of_live();
     }
-    let stated = managed_fields(Some(new));
-    match stated.and_then(Value::as_array).map(Vec::as_slice) {
+    match stated.as_ref().and_then(Value::as_array).map(Vec::as_slice) {
         Some([]) => return Managers::default(),
         Some([Value::Object(only)]) if only.values().all(Value::is_null) => return Managers::default(),
         _ => {}
@@ -234,21 +238,18 @@ fn managed_fields(object: Option<&Value>) -> Option<&Value> {
     object?.get("metadata")?.get("managedFields")
 }
 
-fn remove_managed_fields(object: &mut Value) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
+fn take_managed_fields(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata")?.as_object_mut()?.remove("managedFields")
 }
 
-/// The live object without its managers; an object of the kind with nothing in it when there is none.
-fn bare(request: &Request<'_>, live: Option<&Value>) -> Value {
-    match live {
-        Some(live) => {
-            let mut live = live.clone();
-            remove_managed_fields(&mut live);
-            live
+/// The live object without its managers, and these; an object of the kind with nothing in it when there is none.
+fn bare(request: &Request<'_>, live: Option<&Value>) -> (Value, Option<Value>) {
+    match live.cloned() {
+        Some(mut live) => {
+            let entries = take_managed_fields(&mut live);
+            (live, entries)
         }
-        None => serde_json::json!({"apiVersion": request.api_version, "kind": request.kind}),
+        None => (serde_json::json!({"apiVersion": request.api_version, "kind": request.kind}), None),
     }
 }
 
@@ -268,7 +269,7 @@ pub fn restore_times(live: &Value, object: &mut Value) {
 
 /// Whether an object's `metadata.managedFields` can be read.
 pub fn check_managers(object: &Value) -> Result<(), ManagersError> {
-    Managers::from_json(managed_fields(Some(object))).map(drop)
+    Managers::from_json(managed_fields(Some(object)).cloned()).map(drop)
 }
 
 fn same_but_for_times(a: &Value, b: &Value) -> bool {
@@ -278,10 +279,11 @@ fn same_but_for_times(a: &Value, b: &Value) -> bool {
         return false;
     };
     let (a_metadata, b_metadata) = (a.get("metadata"), b.get("metadata"));
+    // What differs is mostly in the metadata, or in the status, which is last.
     a_entries.len() == b_entries.len()
+        && equal_without(a_metadata.and_then(Value::as_object), b_metadata.and_then(Value::as_object), "managedFields")
         && a_entries.iter().zip(b_entries).all(|(a, b)| equal_without(a.as_object(), b.as_object(), "time"))
         && equal_without(Some(a), Some(b), "metadata")
-        && equal_without(a_metadata.and_then(Value::as_object), b_metadata.and_then(Value::as_object), "managedFields")
 }
 
 /// Whether two objects are the same apart from one member.
@@ -295,12 +297,12 @@ fn equal_without(a: Option<&Map<String, Value>>, b: Option<&Map<String, Value>>,
 }
 
 /// The object with its managers.
-fn finished(mut object: Value, live: Option<&Value>, managers: &Managers) -> Value {
+fn finished(mut object: Value, live: Option<&Value>, managers: Managers) -> Value {
     let Some(members) = object.as_object_mut() else {
         return object;
     };
     let metadata = members.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-    if let (Some(metadata), Some(entries)) = (metadata.as_object_mut(), managers.to_json()) {
+    if let (Some(metadata), Some(entries)) = (metadata.as_object_mut(), managers.into_json()) {
         metadata.insert("managedFields".to_owned(), entries);
     }
     if let Some(live) = live {

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::compare::{Comparison, compare};
 use super::field_set::FieldSet;
-use super::managers::{Conflicts, Manager, Managers, Owned};
+use super::managers::{Conflicts, Fields, Manager, Managers, Owned};
 use super::merge::merge;
 use super::typing::Typing;
-use super::walk::{field_set, reconcile, remove, with_ways};
+use super::walk::{field_set, is_current, reconcile, remove, with_ways};
 
 /// What a request says about itself.
 pub(super) struct Terms<'a> {
@@ -46,13 +46,13 @@ impl Terms<'_> {
     ) -> Result<(), OwnershipError> {
         self.follow_schema(managers);
         let changes = self.settle(live, new, managers, manager, true)?;
-        let mut fields = managers.owned.remove(manager).map(|owned| owned.fields).unwrap_or_default();
+        let mut fields = managers.owned.remove(manager).map(|owned| owned.fields.into_set()).unwrap_or_default();
         fields.subtract(&changes.removed);
         fields.absorb(changes.modified);
         fields.absorb(changes.added);
         let fields = self.ignoring_reset(fields);
         if !fields.is_empty() {
-            let owned = Owned { fields, api_version: self.api_version.to_owned() };
+            let owned = Owned { fields: fields.into(), api_version: self.api_version.to_owned() };
             managers.owned.insert(manager.clone(), owned);
         }
         Ok(())
@@ -73,21 +73,28 @@ impl Terms<'_> {
             .map_err(|why| OwnershipError::Unfit(format!("failed to merge config: {why}")))?;
         let fields = self.ignoring_reset(field_set(&self.typing, applied));
         // Who applies all that it applied before leaves nothing to remove.
-        let before = managers.owned.get(manager).filter(|owned| !owned.fields.is_within(&fields)).cloned();
-        managers.owned.insert(manager.clone(), Owned { fields, api_version: self.api_version.to_owned() });
+        let before = managers.owned.get(manager).map(|owned| owned.fields.set().into_owned());
+        let before = before.filter(|before| !before.is_within(&fields));
+        let owned = Owned { fields: fields.into(), api_version: self.api_version.to_owned() };
+        managers.owned.insert(manager.clone(), owned);
         let new = match before {
-            Some(before) => self.pruned(merged, managers, &before.fields),
+            Some(before) => self.pruned(merged, managers, &before),
             None => merged,
         };
-        self.settle(live, &new, managers, manager, force)?;
-        Ok((!super::field_set::equal(live, &new)).then_some(new))
+        let changes = self.settle(live, &new, managers, manager, force)?;
+        // Some of what differs is nobody's.
+        let same = changes.is_same() && super::field_set::equal(live, &new);
+        Ok((!same).then_some(new))
     }
 
     /// Brings sets that were written under an older schema in line with today's.
     fn follow_schema(&self, managers: &mut Managers) {
         managers.owned.retain(|_, owned| owned.api_version == self.api_version || (self.is_served)(&owned.api_version));
         for owned in managers.owned.values_mut() {
-            reconcile(&self.typing, &mut owned.fields);
+            match &owned.fields {
+                Fields::Written(json) if is_current(&self.typing, json) => {}
+                _ => reconcile(&self.typing, owned.fields.set_mut()),
+            }
         }
     }
 

@@ -278,7 +278,7 @@ fn paths() -> impl Strategy<Value = FieldSet> {
     prop::collection::vec(prop::collection::vec("[abc]|[.:]|", 1..4), 0..8).prop_map(|paths| {
         let mut set = FieldSet::new();
         for path in paths {
-            let steps: Vec<Step> = path.into_iter().map(Step::Field).collect();
+            let steps: Vec<Step> = path.iter().map(|name| Step::field(name)).collect();
             set.insert(&steps);
         }
         set
@@ -318,16 +318,20 @@ proptest! {
     }
 
     #[test]
-    fn sets_change_in_place_as_they_do_by_copying(a in paths(), b in paths()) {
-        let within = |set: &FieldSet, path: &[Step]| set.contains(path);
-        let (mut less, mut below, mut more) = (a.clone(), a.clone(), a.clone());
-        less.subtract(&b);
-        prop_assert_eq!(&less, &a.difference(&b));
-        prop_assert!(less.is_within(&a));
-        below.subtract_below(&b);
-        let outside = |path: &Vec<Step>| !(1..=path.len()).any(|end| within(&b, &path[..end]));
-        prop_assert_eq!(below.paths(), a.paths().into_iter().filter(outside).collect::<Vec<_>>());
-        more.absorb(b.clone());
-        prop_assert_eq!(more, a.union(&b));
+    fn sets_are_sets_of_paths(a in paths(), b in paths()) {
+        let that = |set: &FieldSet, keep: &dyn Fn(&Vec<Step>) -> bool| -> Vec<_> {
+            set.paths().into_iter().filter(keep).collect()
+        };
+        prop_assert_eq!(a.difference(&b).paths(), that(&a, &|path| !b.contains(path)));
+        prop_assert_eq!(a.intersection(&b).paths(), that(&a, &|path| b.contains(path)));
+        prop_assert_eq!(a.within_json(&b.to_json()).paths(), that(&a, &|path| b.contains(path)));
+        prop_assert_eq!(a.is_within(&b), that(&a, &|path| !b.contains(path)).is_empty());
+        let mut less = a.clone();
+        less.subtract_below(&b);
+        let outside = |path: &Vec<Step>| !(1..=path.len()).any(|end| b.contains(&path[..end]));
+        prop_assert_eq!(less.paths(), that(&a, &outside));
+        let union = a.union(&b);
+        prop_assert!(a.is_within(&union) && b.is_within(&union));
+        prop_assert!(union.difference(&a).is_within(&b));
     }
 }

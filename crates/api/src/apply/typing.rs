@@ -129,10 +129,24 @@ impl<'s> Typing<'s> {
 
     /// The type that a step leads to, as far as the schema tells without a value.
     pub(super) fn below(&self, ty: Ty<'s>, step: &Step) -> Option<Ty<'s>> {
-        match (self.declared_atom(ty), step) {
-            (Atom::Map(map), Step::Field(name)) => self.field_or_entry(map, name),
-            (Atom::Any, _) => Some(Ty::Deduced),
-            (Atom::List(list), Step::Key(_) | Step::Item(_) | Step::Index(_)) => Some(list.item),
+        match step {
+            Step::Field(name) => self.below_field(ty, name),
+            Step::Key(_) | Step::Item(_) | Step::Index(_) => self.below_item(ty),
+        }
+    }
+
+    pub(super) fn below_field(&self, ty: Ty<'s>, name: &str) -> Option<Ty<'s>> {
+        match self.declared_atom(ty) {
+            Atom::Map(map) => self.field_or_entry(map, name),
+            Atom::Any => Some(Ty::Deduced),
+            _ => None,
+        }
+    }
+
+    pub(super) fn below_item(&self, ty: Ty<'s>) -> Option<Ty<'s>> {
+        match self.declared_atom(ty) {
+            Atom::List(list) => Some(list.item),
+            Atom::Any => Some(Ty::Deduced),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::field_set::{FieldSet, Path, Step};
+use super::field_set::{FieldSet, Path, Step, is_written_as_member};
 use super::typing::{Atom, DEDUCED_MAP, ListAtom, MapAtom, Ty, Typing, printed};
 
 /// What is wrong, and where; all of it.
@@ -42,7 +42,7 @@ impl Trail<'_> {
     pub(super) fn steps(&self) -> Vec<Step> {
         match self {
             Self::Root => Vec::new(),
-            Self::Field(before, name) => before.with(Step::field(*name)),
+            Self::Field(before, name) => before.with(Step::field(name)),
             Self::Step(before, step) => before.with((*step).clone()),
         }
     }
@@ -292,6 +292,33 @@ pub(super) fn reconcile(typing: &Typing<'_>, set: &mut FieldSet) {
     }
 }
 
+/// Whether [`reconcile`] would leave a set as it is, by its FieldsV1: it mostly does, and this makes no set of it.
+pub(super) fn is_current(typing: &Typing<'_>, fields: &Value) -> bool {
+    is_current_at(typing, typing.root(), Some(fields), false)
+}
+
+fn is_current_at<'s>(typing: &Typing<'s>, ty: Ty<'s>, fields: Option<&Value>, is_whole: bool) -> bool {
+    let (atomic, named) = match typing.atom(ty, None) {
+        Atom::Scalar(_) | Atom::Any => return true,
+        Atom::List(list) => (list.is_atomic(), true),
+        Atom::Map(map) if map.is_deduced() => return true,
+        Atom::Map(map) => (map.atomic, fields.is_some()),
+    };
+    if atomic && !is_whole {
+        return !named;
+    }
+    let steps = fields.and_then(Value::as_object).into_iter().flatten().filter(|(key, _)| *key != ".");
+    steps.into_iter().all(|(key, fields)| {
+        let below = match key.strip_prefix("f:") {
+            Some(name) => typing.below_field(ty, name),
+            None => typing.below_item(ty),
+        };
+        let leads_on = fields.as_object().is_some_and(|fields| fields.keys().any(|key| key != "."));
+        let is_whole = is_written_as_member(fields) && !leads_on;
+        below.is_none_or(|below| is_current_at(typing, below, Some(fields).filter(|_| leads_on), is_whole))
+    })
+}
+
 fn find_wholes<'s>(
     typing: &Typing<'s>,
     ty: Ty<'s>,
@@ -316,13 +343,12 @@ fn find_wholes<'s>(
     let Some(set) = set else {
         return;
     };
-    let steps = set.members().chain(set.children().map(|(step, _)| step).filter(|step| !set.has_member(step)));
-    for step in steps {
+    for (step, is_member, child) in set.steps() {
         let Some(below) = typing.below(ty, step) else {
             continue;
         };
-        let child = set.child(step);
-        let is_whole = set.has_member(step) && child.is_none();
+        let child = Some(child).filter(|child| !child.is_empty());
+        let is_whole = is_member && child.is_none();
         find_wholes(typing, below, child, is_whole, &Trail::Step(trail, step), wholes);
     }
 }

@@ -128,19 +128,9 @@ fn check_options(call: &Call, dialect: Dialect) -> Result<(), Status> {
 impl Modify for Patch<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
         let Some(live) = live else { return self.create().await };
-        // A patch is against what the client sees: the served version, not the stored one.
         let old = versions::working(self.served, live).await?;
-        let mut seen = Cow::Borrowed(&old);
-        if !self.served.is_written_as_shown() {
-            decode::from_storage(self.served, seen.to_mut());
-        }
-        let patched = match self.dialect {
-            Dialect::Apply => self.apply(Some(&seen))?,
-            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(refused)?,
-            Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch)?,
-            Dialect::Strategic => self.strategic(seen.into_owned())?,
-        };
-        let mut new = self.typed(patched)?;
+        let patched = self.patched(&old)?;
+        let mut new = self.typed(patched, &old)?;
         super::update::take_place(self.served, &self.call.key(self.served.row.namespaced), &mut new)?;
         self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await
     }
@@ -170,19 +160,34 @@ impl Patch<'_> {
         Ok(Decision::Put(object))
     }
 
-    /// What a patch made must be an object of its kind: what is wrong with it is the patch's fault.
-    fn typed(&mut self, patched: Value) -> Result<Value, Status> {
+    /// What the patch makes of `old`.
+    fn patched(&mut self, old: &Value) -> Result<Value, Status> {
+        // A patch is against what the client sees: the served version, not the stored one.
+        let mut seen = Cow::Borrowed(old);
+        if !self.served.is_written_as_shown() {
+            decode::from_storage(self.served, seen.to_mut());
+        }
+        match self.dialect {
+            Dialect::Apply => self.apply(Some(&seen)),
+            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(refused),
+            Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch),
+            Dialect::Strategic => self.strategic(seen.into_owned()),
+        }
+    }
+
+    /// What a patch made of `old` must be an object of its kind: what is wrong with it is the patch's fault.
+    fn typed(&mut self, patched: Value, old: &Value) -> Result<Value, Status> {
         if self.dialect == Dialect::Apply {
             return decode::typed(self.served, self.call, patched, Vec::new());
         }
-        let shown = match self.dialect {
-            Dialect::Strategic => self.patch.to_string(),
-            _ => patched.to_string(),
-        };
         decode::check_type(self.served, &patched)?;
         decode::conform(self.served, self.call, patched, self.duplicates.clone()).map_err(|why| match why {
             decode::Nonconforming::Refused(status) => status,
             decode::Nonconforming::Unfit(why) => {
+                let shown = match self.dialect {
+                    Dialect::Strategic => self.patch.to_string(),
+                    _ => self.patched(old).map(|patched| patched.to_string()).unwrap_or_default(),
+                };
                 let mut errors = Errors::new();
                 errors.invalid(&Path::root("patch"), shown, &why);
                 Status::invalid("", "", "", errors.into_causes())

@@ -46,6 +46,9 @@ fn changes(errors: &mut Errors, new: &Value, old: &Value) -> Option<()> {
     added_tolerations(errors, new, old, &path.child("tolerations"));
     deleted_gates(errors, new, old, &path.child("schedulingGates"));
 
+    if new == old {
+        return Some(());
+    }
     let mut masked = new.clone();
     for list in ["containers", "initContainers"] {
         if let Some(containers) = masked[list].as_array_mut() {
