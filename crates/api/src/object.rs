@@ -44,7 +44,12 @@ pub struct Entry {
     head: usize,
     /// The offset in `json` just behind the brace that opens `metadata`.
     splice: usize,
+    /// Where `spec` and `status` are in `json`; empty where they are not.
+    sections: [Range<u32>; SECTIONS.len()],
 }
+
+/// The members that others ask for again and again, at every change of an object.
+const SECTIONS: [&str; 2] = ["spec", "status"];
 
 /// An owner as an object's metadata names it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -129,15 +134,16 @@ impl Entry {
     pub fn from_value(mut object: Value, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut).ok_or(EntryError::NoMetadata)?;
         metadata.remove("resourceVersion");
-        let json = canonical_json(&object)?;
-        Self::from_parts(&object, json, revision, selectable)
+        let (json, sections) = encode(&object)?;
+        Self::from_parts(&object, json, sections, revision, selectable)
     }
 
     /// Takes over `json` as the store returned it.
     pub fn from_json(json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
         let object: Value = serde_json::from_slice(&json)?;
         if json.starts_with(type_head(&object).as_bytes()) {
-            Self::from_parts(&object, json, revision, selectable)
+            let sections = SECTIONS.map(|name| scan::member(&json, name).map(span).unwrap_or_default());
+            Self::from_parts(&object, json, sections, revision, selectable)
         } else {
             Self::from_value(object, revision, selectable)
         }
@@ -155,10 +161,17 @@ impl Entry {
             json: self.json.clone(),
             head: self.head,
             splice: self.splice,
+            sections: self.sections.clone(),
         }
     }
 
-    fn from_parts(object: &Value, json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
+    fn from_parts(
+        object: &Value,
+        json: Bytes,
+        sections: [Range<u32>; SECTIONS.len()],
+        revision: u64,
+        selectable: &[Selectable],
+    ) -> Result<Self, EntryError> {
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().ok_or(EntryError::NoMetadata)?;
         let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
@@ -180,6 +193,7 @@ impl Entry {
             head: type_head(object).len(),
             json,
             splice,
+            sections,
         })
     }
 
@@ -262,6 +276,21 @@ impl Entry {
         serde_json::from_slice(&json)
     }
 
+    /// The JSON of a member of the object such as `spec`, as it is stored.
+    pub fn member(&self, name: &str) -> Option<&[u8]> {
+        let found = match SECTIONS.iter().position(|section| *section == name) {
+            Some(at) => self.sections[at].start as usize..self.sections[at].end as usize,
+            None => scan::member(&self.json, name)?,
+        };
+        self.json.get(found).filter(|json| !json.is_empty())
+    }
+
+    /// The string at a path of names such as `/spec/nodeName`.
+    pub fn text_at(&self, pointer: &str) -> Option<String> {
+        let (name, rest) = pointer.strip_prefix('/')?.split_once('/')?;
+        scan::text_at(self.member(name)?, &pointer[pointer.len() - rest.len() - 1..])
+    }
+
     /// Where the value of `metadata.managedFields` is.
     fn managers(&self) -> Option<Range<usize>> {
         let metadata = self.splice - 1;
@@ -272,7 +301,13 @@ impl Entry {
 
 /// The canonical JSON of an object, as the store holds it.
 pub fn canonical_json(object: &Value) -> Result<Bytes, serde_json::Error> {
+    encode(object).map(|(json, _)| json)
+}
+
+/// Also says where the sections are.
+fn encode(object: &Value) -> Result<(Bytes, [Range<u32>; SECTIONS.len()]), serde_json::Error> {
     let mut out = type_head(object).into_bytes();
+    let mut sections = [const { 0..0 }; SECTIONS.len()];
     let fields = object.as_object().into_iter().flatten();
     let typed = out.len() > 1;
     for (key, value) in fields.filter(|(key, _)| !typed || !matches!(key.as_str(), "apiVersion" | "kind")) {
@@ -281,13 +316,25 @@ pub fn canonical_json(object: &Value) -> Result<Bytes, serde_json::Error> {
         }
         serde_json::to_writer(&mut out, key)?;
         out.push(b':');
+        let start = out.len();
         serde_json::to_writer(&mut out, value)?;
+        if let Some(at) = SECTIONS.iter().position(|section| section == key) {
+            sections[at] = span(start..out.len());
+        }
     }
     if out.last() == Some(&b',') {
         out.pop();
     }
     out.push(b'}');
-    Ok(Bytes::from(out))
+    // It stays as long as the object does, and growing has left as much again behind it.
+    out.shrink_to_fit();
+    Ok((Bytes::from(out), sections))
+}
+
+/// Objects are a few megabytes at most.
+fn span(range: Range<usize>) -> Range<u32> {
+    let place = |at| u32::try_from(at).unwrap_or_default();
+    place(range.start)..place(range.end)
 }
 
 fn relations_in(metadata: &Value) -> Option<Arc<Relations>> {
@@ -377,6 +424,13 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
         let again = Entry::from_json(entry.stored_json().clone(), 42, &[]).unwrap();
         assert_eq!(again.stored_json(), entry.stored_json());
+        for entry in [entry.at_revision(43), again] {
+            assert_eq!(entry.text_at("/spec/nodeName").as_deref(), Some("n1"));
+            assert_eq!(entry.text_at("/metadata/name").as_deref(), Some("web"));
+            assert_eq!(entry.text_at("/status/phase"), None);
+            assert_eq!(entry.member("spec"), Some(&br#"{"nodeName":"n1"}"#[..]));
+            assert_eq!(entry.member("status"), None);
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::codec::scan::text_at;
 use api::object::{Entry, ObjectKey};
 pub use api::object::{Owner, Relations};
 use parking_lot::RwLock;
@@ -147,7 +146,7 @@ pub fn by_namespace(entry: &Entry) -> Vec<String> {
 
 /// Files objects under the value of a field, for index functions that name its JSON pointer.
 pub fn by_field(entry: &Entry, pointer: &str) -> Vec<String> {
-    text_at(entry.stored_json(), pointer).into_iter().collect()
+    entry.text_at(pointer).into_iter().collect()
 }
 
 /// Files pods under the node that they are bound to.

@@ -109,6 +109,7 @@ impl Observed {
         let (kind, view) = self.views[number].clone();
         for change in view.absorb(change) {
             match change {
+                Change::Applied { old: Some(old), new } if kind == Kind::Pods && same_to_scheduling(&old, &new) => {}
                 Change::Applied { new, .. } => self.applied(kind, &new, now),
                 Change::Deleted(last) => self.deleted(kind, &last, now),
                 Change::Synced => self.unsynced = self.unsynced.saturating_sub(1),
@@ -135,6 +136,8 @@ impl Observed {
                 let Some(node) = decode::<Node>(entry) else { return };
                 self.node(&key.name, NodeSpec::of(&node), now);
             }
+            // One that others are to place takes no room before they have.
+            Kind::Pods if is_for_another(entry, &self.scheduler) && snapshot.placed(&entry.uid).is_none() => {}
             Kind::Pods => {
                 let Some(pod) = decode::<Pod>(entry) else { return };
                 self.pod(Arc::new(PodInfo::of(&pod)), now);
@@ -253,6 +256,25 @@ impl Observed {
             self.queue.happened(Event::PodGone, now);
         }
     }
+}
+
+/// Whether two versions of a pod look the same from here. Most changes are to the status of pods that run; decoding each
+/// of them would be most of the scheduler's work.
+fn same_to_scheduling(old: &Entry, new: &Entry) -> bool {
+    let (before, after) = (old.relations(), new.relations());
+    let same = |pointer| old.text_at(pointer) == new.text_at(pointer);
+    old.uid == new.uid
+        && old.labels == new.labels
+        && before.deletion_timestamp == after.deletion_timestamp
+        && before.controller() == after.controller()
+        && old.member("spec") == new.member("spec")
+        && ["/status/phase", "/status/nominatedNodeName", "/status/startTime"].into_iter().all(same)
+}
+
+/// Whether a pod waits for another scheduler than `scheduler`.
+fn is_for_another(pod: &Entry, scheduler: &str) -> bool {
+    let text = |name| pod.text_at(name).unwrap_or_default();
+    text("/spec/nodeName").is_empty() && text("/spec/schedulerName") != scheduler
 }
 
 /// Keeps an object as it is, or drops what no longer decodes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::object::ObjectKey;
 use api::podsecurity::{Level, LevelVersion, Policy};
 use api::status::Status;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::BoxFuture;
 
 use super::{Operation, Plugin, Request};
@@ -56,7 +56,7 @@ impl PodSecurity {
             entry = self.namespaces.get(&key);
         }
         let why = || Status::internal(format!("failed to lookup namespace \"{namespace}\""));
-        Ok(Policy::of_labels(&entry.ok_or_else(why)?.to_value()["metadata"]["labels"]).0)
+        Ok(Policy::of_labels(&json!(entry.ok_or_else(why)?.labels)).0)
     }
 
     async fn pod(&self, request: &Request, pod: &Value) -> Result<(), Status> {

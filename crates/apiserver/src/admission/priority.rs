@@ -58,7 +58,7 @@ impl Priority {
     /// The class for Pods that name none: of those marked so, the lowest.
     fn default_class(&self) -> Option<Value> {
         let classes = self.classes.list(&Filter::default()).entries;
-        let marked = classes.iter().map(|entry| entry.to_value()).filter(|class| class["globalDefault"] == true);
-        marked.min_by_key(|class| class["value"].as_i64())
+        let marked = classes.iter().filter(|class| class.member("globalDefault") == Some(b"true"));
+        marked.map(|class| class.to_value()).min_by_key(|class| class["value"].as_i64())
     }
 }

@@ -6,7 +6,7 @@ mod plan;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::object::ObjectKey;
+use api::object::{Entry, ObjectKey};
 use client::informer::{Change, Informer};
 use client::patch::Patch;
 use client::reconcile::{Action, Controller, own_key};
@@ -37,7 +37,7 @@ struct PodGc {
 pub async fn run(context: Context, token: CancellationToken) {
     let (session, writer) = context.session("pod-garbage-collector", NAME);
     let nodes = Arc::new(View::new(&*context.informers, scope_of::<Node>()));
-    let pods = Arc::new(View::new(&*context.informers, scope_of::<Pod>()).index(by_node));
+    let pods = Arc::new(View::new(&*context.informers, scope_of::<Pod>()).index(by_node).index(plan::by_end));
     let bound = pods.clone();
     let controller = Controller::new(NAME, context.clock.clone()).watch(&pods, own_key).watch(&nodes, move |change| {
         let Change::Deleted(node) = change else { return Vec::new() };
@@ -54,24 +54,24 @@ pub async fn run(context: Context, token: CancellationToken) {
 impl PodGc {
     async fn reconcile(&self, key: ObjectKey) -> Result<Action, ReconcileError> {
         let Some(entry) = self.pods.get(&key) else { return Ok(Action::Done) };
-        let Some(pod) = decode::<Pod>(&entry) else { return Ok(Action::Done) };
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        let node = by_node(&entry).into_iter().next().unwrap_or_default();
         let node_known = self.nodes.get(&ObjectKey::new("", &node)).is_some();
         // Finished pods are counted only when there could be too many.
-        let surplus = self.pods.len() > KEPT && self.is_surplus(&pod);
-        match plan::judge(&pod, node_known, surplus) {
-            Verdict::Keep => return Ok(Action::Done),
-            Verdict::Remove => {}
-            Verdict::Lost if self.has_waited(&pod) => {
-                // The view may be behind: only the server knows that the node is gone.
-                let live = self.session.requests.get(&resource_of::<Node>(), &ObjectKey::new("", &node)).await;
-                match live {
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error.into()),
-                    Ok(_) => return Ok(Action::Done),
-                }
+        let surplus = self.pods.len() > KEPT && self.is_surplus(&entry);
+        let verdict = plan::judge(&entry, node_known, surplus);
+        if verdict == Verdict::Keep {
+            return Ok(Action::Done);
+        }
+        let Some(pod) = decode::<Pod>(&entry) else { return Ok(Action::Done) };
+        if verdict == Verdict::Lost {
+            if !self.has_waited(&pod) {
+                return Ok(Action::After(QUARANTINE));
             }
-            Verdict::Lost => return Ok(Action::After(QUARANTINE)),
+            // The view may be behind: only the server knows that the node is gone.
+            match self.session.requests.get(&resource_of::<Node>(), &ObjectKey::new("", &node)).await {
+                Err(error) if error.is_not_found() => {}
+                outcome => return outcome.map(|_| Action::Done).map_err(Into::into),
+            }
         }
         self.remove(&key, &pod, !node.is_empty() && !node_known).await?;
         Ok(Action::Done)
@@ -84,10 +84,9 @@ impl PodGc {
         created.is_none_or(|created| created + QUARANTINE <= self.session.clock.now())
     }
 
-    fn is_surplus(&self, pod: &Pod) -> bool {
-        let finished: Vec<Pod> =
-            self.pods.list(None).iter().filter_map(|entry| decode(entry)).filter(pods::is_finished).collect();
-        plan::is_surplus(pod, &finished, KEPT)
+    fn is_surplus(&self, pod: &Entry) -> bool {
+        let has_ended = || !plan::by_end(pod).is_empty();
+        has_ended() && plan::surplus(self.pods.find(1, plan::ENDED), KEPT).iter().any(|other| other.uid == pod.uid)
     }
 
     async fn remove(&self, key: &ObjectKey, pod: &Pod, node_is_gone: bool) -> Result<(), ReconcileError> {

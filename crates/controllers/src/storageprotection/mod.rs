@@ -7,6 +7,7 @@ mod plan;
 
 use std::sync::Arc;
 
+use api::codec::scan::member;
 use api::object::{Entry, ObjectKey};
 use client::informer::{Change, Informer};
 use client::reconcile::{Action, Controller, changed, own_key};
@@ -14,6 +15,7 @@ use client::typed::{resource_of, scope_of};
 use client::view::View;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
+use memchr::memmem;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -124,8 +126,16 @@ async fn apply<K: k8s_openapi::Resource>(
 /// Files Pods under the claims that they mount, by [`filed`].
 fn by_claim(pod: &Entry) -> Vec<String> {
     let namespace = &pod.key.namespace;
-    let claims = plan::claims_of(&pod.to_value());
-    claims.into_iter().map(|name| filed(&ObjectKey::new(namespace.as_str(), name))).collect()
+    claims_of(pod).into_iter().map(|name| filed(&ObjectKey::new(namespace.as_str(), name))).collect()
+}
+
+/// Every change of every Pod asks this; few Pods have claims, and only those are decoded.
+fn claims_of(pod: &Entry) -> Vec<String> {
+    let volumes = pod.member("spec").and_then(|spec| member(spec, "volumes").map(|found| &spec[found]));
+    let may_claim = |volumes: &[u8]| {
+        [&b"\"persistentVolumeClaim\""[..], b"\"ephemeral\""].iter().any(|kind| memmem::find(volumes, kind).is_some())
+    };
+    if volumes.is_some_and(may_claim) { plan::claims_of(&pod.to_value()) } else { Vec::new() }
 }
 
 fn filed(claim: &ObjectKey) -> String {
@@ -136,7 +146,7 @@ fn filed(claim: &ObjectKey) -> String {
 fn claims_of_change(change: &Change) -> Vec<ObjectKey> {
     let Some(pod) = changed(change) else { return Vec::new() };
     let namespace = &pod.key.namespace;
-    plan::claims_of(&pod.to_value()).into_iter().map(|name| ObjectKey::new(namespace.as_str(), name)).collect()
+    claims_of(pod).into_iter().map(|name| ObjectKey::new(namespace.as_str(), name)).collect()
 }
 
 /// The classes that a user had before it changed or went.
