@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 /// Events kept for watchers that are behind, at most.
 const MAX_EVENTS: usize = 4096;
-/// Bytes of objects kept for them, at most: what they alone keep alive is no more than this.
+/// Bytes of objects kept for them, before and after each event, at most: what they alone keep alive is no more than this.
 const MAX_BYTES: usize = 8 << 20;
 
 /// What a write did to one object.
@@ -60,7 +60,8 @@ impl CacheEvent {
     }
 
     fn size(&self) -> usize {
-        self.object.stored_json().len()
+        let before = self.old.as_ref().map_or(0, |old| old.stored_json().len());
+        before + self.object.stored_json().len()
     }
 }
 
