@@ -50,7 +50,26 @@ async fn verify(fixture: &Fixture, acknowledged: &BTreeMap<u64, String>) {
         assert!(record.revision.get() >= *revision, "{key} of {revision} went back to {}", record.revision);
         assert!(record.value.starts_with(key.as_bytes()));
     }
+    check_history(&store, acknowledged).await;
     assert!(put(&store, "/next", "x").await.get() > newest);
+}
+
+/// What is left of the history is whole, and holds what was acknowledged as it was written.
+async fn check_history(store: &SqliteStore, acknowledged: &BTreeMap<u64, String>) {
+    let Some(Err(Error::Compacted { oldest, .. })) = store.watch("", Revision::ZERO).recv().await else {
+        panic!("the victims compacted nothing")
+    };
+    let mut watch = store.watch("", oldest);
+    let history = events_upto(&mut watch, store.current()).await;
+    let mut latest: BTreeMap<&str, Revision> = BTreeMap::new();
+    for (at, event) in history.iter().enumerate() {
+        assert_eq!(event.revision.get(), oldest.get() + at as u64 + 1, "R6, W5: a revision is missing or came twice");
+        let before = latest.insert(&event.key, event.revision);
+        assert!(before.is_none() || event.previous == before, "W8: {} replaced {before:?}: {event:?}", event.revision);
+        if let Some(key) = acknowledged.get(&event.revision.get()) {
+            assert_eq!(&event.key, key, "revision {} was acknowledged for another key", event.revision);
+        }
+    }
 }
 
 /// Runs a victim to its end; returns what it acknowledged.

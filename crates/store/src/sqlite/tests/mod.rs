@@ -4,6 +4,7 @@ mod compaction;
 mod concurrency;
 mod crash;
 mod disk;
+mod history;
 mod model;
 mod opening;
 mod power;
