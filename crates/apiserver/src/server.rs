@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::object::ObjectKey;
 use api::resource::Resource;
@@ -61,12 +62,28 @@ pub struct Config {
 }
 
 /// What upstream's kube-apiserver takes as flags and a cluster may want otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub audit: audit::Options,
     pub capacity: Capacity,
     pub authentication: authn::Options,
+    /// How long history is kept at least, and twice as long at most; for ever where this is 0.
+    pub history: Duration,
 }
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            audit: audit::Options::default(),
+            capacity: Capacity::default(),
+            authentication: authn::Options::default(),
+            history: HISTORY,
+        }
+    }
+}
+
+/// Upstream's `--etcd-compaction-interval`.
+const HISTORY: Duration = Duration::from_secs(300);
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
 pub struct ApiServer {

@@ -82,6 +82,8 @@ pub enum ServerError {
     Open(#[from] store::sqlite::OpenError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[error("datastore {path} is damaged ({detail}): restore a snapshot, or move it away to start empty")]
+    Damaged { path: PathBuf, detail: String },
     #[error("making the first objects: {0}")]
     Bootstrap(#[from] api::status::Status),
     #[error("the API's port: {0}: stop that, or take another with --bind-address and --https-listen-port")]
@@ -143,11 +145,17 @@ impl Server {
             dialer: Arc::new(dialer(&layout, &authorities, tunnels.clone())?),
             settings: options.api.clone(),
         };
-        let api = ApiServer::start(config, store.clone(), &tasks, following.clone()).await?;
+        let api =
+            ApiServer::start(config, store.clone(), &tasks, following.clone()).await.map_err(|why| match why {
+                StartError::Store(store::Error::Corrupt(detail)) => {
+                    ServerError::Damaged { path: layout.database(), detail }
+                }
+                other => other.into(),
+            })?;
         bootstrap::run(&api).await?;
         api.extend();
         published::allow_nodes(&api).await?;
-        tasks.spawn(components::run_compaction(store.clone(), following.clone()));
+        tasks.spawn(components::run_compaction(store.clone(), options.api.history, following.clone()));
 
         let listener = listen::on(options.bind).await?;
         let failed = |source| ListenError::Failed { address: options.bind, source };

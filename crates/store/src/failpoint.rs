@@ -38,7 +38,7 @@ mod armed {
 
 #[cfg(test)]
 mod armed {
-    use std::sync::Arc;
+    use std::sync::{Arc, Barrier};
 
     use parking_lot::Mutex;
     use rusqlite::ffi;
@@ -46,12 +46,14 @@ mod armed {
     use super::Point;
 
     /// What happens at a point.
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Debug)]
     pub(crate) enum Action {
         /// The process dies without a word the `nth` time (from 1) that it gets there.
         Die { nth: u32 },
         /// SQLite's extended result code, until disarmed.
         Fail { code: i32 },
+        /// It waits there for the test, which then waits for nobody: once to be seen, once to be let go.
+        Meet(Arc<Barrier>),
     }
 
     /// The failpoints of one store: tests in other threads are not concerned.
@@ -68,6 +70,15 @@ mod armed {
         }
 
         pub(crate) fn hit(&self, point: Point) -> rusqlite::Result<()> {
+            let meeting = match &*self.0.lock() {
+                Some((armed, Action::Meet(barrier))) if *armed == point => Some(barrier.clone()),
+                _ => None,
+            };
+            if let Some(barrier) = meeting {
+                barrier.wait();
+                barrier.wait();
+                return Ok(());
+            }
             match self.0.lock().as_mut() {
                 Some((armed, Action::Die { nth })) if *armed == point => {
                     *nth -= 1;

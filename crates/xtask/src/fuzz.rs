@@ -30,7 +30,7 @@ const COVERAGE: [&str; 6] = [
 ];
 
 /// What one input may cost: none is longer than the last number.
-const LIMITS: [&str; 3] = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=16384"];
+const LIMITS: [&str; 3] = ["-timeout=60", "-rss_limit_mb=1024", "-max_len=16384"];
 
 /// Runs the targets; fails when one of them did.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {

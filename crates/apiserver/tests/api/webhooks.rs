@@ -204,7 +204,7 @@ async fn a_denial_is_told_in_upstreams_words() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_fails_is_ignored_only_where_it_may_be() {
+async fn fault_41_a_webhook_that_fails_is_ignored_only_where_it_may_be() {
     let hooks = Hooks::start(|path, _| match path {
         "/hangs" => None,
         _ => Some(json!({"allowed": true, "patch": "W10="})),

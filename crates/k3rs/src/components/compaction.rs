@@ -8,16 +8,17 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// How long history is kept at least, as upstream's `--etcd-compaction-interval`; twice as long at most.
-const KEEP: Duration = Duration::from_secs(300);
-
-/// Forgets, until `stop`, what lies behind the revision that was current one interval ago.
-pub async fn run(store: Arc<dyn Backend>, stop: CancellationToken) {
+/// Forgets, until `stop`, what lies behind the revision that was current one interval ago: history is kept so long at
+/// least, and twice as long at most. An interval of 0 keeps it for ever.
+pub async fn run(store: Arc<dyn Backend>, keep: Duration, stop: CancellationToken) {
+    if keep.is_zero() {
+        return;
+    }
     loop {
         let mark = store.current();
         tokio::select! {
             () = stop.cancelled() => return,
-            () = sleep_until(Instant::now() + KEEP) => {}
+            () = sleep_until(Instant::now() + keep) => {}
         }
         // A failure is no loss: the next round covers what this one left.
         if let Err(why) = store.compact(mark).await {

@@ -64,6 +64,7 @@ const TABLE: &[(&str, Set)] = &[
     ("enable-bootstrap-token-auth", |settings, value| {
         switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
     }),
+    ("etcd-compaction-interval", |settings, value| duration(value).map(|interval| settings.history = interval)),
     ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
     ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
     ("oidc-ca-file", |settings, value| {
@@ -155,16 +156,8 @@ fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
 
 /// Such as `2m`, `30s`.
 fn duration(value: &str) -> Result<Duration, String> {
-    let split = value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len());
-    let number: u64 = value[..split].parse().map_err(|_| format!("{value} is no time: write it as 2m or 30s"))?;
-    let factor = match &value[split..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "" if number == 0 => 0,
-        _ => return Err(format!("{value} is no time: write it as 2m or 30s")),
-    };
-    Ok(Duration::from_secs(number * factor))
+    let time = value.parse::<api::duration::Duration>().ok().and_then(api::duration::Duration::to_std);
+    time.ok_or_else(|| format!("{value} is no time: write it as 2m, 30s or 1m30s"))
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -201,6 +194,7 @@ mod tests {
         assert_eq!(audit.policy_file, Some("/etc/audit.yaml".into()));
         assert_eq!((audit.retention.size, audit.retention.days, audit.retention.files), (2 << 20, 30, 100));
         assert_eq!(audit.truncate, Some(7));
+        assert_eq!(parse(&["etcd-compaction-interval=1m30s"]).unwrap().history.as_secs(), 90);
     }
 
     #[test]
@@ -219,7 +213,13 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_refused() {
-        for wrong in ["audit-log-path", "audit-log-maxage=long", "audit-log-mode=blocking", "etcd-servers=x"] {
+        for wrong in [
+            "audit-log-path",
+            "audit-log-maxage=long",
+            "audit-log-mode=blocking",
+            "etcd-servers=x",
+            "etcd-compaction-interval=5",
+        ] {
             let refused = parse(&[wrong]).unwrap_err();
             assert!(refused.starts_with("--kube-apiserver-arg "), "{refused}");
         }

@@ -95,6 +95,44 @@ fn a_damaged_database_is_kept_as_it_is() {
     assert!(fs::read(&database).unwrap() == contents);
 }
 
+/// Row 15: pages damaged within the file. After a crash the whole file is looked at; after a clean stop damage is met when
+/// it is read, which at the latest is when the caches fill.
+#[test]
+fn fault_15_pages_damaged_inside() {
+    for crash in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        let database = home.path().join("server/db/state.db");
+        let server = Server::start(home.path(), &[]);
+        if crash {
+            // The stop before it has moved everything into the file.
+            server.stop();
+            let server = Server::start(home.path(), &[]);
+            server.process.signal(9).unwrap();
+            server.process.wait().unwrap();
+        } else {
+            server.stop();
+        }
+        let mut contents = fs::read(&database).unwrap();
+        let pages = contents.len() / 4096;
+        assert!(pages > 20, "{pages} pages");
+        let damaged = (4..pages).step_by(5);
+        for page in damaged.clone() {
+            contents[page * 4096..][..4096].fill(0x5a);
+        }
+        write(&database, &contents);
+        let told = refused(home.path(), &[]);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        let expected = format!("k3rs: datastore {} is damaged (", database.display());
+        assert!(told.starts_with(&expected) && told.contains("restore a snapshot"), "{told}");
+        let left = fs::read(&database).unwrap();
+        // A file that was opened says so in one of its pages, no more.
+        assert!(!crash || left == contents, "the file was changed");
+        for page in damaged {
+            assert!(left[page * 4096..][..4096] == contents[page * 4096..][..4096], "page {page} was changed");
+        }
+    }
+}
+
 #[test]
 fn a_second_server_is_told_who_has_the_data() {
     let home = tempfile::tempdir().unwrap();
@@ -134,7 +172,7 @@ fn settings_that_make_no_sense_are_refused() {
     };
     check(
         "tls-san: [",
-        expect!["k3rs: CONFIG: error: line 1 column 10: unclosed bracket '[': write a map of flags to values"],
+        expect!["k3rs: CONFIG: unclosed bracket '[' at line 1, column 10: write a map of flags to values"],
     );
     check("just words", expect!["k3rs: CONFIG: it is not a map: write a map of flags to values"]);
     check(
@@ -186,4 +224,107 @@ fn arguments_for_the_kubelet_that_mean_nothing_are_refused() {
         ],
     );
     assert!(!data.exists(), "something was made");
+}
+
+/// Row 1: killed at any moment under writes, it is back at once with all that was acknowledged; revisions go on, and
+/// whoever watched goes on where it was.
+#[tokio::test]
+async fn fault_1_killed_under_writes() {
+    use futures::StreamExt as _;
+    use kube::api::{Api, Patch, PatchParams, WatchEvent, WatchParams};
+    type Maps = Api<k8s_openapi::api::core::v1::ConfigMap>;
+
+    let home = tempfile::tempdir().unwrap();
+    let (mut newest, mut written) = (0, 0);
+    for round in 0..8u32 {
+        let server = Server::start(home.path(), &[]);
+        let maps: Maps = Api::default_namespaced(server.client().await);
+        if round > 0 {
+            let found = maps.get("m").await.unwrap();
+            let counted: u64 = found.data.as_ref().unwrap()["n"].parse().unwrap();
+            assert!(counted >= written, "{counted} is left of {written} acknowledged");
+            // What was seen last is where a watch goes on, without a list.
+            let mut watch = maps.watch(&WatchParams::default(), &newest.to_string()).await.unwrap().boxed();
+            let apply = Patch::Apply(
+                serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"labels": {"round": round.to_string()}}}),
+            );
+            maps.patch("m", &PatchParams::apply("round"), &apply).await.unwrap();
+            let mut last = newest;
+            loop {
+                let Some(Ok(WatchEvent::Modified(map))) = watch.next().await else { panic!("the watch cannot go on") };
+                let revision: u64 = map.metadata.resource_version.unwrap().parse().unwrap();
+                assert!(revision > last, "{revision} came after {last}");
+                last = revision;
+                if map.metadata.labels.is_some_and(|labels| labels["round"] == round.to_string()) {
+                    break;
+                }
+            }
+            newest = last;
+        }
+        // One writer counts; the kill comes in the midst of it.
+        let counting = maps.clone();
+        let (acknowledge, mut acknowledged) = tokio::sync::mpsc::unbounded_channel();
+        let mut writing = tokio::task::JoinSet::new();
+        let first = written + 1;
+        writing.spawn(async move {
+            for n in first.. {
+                let apply = Patch::Apply(
+                    serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"n": n.to_string()}}),
+                );
+                let Ok(map) = counting.patch("m", &PatchParams::apply("count").force(), &apply).await else { return };
+                let revision: u64 = map.metadata.resource_version.unwrap().parse().unwrap();
+                if acknowledge.send((n, revision)).is_err() {
+                    return;
+                }
+            }
+        });
+        for _ in 0..=20 + round * 7 {
+            let (n, revision) = acknowledged.recv().await.unwrap();
+            assert!(revision > newest, "revision {revision} was minted again after {newest}");
+            (written, newest) = (n, revision);
+        }
+        server.process.signal(9).unwrap();
+        server.process.wait().unwrap();
+        while let Some((n, revision)) = acknowledged.recv().await {
+            (written, newest) = (n, revision);
+        }
+        writing.join_all().await;
+    }
+}
+
+/// A list that is read on after its revision was forgotten: the flag decides when.
+#[tokio::test]
+async fn history_is_forgotten_when_the_flag_says() {
+    use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+    type Maps = Api<k8s_openapi::api::core::v1::ConfigMap>;
+
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["--kube-apiserver-arg", "etcd-compaction-interval=1s"]);
+    let maps: Maps = Api::default_namespaced(server.client().await);
+    for name in ["a", "b", "c"] {
+        let map = serde_json::from_value(serde_json::json!({"metadata": {"name": name}})).unwrap();
+        maps.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let first = maps.list(&ListParams::default().limit(1)).await.unwrap();
+    let next = |token: &str| ListParams::default().limit(1).continue_token(token);
+    let mut changes = 0;
+    let refused = loop {
+        // Each write lets time pass; the wait is for what the server does by its clock.
+        let change = serde_json::json!({"data": {"n": changes.to_string()}});
+        maps.patch("c", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+        changes += 1;
+        match maps.list(&next(first.metadata.continue_.as_deref().unwrap())).await {
+            Ok(_) => assert!(changes < 100_000, "nothing is ever forgotten"),
+            Err(kube::Error::Api(refused)) => break refused,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!((refused.code, refused.reason.as_str()), (410, "Expired"));
+    assert!(refused.message.contains("use the continue token in this response"), "{refused}");
+    let token = refused.metadata.unwrap().continue_.unwrap();
+    let second = maps.list(&next(&token)).await.unwrap();
+    assert_eq!(second.items[0].metadata.name.as_deref(), Some("b"));
+    let third = maps.list(&next(second.metadata.continue_.as_deref().unwrap())).await.unwrap();
+    assert_eq!(third.items[0].data.as_ref().unwrap()["n"], (changes - 1).to_string(), "as it is now");
+    server.stop();
 }

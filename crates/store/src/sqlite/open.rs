@@ -136,7 +136,9 @@ pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
 /// The first damage that SQLite finds in the file's structure.
 pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    Ok((verdict != "ok").then_some(verdict))
+    // Above what is wrong stands which database it is in, of which there is one.
+    let detail = verdict.lines().find(|line| !line.starts_with("***")).unwrap_or(&verdict);
+    Ok((verdict != "ok").then(|| detail.to_owned()))
 }
 
 /// Checks a large file while it is in use; what is wrong with it ends up in `damage`.

@@ -253,7 +253,7 @@ impl Decoder<'_> {
         Ok(match (alternative, schema) {
             (SchemaAlternative::Bool, None) => Value::Bool(allows),
             // Upstream writes the list where there is one, else the schema.
-            (_, Some(schema)) if items.is_empty() => schema,
+            (_, schema) if items.is_empty() => schema.unwrap_or_default(),
             _ => Value::Array(items),
         })
     }

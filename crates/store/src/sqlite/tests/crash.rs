@@ -21,7 +21,7 @@ const POINTS: [Point; 6] =
     [Point::Begin, Point::AfterWrite, Point::BeforeCommit, Point::BeforeAck, Point::Compaction, Point::Checkpoint];
 
 #[test]
-fn a_dying_process_loses_nothing_acknowledged() {
+fn fault_2_a_dying_process_loses_nothing_acknowledged() {
     let fixture = Fixture::new();
     let mut acknowledged = BTreeMap::new();
     for (round, nth) in [1, 2, 7, 23].into_iter().enumerate() {

@@ -69,7 +69,7 @@ async fn write_until_full(store: &SqliteStore) -> Revision {
 }
 
 #[tokio::test]
-async fn writes_stop_and_heal_and_lose_nothing() {
+async fn fault_12_writes_stop_and_heal_and_lose_nothing() {
     let Some(disk) = SmallDisk::mount() else { return };
     let store = disk.0.open();
     put(&store, "/kept", "1").await;
@@ -88,7 +88,7 @@ async fn writes_stop_and_heal_and_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_on_a_full_disk_opens_for_reads_and_deletions() {
+async fn fault_12_a_store_on_a_full_disk_opens_for_reads_and_deletions() {
     let Some(disk) = SmallDisk::mount() else { return };
     let store = disk.0.open();
     put(&store, "/kept", "1").await;

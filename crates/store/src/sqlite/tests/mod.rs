@@ -122,7 +122,7 @@ async fn a_reopened_store_goes_on() {
 }
 
 #[tokio::test]
-async fn a_full_disk_takes_deletions_and_heals() {
+async fn fault_12_a_full_disk_takes_deletions_and_heals() {
     let fixture = Fixture::new();
     let failpoints = Failpoints::default();
     let store = fixture.open_with(&failpoints, 10);
@@ -146,8 +146,33 @@ async fn a_full_disk_takes_deletions_and_heals() {
     assert!(open::beside(&fixture.path(), "reserve").exists());
 }
 
+/// Whoever waits for the disk waits alone: what is committed can be read meanwhile.
 #[tokio::test]
-async fn a_failed_fsync_stops_writes_but_not_reads() {
+async fn fault_17_reads_go_on_while_a_commit_hangs() {
+    let fixture = Fixture::new();
+    let failpoints = Failpoints::default();
+    let store = Arc::new(fixture.open_with(&failpoints, 10));
+    let last = put(&store, "/a", "1").await;
+    let meeting = Arc::new(std::sync::Barrier::new(2));
+    failpoints.arm(Point::BeforeCommit, Action::Meet(meeting.clone()));
+    let writer = Arc::clone(&store);
+    let mut hanging = tokio::task::JoinSet::new();
+    hanging.spawn(async move { put(&writer, "/a", "2").await });
+    let arrived = meeting.clone();
+    tokio::task::spawn_blocking(move || arrived.wait()).await.unwrap();
+    failpoints.disarm();
+    for _ in 0..100 {
+        assert_eq!((value(&store, "/a").await.unwrap().as_str(), store.current()), ("1", last));
+    }
+    let mut watch = store.watch("", Revision::ZERO);
+    assert_eq!(events_upto(&mut watch, last).await.len(), 1);
+    tokio::task::spawn_blocking(move || meeting.wait()).await.unwrap();
+    let written = hanging.join_next().await.unwrap().unwrap();
+    assert_eq!((written.get(), value(&store, "/a").await.unwrap().as_str()), (last.get() + 1, "2"));
+}
+
+#[tokio::test]
+async fn fault_14_a_failed_fsync_stops_writes_but_not_reads() {
     let fixture = Fixture::new();
     let failpoints = Failpoints::default();
     let store = fixture.open_with(&failpoints, 10);

@@ -87,7 +87,7 @@ async fn files_are_private() {
 }
 
 #[tokio::test]
-async fn damage_is_found_after_an_unclean_stop_and_the_file_is_kept() {
+async fn fault_15_damage_is_found_after_an_unclean_stop_and_the_file_is_kept() {
     let fixture = Fixture::new();
     let store = fixture.open();
     for n in 0..200 {
@@ -105,7 +105,7 @@ async fn damage_is_found_after_an_unclean_stop_and_the_file_is_kept() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_in_a_value_is_named() {
+async fn fault_15_a_flipped_bit_in_a_value_is_named() {
     let fixture = Fixture::new();
     let store = fixture.open();
     put(&store, "/a", &"needle".repeat(100)).await;
@@ -128,7 +128,7 @@ fn overwrite_page(path: &std::path::Path, page: u64) {
 }
 
 #[tokio::test]
-async fn a_file_replaced_under_the_store_stops_writes() {
+async fn fault_16_a_file_replaced_under_the_store_stops_writes() {
     let replacements: [fn(&std::path::Path); 3] = [
         |path| fs::remove_file(path).unwrap(),
         |path| {

@@ -21,7 +21,7 @@ enum Rest {
 }
 
 #[tokio::test]
-async fn every_part_of_the_wal_is_a_whole_store() {
+async fn fault_9_every_part_of_the_wal_is_a_whole_store() {
     let fixture = Fixture::new();
     let (reference, database, wal) = scene(&fixture).await;
     let frames = (wal.len() - WAL_HEADER) / FRAME;
