@@ -32,6 +32,8 @@ enum Content {
     Upstream(&'static str, &'static str),
     /// A C source in `k8s.io/kubernetes`, compiled statically: its path, its place.
     Compiled(&'static str, &'static str),
+    /// A C source of ours, in `tests/conformance`, compiled statically.
+    OwnCompiled(&'static str, &'static str),
     Text(&'static str, &'static str),
     Directory(&'static str, u32),
     Link(&'static str, &'static str),
@@ -39,7 +41,7 @@ enum Content {
     Applets,
 }
 
-use Content::{Applets, Compiled, Directory, Link, Program, Text, Upstream};
+use Content::{Applets, Compiled, Directory, Link, OwnCompiled, Program, Text, Upstream};
 
 const PASSWD: Content = Text(
     "etc/passwd",
@@ -56,8 +58,8 @@ const NGINX: &str = "user root;\npid /tmp/nginx.pid;\nerror_log /dev/stderr;\nev
 /// The test asks which distribution the image calls itself; there is nothing of that distribution in it.
 const RELEASE: &str = "NAME=\"Alpine Linux\"\nPRETTY_NAME=\"a fixture that only bears this name\"\n";
 
-/// Debian's busybox drops variables from the environment whose names no shell could set; newer ones and bash do not.
-const SHELL: Content = Link("bash-static", "bin/sh");
+/// Debian's busybox drops variables from the environment whose names no shell could set; newer ones do not.
+const SHELL: Content = OwnCompiled("sh.c", "bin/sh");
 
 const TOOLS_OF_A_HOST: &[&str] =
     &["busybox-static", "bash-static", "curl", "netcat-openbsd", "bind9-dnsutils", "libc-bin", "iproute2"];
@@ -225,14 +227,8 @@ impl Content {
                 fs::copy(tools::kubernetes(root)?.join(source), place(path)?)?;
                 fs::set_permissions(rootfs.join(path), fs::Permissions::from_mode(0o644))?;
             }
-            Compiled(source, path) => {
-                let mut compiler = command("cc");
-                compiler
-                    .args(["-Os", "-static", "-s", "-o"])
-                    .arg(place(path)?)
-                    .arg(tools::kubernetes(root)?.join(source));
-                finished(&mut compiler)?;
-            }
+            Compiled(source, path) => compile(&tools::kubernetes(root)?.join(source), &place(path)?)?,
+            OwnCompiled(source, path) => compile(&root.join("tests/conformance").join(source), &place(path)?)?,
             Text(path, text) => {
                 let place = place(path)?;
                 if fs::symlink_metadata(&place).is_ok() {
@@ -249,6 +245,11 @@ impl Content {
         }
         Ok(())
     }
+}
+
+fn compile(source: &Path, place: &Path) -> Result<()> {
+    let mut compiler = command("cc");
+    finished(compiler.args(["-Os", "-static", "-s", "-o"]).arg(place).arg(source))
 }
 
 /// Links busybox's applets into `bin`, but for programs that a package brought.

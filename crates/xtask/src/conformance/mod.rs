@@ -66,6 +66,9 @@ pub(crate) struct Args {
     /// Leave the cluster for a look
     #[arg(long)]
     keep: bool,
+    /// Run nothing: take the last run's reports again
+    #[arg(long, conflicts_with_all = ["kubeconfig", "swap"])]
+    last: bool,
     /// Write the table to docs/conformance.md and the passed tests to tests/conformance/passed.txt
     #[arg(long)]
     record: bool,
@@ -81,16 +84,25 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     if args.slice {
         selection.keep_slice(&report::recorded(root)?);
     }
+    if args.last {
+        return conclude(root, &folder, args, &selection, &suite::last(&folder, &selection)?);
+    }
     tools::build(root, &["kubectl", "ginkgo", "e2e.test"].map(str::to_owned))?;
     let cluster = Cluster::of(root, &folder, args)?;
     let kubeconfig = cluster.kubeconfig();
     let run = suite::Run { root, folder: &folder, kubeconfig: &kubeconfig, procs: args.procs, limit: &args.limit };
     let results = suite::run(&run, &selection)?;
-    let report = report::Report::new(root, &selection, &results)?;
-    report.print(&folder)?;
+    let code = conclude(root, &folder, args, &selection, &results)?;
     if let Cluster::Bare(bare) = &cluster {
         describe(bare, &folder)?;
     }
+    Ok(code)
+}
+
+/// Says what came of the run, and keeps it if that was asked for.
+fn conclude(root: &Path, folder: &Path, args: &Args, wanted: &Selection, results: &suite::Results) -> Result<ExitCode> {
+    let report = report::Report::new(root, wanted, results)?;
+    report.print(folder)?;
     if args.record {
         report.record(root)?;
     }

@@ -32,16 +32,33 @@ pub(super) struct Outcome {
 /// By name of the test.
 pub(super) type Results = BTreeMap<String, Outcome>;
 
+const PARALLEL: &str = "parallel";
+const SERIAL: &str = "serial";
+
+/// What came of the last run, by the reports that it left in `folder`.
+pub(super) fn last(folder: &Path, selection: &Selection) -> Result<Results> {
+    let mut results = Results::new();
+    for name in [PARALLEL, SERIAL] {
+        let report = folder.join(name).with_extension("json");
+        if report.exists() {
+            results.extend(read(&report)?);
+        }
+    }
+    let wanted: BTreeSet<&str> = selection.wanted().map(|test| test.name.as_str()).collect();
+    results.retain(|name, _| wanted.contains(name.as_str()));
+    Ok(results)
+}
+
 /// Runs what is wanted: first what may run side by side, then the rest by itself.
 pub(super) fn run(run: &Run<'_>, selection: &Selection) -> Result<Results> {
     let mut results = Results::new();
     let (alone, beside): (Vec<&Test>, Vec<&Test>) = selection.wanted().partition(|test| test.runs_alone());
-    for (tests, procs, name) in [(beside, run.procs, "parallel"), (alone, 1, "serial")] {
+    for (tests, procs, name) in [(beside, run.procs, PARALLEL), (alone, 1, SERIAL)] {
+        let report = run.folder.join(name).with_extension("json");
+        let _ = std::fs::remove_file(&report);
         if tests.is_empty() {
             continue;
         }
-        let report = run.folder.join(format!("{name}.json"));
-        let _ = std::fs::remove_file(&report);
         ginkgo(run, &tests, procs, &report)?;
         // Beside tests, a report has the suite's own steps.
         let tests: BTreeSet<&str> = tests.iter().map(|test| test.name.as_str()).collect();
