@@ -85,7 +85,7 @@ fn types(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Errors) {
     if embedded && ty != "object" {
         let why = "must be object if x-kubernetes-embedded-resource is true";
         if ty.is_empty() { errors.required(&at, why) } else { errors.invalid(&at, ty, why) }
-    } else if ty.is_empty() && !says(schema, "x-kubernetes-int-or-string") && !open {
+    } else if ty.is_empty() && !says(schema, "x-kubernetes-int-or-string") && !open && schema["$ref"].is_null() {
         errors.required(
             &at,
             match level {

@@ -94,9 +94,10 @@ fn validate(errors: &mut Errors, spec: &Value) {
     cluster_ips(errors, spec, &path);
     let at = path.child("externalIPs");
     for (index, ip) in items(spec, "externalIPs").iter().filter_map(Value::as_str).enumerate() {
-        match ip.parse::<IpAddr>() {
-            Ok(_) => endpoint_ip(errors, ip, &at.index(index)),
-            Err(_) => ip_address(errors, ip, &at.index(index)),
+        let known = errors.len();
+        ip_address(errors, ip, &at.index(index));
+        if errors.len() == known {
+            endpoint_ip(errors, ip, &at.index(index));
         }
     }
     one_of(errors, spec, "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], &path);
