@@ -90,6 +90,11 @@ impl Errors {
         self.push("FieldValueDuplicate", path, valued("Duplicate value", &value.into(), ""));
     }
 
+    /// [`Self::duplicate`], with a word on what counts as the same.
+    pub fn duplicate_because(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        self.push("FieldValueDuplicate", path, valued("Duplicate value", &value.into(), detail));
+    }
+
     /// [`Self::duplicate`] about a value that messages don't show.
     pub fn duplicate_unshown(&mut self, path: &Path<'_>) {
         self.push("FieldValueDuplicate", path, described("Duplicate value", ""));

@@ -12,21 +12,26 @@ use crate::validation::Errors;
 /// `apps/v1` ControllerRevision: a snapshot, which never changes.
 pub(super) fn controller_revision(revision: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
-    if revision["data"].is_null() {
-        errors.required(&Path::root("data"), "data is mandatory");
-    }
-    if int(revision, "revision") < 0 {
-        errors.invalid(&Path::root("revision"), int(revision, "revision"), "must be greater than or equal to 0");
+    revision_number(&mut errors, revision);
+    match &revision["data"] {
+        Value::Null => errors.required(&Path::root("data"), "data is mandatory"),
+        Value::Object(_) => {}
+        _ => errors.required(&Path::root("data"), "data must be a valid JSON object"),
     }
     errors.into_causes()
 }
 
 pub(super) fn controller_revision_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
+    revision_number(&mut errors, new);
     immutable(&mut errors, &new["data"], &old["data"], &Path::root("data"));
-    let mut causes = controller_revision(new);
-    causes.extend(errors.into_causes());
-    causes
+    errors.into_causes()
+}
+
+fn revision_number(errors: &mut Errors, revision: &Value) {
+    if int(revision, "revision") < 0 {
+        errors.invalid(&Path::root("revision"), int(revision, "revision"), "must be greater than or equal to 0");
+    }
 }
 
 /// `autoscaling` HorizontalPodAutoscaler: how far it scales, and what.

@@ -83,6 +83,8 @@ pub struct Field {
     /// All that a text, or each text of a list or map, may be, with commas between. OpenAPI says so; what is checked is
     /// the kind's own.
     pub allowed: Option<&'static str>,
+    /// What Go calls the type, where its name is not that of its shape: `v1.SecretType`, `[]v1.FinalizerName`.
+    pub go: Option<&'static str>,
     /// Custom resources: `nullable`, a stored `null` stays.
     pub nullable: bool,
 }
@@ -226,6 +228,7 @@ impl Field {
             patch_merge_key: None,
             default: None,
             allowed: None,
+            go: None,
             nullable: false,
         }
     }

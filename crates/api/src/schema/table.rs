@@ -12,7 +12,7 @@
 //! The number is 0 where protobuf leaves the field out. A shape is a scalar (`int32`), a type with an encoding of
 //! its own (`Quantity`), a struct of this package (`.PodSpec`) or of another (`meta.v1.ObjectMeta`), a list (`[string]`)
 //! or a map from strings (`{Quantity}`); `*` before it is a Go pointer. Facts may follow: `list=atomic`, `list=granular`, `list=set`,
-//! `list=map:<keys>` (apply), `patch=<strategies>` and `patchKey=<key>` (strategic merge), and last `enum=<values>` (all that a text, or each text
+//! `list=map:<keys>` (apply), `patch=<strategies>` and `patchKey=<key>` (strategic merge), `go=<type>` (what Go calls it), and last `enum=<values>` (all that a text, or each text
 //! of a list or map, may be) and `default=<JSON>`, which may hold spaces.
 
 use std::collections::HashMap;
@@ -130,6 +130,7 @@ fn parse_field(line: &'static str, package: &'static str, ids: &Ids) -> Result<F
                 field.patch_retain_keys = strategy("retainKeys");
                 field.patch_replace = strategy("replace");
             }
+            "go" => field.go = Some(value),
             "patchKey" => field.patch_merge_key = Some(Name::Borrowed(value)),
             _ => return Err("unknown fact"),
         }

@@ -1,7 +1,8 @@
 //! The corpus as it stands in `tests/corpus`: YAML files of steps, each a request.
 //!
 //! A file's steps run in order, in a namespace of the file's own (`$ns`). `kinds.yaml` lists kinds with an object of
-//! each; every step of `lifecycle.yaml` is run for every kind, with `$path`, `$minimal` and `$full` put in.
+//! each; every step of `lifecycle.yaml` is run for every kind, with `$path`, `$minimal` and `$full` put in, and so are
+//! the steps that [`faults`] makes of the object.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::exchange::Answer;
+use super::faults;
 
 /// Steps that build on each other.
 pub(super) struct File {
@@ -115,6 +117,9 @@ pub(super) fn read(folder: &Path) -> Result<Vec<File>> {
     let lifecycle: Document = document(&folder.join("lifecycle.yaml"))?;
     let kinds: Vec<Kind> = document(&folder.join("kinds.yaml"))?;
     files.extend(kinds.iter().map(|kind| kind.file(&lifecycle.steps)));
+    for kind in &kinds {
+        files.push(kind.made()?);
+    }
     for file in &files {
         let mut cases: Vec<&str> = file.steps.iter().map(|step| step.case.as_str()).collect();
         cases.sort_unstable();
@@ -144,6 +149,20 @@ impl Kind {
             name,
             steps: lifecycle.iter().map(|step| self.step(step)).collect(),
         }
+    }
+
+    /// The cases that are made of the fuller object.
+    fn made(&self) -> Result<File> {
+        let File { name, namespace, .. } = self.file(&[]);
+        let object = self.object(if self.full.is_null() { &self.minimal } else { &self.full });
+        let api_version = self.api_version();
+        let (group, version) = api::resource::split_api_version(&api_version);
+        let model = api::schema::builtin_model(&api::resources::definition_name(group, version, &self.kind));
+        Ok(File {
+            namespace: if namespace.is_empty() { namespace } else { namespace.replacen("life", "made", 1) },
+            steps: faults::steps(&self.path, &object, model.as_ref())?,
+            name,
+        })
     }
 
     fn step(&self, step: &Step) -> Step {

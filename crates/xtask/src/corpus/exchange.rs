@@ -31,6 +31,7 @@ pub(super) struct Client {
 
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
+    /// 0 where the server broke off: upstream's does where it panics.
     pub(super) code: u16,
     pub(super) headers: BTreeMap<String, String>,
     /// A document, a list of a watch's events, or text.
@@ -67,7 +68,10 @@ impl Client {
             let (parts, body) = response.into_parts();
             anyhow::Ok((parts, body.collect().await?.to_bytes()))
         };
-        let (parts, body) = tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")??;
+        let (parts, body) = match tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")? {
+            Ok(answer) => answer,
+            Err(why) => return Ok(Answer { code: 0, headers: BTreeMap::new(), body: Value::from(format!("{why:#}")) }),
+        };
         let value = |name: &str| {
             let said: Vec<_> = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
             (!said.is_empty()).then(|| (name.to_owned(), said.join("\n")))

@@ -7,6 +7,7 @@
 mod cases;
 mod compare;
 mod exchange;
+mod faults;
 mod known;
 mod normalise;
 mod servers;

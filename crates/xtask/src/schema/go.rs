@@ -18,6 +18,8 @@ pub(super) struct Package {
     pub constants: HashMap<String, String>,
     /// The values of the string constants that state a type, by type, in order.
     pub values: HashMap<String, BTreeSet<String>>,
+    /// Types of which a value is a constant of another package: the type, the import path, the constant.
+    pub borrowed: Vec<(String, String, String)>,
 }
 
 /// A `type` declaration.
@@ -118,6 +120,10 @@ impl Package {
                         self.values.entry(ty).or_default().insert(value.clone());
                     }
                     self.constants.insert(name, value);
+                } else if let Some((ty, alias, constant)) = borrowed_constant(line)
+                    && let Some(path) = imports.get(&alias)
+                {
+                    self.borrowed.push((ty, path.clone(), constant));
                 }
                 markers = Markers::default();
             }
@@ -181,6 +187,14 @@ fn string_constant(line: &str) -> Option<(String, Option<String>, String)> {
         _ => Some(converted.strip_suffix('(')?),
     };
     Some((name.to_owned(), ty.map(str::to_owned), text.split('"').next()?.to_owned()))
+}
+
+/// `Name = Type(alias.Constant)` in a block of constants: type, alias and constant.
+fn borrowed_constant(line: &str) -> Option<(String, String, String)> {
+    let (_, right) = line.trim().split_once(" = ")?;
+    let (ty, constant) = right.strip_suffix(')')?.split_once('(')?;
+    let (alias, constant) = constant.split_once('.')?;
+    Some((ty.to_owned(), alias.to_owned(), constant.to_owned()))
 }
 
 fn imports(text: &str) -> HashMap<String, String> {

@@ -145,6 +145,9 @@ impl Printer<'_> {
         };
         write!(line, " {} {pointer}{}", number(field)?, self.shape_text(owner, &shape, referred))?;
         self.merge_facts(&mut line, field)?;
+        if let Some(name) = self.go_name(&owner.0, declaration, expression) {
+            write!(line, " go={name}")?;
+        }
         if let Some(values) = self.enum_values(&owner.0, declaration, expression)? {
             write!(line, " enum={values}")?;
         }
@@ -180,6 +183,25 @@ impl Printer<'_> {
         Ok(())
     }
 
+    /// What Go calls a type that has a name of its own though it is no struct, or a list of such.
+    fn go_name(&self, package: &str, declaration: &Declaration, expression: &str) -> Option<String> {
+        if let Some(item) = expression.strip_prefix("[]") {
+            return self.go_name(package, declaration, item).map(|item| format!("[]{item}"));
+        }
+        let (path, name) = match expression.split_once('.') {
+            Some((alias, name)) => (declaration.imports.get(alias)?.as_str(), name),
+            None => (package, expression),
+        };
+        if path == "k8s.io/apimachinery/pkg/types" {
+            return Some(format!("types.{name}"));
+        }
+        let named = self.packages.get(path)?.types.get(name)?;
+        let special = SPECIAL.iter().any(|(at, known, _)| (*at, *known) == (path, name));
+        let is_named = matches!(named.body, Body::Named(_)) && !named.markers.has("protobuf.nullable") && !special;
+        let package = path.rsplit('/').next().unwrap_or_default();
+        is_named.then(|| format!("{package}.{name}"))
+    }
+
     /// The values of an enum, or of a list or map of one.
     fn enum_values(&self, package: &str, declaration: &Declaration, expression: &str) -> Result<Option<String>> {
         let expression = expression.rsplit(']').next().unwrap_or_default().trim_start_matches('*');
@@ -191,7 +213,12 @@ impl Printer<'_> {
         if !package.types.get(name).is_some_and(|named| named.markers.has("enum")) {
             return Ok(None);
         }
-        let values: Vec<&str> = package.values.get(name).into_iter().flatten().map(String::as_str).collect();
+        let mut values: BTreeSet<&str> = package.values.get(name).into_iter().flatten().map(String::as_str).collect();
+        for (_, path, constant) in package.borrowed.iter().filter(|(ty, ..)| ty == name) {
+            let of = self.packages.get(path.as_str()).and_then(|package| package.constants.get(constant));
+            values.insert(of.with_context(|| format!("{name}: no constant {path}.{constant}"))?);
+        }
+        let values: Vec<&str> = values.into_iter().collect();
         ensure!(!values.iter().any(|value| value.contains(',')), "has values with commas");
         Ok((!values.is_empty()).then(|| values.join(",")))
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::duration::DurationError;
 use crate::quantity::QuantityError;
-use crate::schema::Type;
+use crate::schema::{Field, Type};
 use crate::time::TimeError;
 
 /// Why a document is not an object of its kind, in the words of Go's decoder.
@@ -37,7 +37,14 @@ pub struct Place<'a> {
 #[derive(Debug)]
 enum Step<'a> {
     Root,
-    Field { name: &'a str, owner: &'a Type },
+    /// `go` is what Go calls the type, where that is not of its shape.
+    Field {
+        name: &'a str,
+        owner: &'a Type,
+        go: Option<&'static str>,
+    },
+    /// A struct whose fields JSON has in place of itself.
+    Embedded(&'a Type),
     Key(&'a str),
     Index(usize),
 }
@@ -47,8 +54,12 @@ impl<'a> Place<'a> {
         Self { parent: None, step: Step::Root }
     }
 
-    pub(super) fn field(&'a self, name: &'a str, owner: &'a Type) -> Self {
-        Self { parent: Some(self), step: Step::Field { name, owner } }
+    pub(super) fn field(&'a self, field: &'a Field, owner: &'a Type) -> Self {
+        Self { parent: Some(self), step: Step::Field { name: &field.json, owner, go: field.go } }
+    }
+
+    pub(super) fn embedded(&'a self, ty: &'a Type) -> Self {
+        Self { parent: Some(self), step: Step::Embedded(ty) }
     }
 
     pub(super) fn key(&'a self, key: &'a str) -> Self {
@@ -72,7 +83,7 @@ impl<'a> Place<'a> {
             parent.write_path(out);
         }
         match self.step {
-            Step::Root => {}
+            Step::Root | Step::Embedded(_) => {}
             Step::Field { name, .. } | Step::Key(name) => push_name(out, name),
             Step::Index(at) => {
                 out.push('[');
@@ -82,13 +93,24 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The path as Go's type errors have it: struct fields only, neither indices nor keys of maps.
+    /// The path as Go's type errors have it: struct fields, those that are embedded too, neither indices nor keys of maps.
     fn write_fields(&self, out: &mut String) {
         if let Some(parent) = self.parent {
             parent.write_fields(out);
         }
-        if let Step::Field { name, .. } = self.step {
-            push_name(out, name);
+        match self.step {
+            Step::Field { name, .. } => push_name(out, name),
+            Step::Embedded(ty) => push_name(out, go_name(&ty.name).1),
+            _ => {}
+        }
+    }
+
+    /// What Go calls the type of what stands here, where that is not of its shape.
+    fn go(&self) -> Option<&'static str> {
+        match self.step {
+            Step::Field { go, .. } => go,
+            Step::Index(_) => self.parent?.go()?.strip_prefix("[]"),
+            _ => None,
         }
     }
 
@@ -128,7 +150,7 @@ impl DecodeError {
     }
 
     fn unexpected(found: String, expected: impl Into<String>, place: &Place<'_>) -> Self {
-        let expected = expected.into();
+        let expected = place.go().map_or_else(|| expected.into(), str::to_owned);
         match place.owner() {
             None => Self::WrongRoot { found, expected },
             Some(owner) => {

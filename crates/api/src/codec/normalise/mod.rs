@@ -124,10 +124,11 @@ impl<'m> Normaliser<'m> {
     ) -> Result<(), DecodeError> {
         for field in &ty.fields {
             if let (true, Shape::Struct(inner)) = (field.is_inline(), &field.shape) {
-                self.fields(self.schema.get(*inner), owner, object, known, place)?;
+                let inner = self.schema.get(*inner);
+                self.fields(inner, owner, object, known, &place.embedded(inner))?;
                 continue;
             }
-            let place = place.field(&field.json, owner);
+            let place = place.field(field, owner);
             match object.get_mut(&*field.json) {
                 Some(value) if !value.is_null() => {
                     self.value(&field.shape, value, &place)?;
@@ -163,7 +164,7 @@ impl<'m> Normaliser<'m> {
         for field in &ty.fields {
             if let Some(value) = object.get_mut(&*field.json) {
                 *known += 1;
-                self.structural_value(&field.shape, value, &place.field(&field.json, ty))?;
+                self.structural_value(&field.shape, value, &place.field(field, ty))?;
             }
         }
         Ok(())

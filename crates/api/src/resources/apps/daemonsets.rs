@@ -17,7 +17,7 @@ pub(super) static DAEMON_SETS: Hooks = Hooks {
     prepare_create: create,
     prepare_update: update,
     validate_create: validation::daemon_set,
-    validate_update: |new, old| validation::update(new, old, validation::daemon_set),
+    validate_update: validation::daemon_set_update,
     warnings: pods::warnings::of_workload,
     ..PLAIN
 };

@@ -1,6 +1,6 @@
 //! What workloads may say, in upstream's words (`k8s.io/kubernetes/pkg/apis/apps/validation`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::names;
 use crate::resources::core::pods::validation::{not_negative, template};
 use crate::resources::core::volumes::claim_spec;
 use crate::resources::fields::{int, is_empty, items, same, text};
-use crate::resources::metadata::{immutable, label_selector};
+use crate::resources::metadata::{self, immutable, label_selector};
 use crate::resources::strategy::{keep, remove};
 use crate::selector::label::LabelSelector;
 use crate::status::Cause;
@@ -174,6 +174,16 @@ fn is_none(value: &Value) -> bool {
     }
 }
 
+/// An update of a DaemonSet, whose selector is looked at first.
+pub(super) fn daemon_set_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let path = Path::root("spec");
+    immutable(&mut errors, &new["spec"]["selector"], &old["spec"]["selector"], &path.child("selector"));
+    let mut causes = errors.into_causes();
+    causes.extend(daemon_set(new));
+    causes
+}
+
 pub(super) fn daemon_set(object: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
     let (spec, path) = (&object["spec"], Path::root("spec"));
@@ -263,6 +273,8 @@ fn stateful_set_spec(errors: &mut Errors, spec: &Value, new: bool) {
             errors.invalid(&at.child("metadata").child("labels"), labels, UNMATCHED);
         }
         template(errors, &with_claims(spec), &at);
+        // Upstream looks at the metadata once more.
+        metadata::template(errors, &spec["template"]["metadata"], &at);
     } else {
         errors.invalid(&path.child("selector"), spec["selector"].clone(), "");
     }
@@ -279,7 +291,7 @@ fn with_claims(spec: &Value) -> Value {
             remove(pod, field);
         }
     }
-    let claims: Vec<&str> =
+    let claims: BTreeSet<&str> =
         items(spec, "volumeClaimTemplates").iter().map(|claim| text(&claim["metadata"], "name")).collect();
     if !claims.is_empty() {
         let of_claims = claims.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));

@@ -191,7 +191,7 @@ fn job_spec(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
 
 fn completion_mode(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     let mode = text(spec, "completionMode");
-    if !["NonIndexed", "Indexed", ""].contains(&mode) {
+    if spec["completionMode"].is_string() && !["NonIndexed", "Indexed"].contains(&mode) {
         errors.not_supported(&path.child("completionMode"), mode, &["NonIndexed", "Indexed"]);
     }
     if mode == "Indexed" {
@@ -210,7 +210,7 @@ fn completion_mode(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
         if failed > 100_000 {
             errors.invalid(&at, failed, "must be less than or equal to 100000");
         }
-    } else {
+    } else if mode == "NonIndexed" || spec["completionMode"].is_null() {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if let Some(number) = spec[field].as_i64() {
                 errors.invalid(&path.child(field), number, "requires indexed completion mode");

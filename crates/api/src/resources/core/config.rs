@@ -1,4 +1,4 @@
-//! ConfigMaps, Secrets, ServiceAccounts and LimitRanges.
+//! ConfigMaps, Secrets and ServiceAccounts.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::field_path::Path;
 use crate::names;
-use crate::resources::fields::{default, default_zero, each, flag, is_empty, object, same, text};
+use crate::resources::fields::{default_zero, flag, is_empty, object, same, text};
 use crate::resources::hooks::{Hooks, PLAIN};
 use crate::resources::metadata::immutable;
 use crate::status::Cause;
@@ -43,37 +43,11 @@ pub(super) static SECRETS: Hooks = Hooks {
 
 pub(super) static SERVICE_ACCOUNTS: Hooks = PLAIN;
 
-pub(super) static LIMIT_RANGES: Hooks = Hooks {
-    create_on_update: true,
-    names_itself: true,
-    default: |range| each(object(range, "spec"), "limits", limit_defaults),
-    ..PLAIN
-};
-
 /// `stringData` is written, never read: its values go to `data`.
 fn take_string_data(secret: &mut Value) {
     let Some(texts) = secret.as_object_mut().and_then(|fields| fields.remove("stringData")) else { return };
     for (key, value) in texts.as_object().into_iter().flatten() {
         object(secret, "data")[key] = json!(STANDARD.encode(value.as_str().unwrap_or_default()));
-    }
-}
-
-/// For containers, `max` is the default limit, the default limit the default request, and else `min`.
-fn limit_defaults(item: &mut Value) {
-    if item["type"] != "Container" {
-        return;
-    }
-    for (target, source) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-        let Some(amounts) = item[source].as_object().cloned() else { continue };
-        let target = object(item, target);
-        for (name, amount) in amounts {
-            default(target, &name, amount);
-        }
-    }
-    for field in ["default", "defaultRequest"] {
-        if is_empty(&item[field]) {
-            item[field] = json!({});
-        }
     }
 }
 

@@ -5,7 +5,9 @@ pub(crate) mod endpoints;
 mod namespaces;
 mod nodes;
 pub mod pods;
+mod quotas;
 mod replication_controllers;
+pub(crate) mod resource_names;
 pub mod services;
 pub(crate) mod volumes;
 
@@ -24,6 +26,7 @@ static POD_TEMPLATES: Hooks = Hooks {
     default: |object| within(object, "template", pods::template_defaults),
     validate_create: pod_template,
     validate_update: |new, _| pod_template(new),
+    warnings: |new, old| pods::warnings::of_template(new, old, &Path::root("template")),
     ..PLAIN
 };
 
@@ -52,7 +55,7 @@ pub(super) fn rows() -> Vec<Resource> {
             .short(&["ev"])
             .select(EVENT_FIELDS)
             .select_either("source", "/source/component", "/reportingComponent"),
-        namespaced("", "limitranges", "LimitRange").hooks(&config::LIMIT_RANGES).short(&["limits"]),
+        namespaced("", "limitranges", "LimitRange").hooks(&quotas::LIMIT_RANGES).short(&["limits"]),
         cluster("", "namespaces", "Namespace")
             .hooks(&namespaces::NAMESPACES)
             .short(&["ns"])
@@ -84,7 +87,11 @@ pub(super) fn rows() -> Vec<Resource> {
             .status()
             .scale()
             .select_as("status.replicas", "/status/replicas", "0"),
-        namespaced("", "resourcequotas", "ResourceQuota").returns_deleted().short(&["quota"]).status(),
+        namespaced("", "resourcequotas", "ResourceQuota")
+            .returns_deleted()
+            .hooks(&quotas::RESOURCE_QUOTAS)
+            .short(&["quota"])
+            .status(),
         namespaced("", "secrets", "Secret").hooks(&config::SECRETS).select(&["type"]),
         namespaced("", "serviceaccounts", "ServiceAccount")
             .returns_deleted()

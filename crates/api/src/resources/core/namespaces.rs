@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::field_path::Path;
+use crate::names;
 use crate::resources::fields::{default_zero, items, object, text};
 use crate::resources::hooks::{Hooks, Names, PLAIN, STATUS, SubresourceHooks};
 use crate::resources::strategy::{keep, remove};
@@ -15,9 +16,18 @@ pub(super) static NAMESPACES: Hooks = Hooks {
     default: defaults,
     prepare_create: create,
     prepare_update: |new, old| keep_finalizers(new, old),
+    validate_create: |namespace| finalizers(namespace, false),
     subresources: &[
         ("status", SubresourceHooks { validate: status, ..STATUS }),
-        ("finalize", SubresourceHooks { prepare: |new, old| keep(new, old, "status"), resets: &[], ..STATUS }),
+        (
+            "finalize",
+            SubresourceHooks {
+                prepare: |new, old| keep(new, old, "status"),
+                validate: |new, _| finalizers(new, true),
+                resets: &[],
+                ..STATUS
+            },
+        ),
     ],
     held: |namespace| !items(&namespace["spec"], "finalizers").is_empty(),
     begin_deletion: |namespace| {
@@ -59,6 +69,23 @@ fn keep_finalizers(new: &mut Value, old: &Value) {
         true => remove(&mut new["spec"], "finalizers"),
         false => object(new, "spec")["finalizers"] = old["spec"]["finalizers"].clone(),
     }
+}
+
+/// What holds a Namespace is Kubernetes's own, or says whose it is. Only who finalizes is told which of them is wrong.
+fn finalizers(namespace: &Value, told_apart: bool) -> Vec<Cause> {
+    let mut errors = Errors::new();
+    let path = Path::root("spec");
+    let list = path.child("finalizers");
+    for (at, name) in items(&namespace["spec"], "finalizers").iter().enumerate() {
+        let name = name.as_str().unwrap_or_default();
+        let path = if told_apart { list.index(at) } else { list };
+        errors.invalid_each(&path, name, names::qualified_name(name));
+        if !name.contains('/') && !["kubernetes", "orphan", "foregroundDeletion"].contains(&name) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path, name, why);
+        }
+    }
+    errors.into_causes()
 }
 
 /// A Namespace is terminating exactly when it is being deleted.

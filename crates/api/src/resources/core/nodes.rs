@@ -1,6 +1,6 @@
 //! Nodes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pods::validation::taint_effect;
 use super::services::validation::cidr;
@@ -15,6 +15,7 @@ use crate::validation::Errors;
 
 pub(super) static NODES: Hooks = Hooks {
     default: |node| {
+        one_range(node);
         within(node, "status", |status| {
             if status["allocatable"].is_null() && !status["capacity"].is_null() {
                 status["allocatable"] = status["capacity"].clone();
@@ -28,6 +29,22 @@ pub(super) static NODES: Hooks = Hooks {
     validate_update: update,
     ..PLAIN
 };
+
+/// `podCIDR` is the first of `podCIDRs`, and stands for all where these say otherwise.
+fn one_range(node: &mut Value) {
+    within(node, "spec", |spec| {
+        let first = items(spec, "podCIDRs").first().cloned();
+        match text(spec, "podCIDR") {
+            "" => {
+                if let Some(first) = first {
+                    spec["podCIDR"] = first;
+                }
+            }
+            one if first.as_ref().is_none_or(|first| first != one) => spec["podCIDRs"] = json!([one]),
+            _ => {}
+        }
+    });
+}
 
 /// Dynamic kubelet configuration is gone.
 fn drop_config(node: &mut Value) {
@@ -66,7 +83,7 @@ fn taints(errors: &mut Errors, node: &Value, path: &Path<'_>) {
         taint_effect(errors, effect, &path.child("effect"));
         let same = |other: &Value| text(other, "key") == key && text(other, "effect") == effect;
         if taints[..at].iter().any(same) {
-            errors.duplicate(&path, taint.clone());
+            errors.duplicate_because(&path, taint.clone(), "taints must be unique by key and effect pair");
         }
     }
 }
@@ -74,6 +91,9 @@ fn taints(errors: &mut Errors, node: &Value, path: &Path<'_>) {
 fn update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut causes = validate(new);
     let mut errors = Errors::new();
+    // Upstream looks at taints once more.
+    let path = Path::root("metadata");
+    taints(&mut errors, new, &path.child("taints"));
     let path = Path::root("spec");
     let ranges = items(&old["spec"], "podCIDRs");
     if !ranges.is_empty() && ranges != items(&new["spec"], "podCIDRs") {

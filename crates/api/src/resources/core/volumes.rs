@@ -35,9 +35,15 @@ pub(super) static CLAIMS: Hooks = Hooks {
     default: claim_defaults,
     prepare_create: |claim| {
         claim["status"] = json!({"phase": "Pending"});
+        drop_source(&mut claim["spec"]);
         same_source(&mut claim["spec"]);
     },
-    prepare_update: |new, _| same_source(&mut new["spec"]),
+    prepare_update: |new, old| {
+        if ["dataSource", "dataSourceRef"].iter().all(|field| is_empty(&old["spec"][*field])) {
+            drop_source(&mut new["spec"]);
+        }
+        same_source(&mut new["spec"]);
+    },
     validate_create: validate_claim,
     validate_update: validate_claim_update,
     ..PLAIN
@@ -47,6 +53,18 @@ pub(super) static CLAIMS: Hooks = Hooks {
 pub(crate) fn claim_defaults(claim: &mut Value) {
     default_zero(object(claim, "status"), "phase", "Pending");
     default(object(claim, "spec"), "volumeMode", "Filesystem");
+}
+
+/// Clients of old may say anything in `dataSource`: what is neither a claim nor a snapshot was always passed over.
+fn drop_source(spec: &mut Value) {
+    let source = &spec["dataSource"];
+    let known = [("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot")];
+    if spec["dataSourceRef"].is_null()
+        && !source.is_null()
+        && !known.contains(&(text(source, "apiGroup"), text(source, "kind")))
+    {
+        remove(spec, "dataSource");
+    }
 }
 
 /// `dataSource` and `dataSourceRef` say the same where either is set, unless the latter names a namespace.
@@ -102,7 +120,21 @@ pub(crate) fn claim_spec(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
                 let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
                 errors.invalid(&at, text(source, "kind"), detail);
             }
+            let group = text(source, "apiGroup");
+            if !group.is_empty() {
+                errors.invalid_each(&at.child("apiGroup"), group, names::dns_subdomain(group));
+            }
         }
+    }
+    let (source, reference) = (&spec["dataSource"], &spec["dataSourceRef"]);
+    let says_same = || ["apiGroup", "kind", "name"].iter().all(|field| source[*field] == reference[*field]);
+    // Upstream shows a path here, of which nothing can be seen.
+    if !text(reference, "namespace").is_empty() {
+        if !source.is_null() {
+            errors.invalid_as(path, "{}", "may not be specified when dataSourceRef.namespace is specified");
+        }
+    } else if !source.is_null() && !reference.is_null() && !says_same() {
+        errors.invalid_as(path, "{}", "must match dataSourceRef");
     }
     let class = text(spec, "volumeAttributesClassName");
     if !class.is_empty() {
@@ -157,13 +189,12 @@ fn validate_claim_update(new: &Value, old: &Value) -> Vec<Cause> {
     }
     let size = |object: &Value, pointer: &str| object.pointer(pointer).and_then(|size| Quantity::from_json(size).ok());
     let asked = "/spec/resources/requests/storage";
-    if let (Some(new_size), Some(old_size)) = (size(new, asked), size(old, asked)) {
-        let has = size(old, "/status/capacity/storage").unwrap_or(Quantity::ZERO);
-        if new_size < old_size && new_size <= has {
-            let resources = path.child("resources");
-            let requests = resources.child("requests");
-            errors.forbidden(&requests.child("storage"), "field can not be less than status.capacity");
-        }
+    let or_none = |size: Option<Quantity>| size.unwrap_or(Quantity::ZERO);
+    let (new_size, has) = (or_none(size(new, asked)), or_none(size(old, "/status/capacity/storage")));
+    if new_size < or_none(size(old, asked)) && new_size <= has {
+        let resources = path.child("resources");
+        let requests = resources.child("requests");
+        errors.forbidden(&requests.child("storage"), "field can not be less than status.capacity");
     }
     let mode = Path::root("volumeMode");
     immutable(&mut errors, &new["spec"]["volumeMode"], &old_spec["volumeMode"], &mode);
@@ -240,13 +271,16 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
             format!("spec.persistentvolumesource is immutable after creation\n- {}\n+ {}\n", source(old), source(new));
         errors.forbidden(&path.child("persistentvolumesource"), &detail);
     }
-    let mode = path.child("volumeMode");
+    let mode = Path::root("volumeMode");
     immutable(&mut errors, &new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode);
     let (new_affinity, old_affinity) = (&new["spec"]["nodeAffinity"], &old["spec"]["nodeAffinity"]);
-    if !old_affinity.is_null() {
-        immutable(&mut errors, new_affinity, old_affinity, &path.child("nodeAffinity"));
+    if !old_affinity.is_null() && !same(new_affinity, old_affinity) {
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.invalid(&Path::root("nodeAffinity"), new_affinity.clone(), why);
     }
+    // The volume is looked at both for itself and as what it changes to.
     let mut causes = validate_volume(new);
+    causes.extend(validate_volume(new));
     causes.extend(errors.into_causes());
     causes
 }

@@ -130,7 +130,12 @@ fn volume(volume: &mut Value) {
 }
 
 /// What is always pulled: an image whose tag is `latest`, said or implied.
+/// `Always` for what may change behind its name. What is no name of an image is left for others to refuse.
 fn pull_policy(image: &str) -> &'static str {
+    let is_sign = |c: char| c.is_ascii_alphanumeric() || "._-/:@+".contains(c);
+    if !image.chars().all(is_sign) || !image.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return "IfNotPresent";
+    }
     let (named, digest) = image.split_once('@').map_or((image, false), |(named, _)| (named, true));
     let last = named.rsplit('/').next().unwrap_or_default();
     match last.split_once(':') {

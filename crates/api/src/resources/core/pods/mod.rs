@@ -1,6 +1,7 @@
 //! Pods, and the Pod spec that templates share.
 
 pub(crate) mod defaults;
+mod overlaps;
 mod prepare;
 pub mod qos;
 pub(crate) mod validation;

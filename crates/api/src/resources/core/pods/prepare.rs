@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::qos;
-use crate::resources::fields::{each, is_empty, is_zero, items, object};
+use crate::resources::fields::{each, int, is_empty, is_zero, items, object};
 use crate::resources::strategy::{keep, keep_metadata, remove};
 
 /// A new Pod is pending; keys that name the Pod's own labels are written out into selectors.
@@ -21,6 +21,9 @@ pub(super) fn create(pod: &mut Value) {
         }]);
     }
     drop_disabled(&mut pod["spec"]);
+    if int(&pod["spec"], "terminationGracePeriodSeconds") < 0 {
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(1);
+    }
     let labels = pod["metadata"]["labels"].clone();
     for side in ["podAffinity", "podAntiAffinity"] {
         for strength in

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::overlaps;
 use crate::field_path::Path;
 use crate::quantity::Quantity;
 use crate::resources::fields::{int, items, same, text};
@@ -60,11 +61,17 @@ pub(super) fn of_pod(pod: &Value, old: Option<&Value>) -> Vec<String> {
 
 /// Of a workload whose template, at `spec.template`, is new or changed.
 pub(crate) fn of_workload(workload: &Value, old: Option<&Value>) -> Vec<String> {
-    let template = &workload["spec"]["template"];
-    if old.is_some_and(|old| same(template, &old["spec"]["template"])) {
+    let path = Path::root("spec");
+    of_template(&workload["spec"], old.map(|old| &old["spec"]), &path.child("template"))
+}
+
+/// Of a template, at `path` and the field of this name in what holds it.
+pub(crate) fn of_template(holder: &Value, old: Option<&Value>, path: &Path<'_>) -> Vec<String> {
+    let template = &holder["template"];
+    if old.is_some_and(|old| same(template, &old["template"])) {
         return Vec::new();
     }
-    warnings(template, &Path::root("spec").child("template"))
+    warnings(template, path)
 }
 
 fn warnings(pod: &Value, path: &Path<'_>) -> Vec<String> {
@@ -83,6 +90,7 @@ fn warnings(pod: &Value, path: &Path<'_>) -> Vec<String> {
             said.push(format!("{}: {what}", volumes.index(index).child(source)));
         }
     }
+    said.extend(overlaps::warnings(spec));
     twice(&mut said, spec, "hostAliases", "ip", &at);
     twice(&mut said, spec, "imagePullSecrets", "name", &at);
     let secrets = at.child("imagePullSecrets");
@@ -107,7 +115,32 @@ fn warnings(pod: &Value, path: &Path<'_>) -> Vec<String> {
         let field = at.child("terminationGracePeriodSeconds");
         said.push(format!("{field}: must be >= 0; negative values are invalid and will be treated as 1"));
     }
+    no_match(&mut said, spec, &at.child("affinity"));
     said
+}
+
+/// Terms of affinity to Pods that none fulfils.
+fn no_match(said: &mut Vec<String>, spec: &Value, path: &Path<'_>) {
+    for side in ["podAffinity", "podAntiAffinity"] {
+        let path = path.child(side);
+        for (list, weighed) in [
+            ("requiredDuringSchedulingIgnoredDuringExecution", false),
+            ("preferredDuringSchedulingIgnoredDuringExecution", true),
+        ] {
+            let path = path.child(list);
+            for (index, term) in items(&spec["affinity"][side], list).iter().enumerate() {
+                let at = path.index(index);
+                let (term, at) = match weighed {
+                    true => (&term["podAffinityTerm"], at.child("podAffinityTerm")),
+                    false => (term, at),
+                };
+                if term["labelSelector"].is_null() {
+                    let at = at.child("labelSelector");
+                    said.push(format!("{at}: a null labelSelector results in matching no pod"));
+                }
+            }
+        }
+    }
 }
 
 fn containers(spec: &Value) -> impl Iterator<Item = (&Value, &'static str, usize)> {

@@ -5,14 +5,13 @@ use serde_json::{Value, json};
 use crate::field_path::Path;
 use crate::names;
 use crate::quantity::Quantity;
+use crate::resources::core::resource_names;
 use crate::resources::fields::{items, text};
 use crate::validation::Errors;
 
-const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
-
 /// A container's resources. `claims` are the names of the Pod's claims.
 pub(super) fn requirements(errors: &mut Errors, resources: &Value, claims: &[&str], path: &Path<'_>) {
-    amounts(errors, resources, container_resource_name, path);
+    amounts(errors, resources, resource_names::check_of_container, path);
     let at = path.child("claims");
     let used = items(resources, "claims");
     for (index, claim) in used.iter().enumerate() {
@@ -70,13 +69,13 @@ fn amounts(errors: &mut Errors, resources: &Value, check_name: fn(&mut Errors, &
         seen(name);
         let limit = &resources["limits"][name];
         let (Ok(request), Ok(bound)) = (Quantity::from_json(amount), Quantity::from_json(limit)) else {
-            if !overcommits(name) {
+            if !resource_names::overcommits(name) {
                 errors.required(&at_limits, "Limit must be set for non overcommitable resources");
             }
             continue;
         };
         let shown = limit.as_str().unwrap_or_default();
-        if !overcommits(name) && request != bound {
+        if !resource_names::overcommits(name) && request != bound {
             errors.invalid(&at_requests, amount.clone(), &format!("must be equal to {name} limit of {shown}"));
         } else if request > bound {
             let detail = format!("must be less than or equal to {name} limit of {shown}");
@@ -88,15 +87,6 @@ fn amounts(errors: &mut Errors, resources: &Value, check_name: fn(&mut Errors, &
     }
 }
 
-/// Resources of Kubernetes itself, huge pages aside, may be promised more than once.
-fn overcommits(name: &str) -> bool {
-    is_native(name) && !name.starts_with("hugepages-")
-}
-
-fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.contains("kubernetes.io/")
-}
-
 /// An amount: not negative, and whole for what comes in pieces.
 pub(crate) fn quantity(errors: &mut Errors, name: &str, amount: &Value, path: &Path<'_>) {
     let Ok(quantity) = Quantity::from_json(amount) else { return };
@@ -104,7 +94,7 @@ pub(crate) fn quantity(errors: &mut Errors, name: &str, amount: &Value, path: &P
     if quantity.signum() < 0 {
         errors.invalid(path, amount.clone(), "must be greater than or equal to 0");
     }
-    let in_pieces = !is_native(name)
+    let in_pieces = !resource_names::is_native(name)
         || matches!(name, "pods" | "services" | "replicationcontrollers" | "resourcequotas" | "secrets" | "configmaps");
     if in_pieces && quantity.exact_i64().is_none() {
         errors.invalid(path, amount.clone(), "must be an integer");
@@ -115,42 +105,8 @@ pub(crate) fn quantity(errors: &mut Errors, name: &str, amount: &Value, path: &P
     }
 }
 
-fn container_resource_name(errors: &mut Errors, name: &str, path: &Path<'_>) {
-    let wrong = names::qualified_name(name);
-    if !wrong.is_empty() {
-        return errors.invalid_each(path, name, wrong);
-    }
-    let of_containers = STANDARD.contains(&name) || name.starts_with("hugepages-");
-    if !name.contains('/') && !of_containers {
-        if !is_standard(name) {
-            errors.invalid(path, name, "must be a standard resource type or fully qualified");
-        }
-        errors.invalid(path, name, "must be a standard resource for containers");
-    } else if !is_native(name) && name.starts_with("requests.") {
-        errors.invalid(path, name, "doesn't follow extended resource name standard");
-    }
-}
-
-/// Names without a prefix that something in Kubernetes measures, quotas included.
-fn is_standard(name: &str) -> bool {
-    const COUNTED: &[&str] = &[
-        "pods",
-        "services",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "services.nodeports",
-        "services.loadbalancers",
-    ];
-    let amount = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
-    let measured = STANDARD.contains(&amount) || amount == "storage" || amount.starts_with("hugepages-");
-    COUNTED.contains(&name) || measured
-}
-
 fn pod_resource_name(errors: &mut Errors, name: &str, path: &Path<'_>) {
-    if !name.contains('/') && !is_standard(name) {
+    if !name.contains('/') && !resource_names::is_standard(name) {
         errors.invalid(path, name, "must be a standard resource type or fully qualified");
     } else if !matches!(name, "cpu" | "memory") && !name.starts_with("hugepages-") {
         errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
@@ -158,7 +114,7 @@ fn pod_resource_name(errors: &mut Errors, name: &str, path: &Path<'_>) {
 }
 
 pub(super) fn overhead(errors: &mut Errors, overhead: &Value, path: &Path<'_>) {
-    amounts(errors, &json!({"limits": overhead}), container_resource_name, path);
+    amounts(errors, &json!({"limits": overhead}), resource_names::check_of_container, path);
 }
 
 /// A claim with the field names that upstream's messages show it with.

@@ -181,9 +181,8 @@ pub(super) fn topology_spread(errors: &mut Errors, spec: &Value, path: &Path<'_>
             errors.invalid(&path.child("maxSkew"), skew, "must be greater than zero");
         }
         let (key, action) = (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"));
-        match key {
-            "" => errors.required(&path.child("topologyKey"), "can not be empty"),
-            key => errors.invalid_each(&path.child("topologyKey"), key, names::qualified_name(key)),
+        if key.is_empty() {
+            errors.required(&path.child("topologyKey"), "can not be empty");
         }
         let words = ["DoNotSchedule", "ScheduleAnyway"];
         if !words.contains(&action) {

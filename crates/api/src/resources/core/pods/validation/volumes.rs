@@ -141,6 +141,14 @@ pub(crate) fn volume_source(errors: &mut Errors, spec: &Value, path: &Path<'_>) 
             if text(&spec["csi"], "volumeHandle").is_empty() {
                 errors.required(&path.child("csi").child("volumeHandle"), "");
             }
+            for field in [
+                "controllerPublishSecretRef",
+                "controllerExpandSecretRef",
+                "nodePublishSecretRef",
+                "nodeExpandSecretRef",
+            ] {
+                secret_of(errors, &spec["csi"][field], &path.child("csi").child(field));
+            }
         }
         (Some(_), _) => {}
     }
@@ -167,7 +175,7 @@ fn typed(errors: &mut Errors, field: &str, volume: &Value, pod_meta: Option<&Val
         "hostPath" => host_path(errors, source, &at),
         "nfs" => {
             let exported = text(source, "path");
-            if !exported.is_empty() && !exported.starts_with('/') {
+            if !exported.starts_with('/') {
                 errors.invalid(&at.child("path"), exported, "must be an absolute path");
             }
         }
@@ -189,6 +197,7 @@ fn typed(errors: &mut Errors, field: &str, volume: &Value, pod_meta: Option<&Val
         }
         "projected" => projected(errors, source, &at),
         "csi" => csi(errors, source, &at),
+        "iscsi" => iscsi(errors, source, &at),
         "ephemeral" => ephemeral(errors, volume, pod_meta, path),
         "image" => {
             if pod_meta.is_some() && text(source, "reference").is_empty() {
@@ -305,6 +314,69 @@ fn token(errors: &mut Errors, token: &Value, source: &Path<'_>, volume: &Path<'_
         "" => errors.required(&volume.child("path"), ""),
         file => unreserved_path(errors, file, &volume.child("path")),
     }
+}
+
+/// A Secret, with its namespace: volumes of the cluster have none of their own.
+fn secret_of(errors: &mut Errors, reference: &Value, path: &Path<'_>) {
+    if reference.is_null() {
+        return;
+    }
+    match text(reference, "name") {
+        "" => errors.required(&path.child("name"), ""),
+        name => errors.invalid_each(&path.child("name"), name, names::dns_subdomain(name)),
+    }
+    match text(reference, "namespace") {
+        "" => errors.required(&path.child("namespace"), ""),
+        namespace => errors.invalid_each(&path.child("namespace"), namespace, names::dns_label(namespace)),
+    }
+}
+
+fn iscsi(errors: &mut Errors, source: &Value, path: &Path<'_>) {
+    let name = text(source, "iqn");
+    if !name.is_empty() {
+        initiator(errors, name, &path.child("iqn"));
+    }
+    let unit = int(source, "lun");
+    if !(0..=255).contains(&unit) {
+        errors.invalid(&path.child("lun"), unit, "must be between 0 and 255, inclusive");
+    }
+    let authenticates = flag(source, "chapAuthDiscovery") || flag(source, "chapAuthSession");
+    if authenticates && source["secretRef"].is_null() {
+        errors.required(&path.child("secretRef"), "");
+    }
+    if let Some(name) = source["initiatorName"].as_str() {
+        initiator(errors, name, &path.child("initiatorname"));
+    }
+}
+
+/// A name by RFC 3720: `iqn.2001-04.com.example:storage`, `eui.` or `naa.` and a number.
+fn initiator(errors: &mut Errors, name: &str, path: &Path<'_>) {
+    let number = |length: usize| {
+        name.is_ascii() && name.len() == 4 + length && name[4..].chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    let is_fit = match name.get(..3) {
+        Some("iqn") => is_qualified(name),
+        Some("eui") => number(16),
+        Some("naa") => number(32),
+        _ => return errors.invalid(path, name, "must be valid format starting with iqn, eui, or naa"),
+    };
+    if !is_fit {
+        errors.invalid(path, name, "must be valid format");
+    }
+}
+
+/// `iqn.`, when an authority had its domain, the domain, and what the authority calls the initiator.
+fn is_qualified(name: &str) -> bool {
+    let digits = |text: &str, length: usize| text.len() == length && text.chars().all(|c| c.is_ascii_digit());
+    let Some((date, rest)) = name.strip_prefix("iqn.").and_then(|rest| rest.split_once('.')) else { return false };
+    let (year, month) = date.split_once('-').unwrap_or_default();
+    let (domain, own) = rest.split_once(':').unwrap_or_default();
+    digits(year, 4)
+        && digits(month, 2)
+        && !domain.is_empty()
+        && domain.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+        && !own.is_empty()
+        && !own.contains(|c: char| ",;*&$|".contains(c) || c.is_whitespace())
 }
 
 fn csi(errors: &mut Errors, source: &Value, path: &Path<'_>) {
