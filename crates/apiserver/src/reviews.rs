@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::authn::User;
 use crate::authn::serviceaccounts::Verified;
+use crate::authz::node::node_of;
 use crate::authz::{Attributes, Target};
 use crate::registry::{Call, Outcome, Served, document};
 use crate::server::ApiServer;
@@ -97,7 +98,7 @@ fn access(server: &ApiServer, user: &User, spec: &Value, local: Option<&str>) ->
                 resource: text(resource, "resource"),
                 subresource: text(resource, "subresource"),
                 name: text(resource, "name"),
-                fields: text(&resource["fieldSelector"], "rawSelector"),
+                fields: fields(&resource["fieldSelector"]),
             };
             (text(resource, "verb"), target)
         }
@@ -108,6 +109,27 @@ fn access(server: &ApiServer, user: &User, spec: &Value, local: Option<&str>) ->
         status["reason"] = json!(decision.reason);
     }
     Ok(status)
+}
+
+/// A field selector as it would stand in a query, whichever way a review says it. What has no such form restricts
+/// nothing.
+fn fields(selector: &Value) -> String {
+    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
+        return raw.to_owned();
+    }
+    let term = |requirement: &Value| {
+        let (key, [value]) = (requirement["key"].as_str()?, requirement["values"].as_array()?.as_slice()) else {
+            return None;
+        };
+        let value = value.as_str()?;
+        match requirement["operator"].as_str()? {
+            "In" => Some(format!("{key}={value}")),
+            "NotIn" => Some(format!("{key}!={value}")),
+            _ => None,
+        }
+    };
+    let terms = selector["requirements"].as_array().into_iter().flatten();
+    terms.filter_map(term).collect::<Vec<_>>().join(",")
 }
 
 fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
@@ -126,7 +148,13 @@ fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
             resources.push(entry);
         }
     }
-    json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false})
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
+    if node_of(user).is_some() {
+        // What a node may do hangs on its Pods.
+        status["incomplete"] = json!(true);
+        status["evaluationError"] = json!("node authorizer does not support user rule resolution");
+    }
+    status
 }
 
 /// What `kubectl get componentstatuses` shows: the parts of the server, which live or die together.

@@ -170,9 +170,12 @@ impl ApiService {
         let peer = request.extensions().get::<PeerCertificates>().cloned();
         let user = self.user(request.headers(), peer, &info).await;
         known.begin(&server, &request, &info, &user);
-        let user = impersonation::acting(&server.authorizer, user?, request.headers())?;
-        if let Some(trail) = known.trail.as_mut().filter(|_| impersonation::is_asked(request.headers())) {
-            trail.impersonates(&user, "");
+        let mut user = user?;
+        if let Some(acting) = impersonation::acting(&server.authorizer, &user, &info, request.headers())? {
+            if let Some(trail) = &mut known.trail {
+                trail.impersonates(&acting.user, acting.constraint);
+            }
+            user = acting.user;
         }
         let watching = info.verb == "watch";
         // Components of this process wait for each other: held back, they would hold back those whom they serve.

@@ -27,6 +27,7 @@ pub mod podgc;
 pub mod replicasets;
 pub mod resourcequotas;
 pub mod serviceaccounts;
+pub mod serviceaccounttokens;
 pub mod servicecidrs;
 pub mod statefulsets;
 pub mod storageprotection;
@@ -49,7 +50,8 @@ use ipnet::IpNet;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Makes a client that acts as the ServiceAccount of this name in `kube-system`.
+/// Makes a client that acts as the ServiceAccount of this name in `kube-system`; as the controller manager itself if
+/// there is no name.
 pub type ClientFactory = Arc<dyn Fn(&str) -> kube::Client + Send + Sync>;
 
 /// What controllers are given.
@@ -73,11 +75,20 @@ pub struct Settings {
     pub node_mask_v6: u8,
     /// Who signs certificates; without one requests wait for others.
     pub signer: Option<Arc<dyn certificatesigningrequests::Sign>>,
+    /// Who makes the tokens that are kept in Secrets; without one they stay empty.
+    pub tokens: Option<Arc<dyn serviceaccounttokens::MakeToken>>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { root_ca: String::new(), cluster_cidrs: Vec::new(), node_mask_v4: 24, node_mask_v6: 64, signer: None }
+        Self {
+            root_ca: String::new(),
+            cluster_cidrs: Vec::new(),
+            node_mask_v4: 24,
+            node_mask_v6: 64,
+            signer: None,
+            tokens: None,
+        }
     }
 }
 
@@ -152,6 +163,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "root-ca-certificate-publisher-controller" => serviceaccounts::run_root_ca_publisher,
     "service-cidr-controller" => servicecidrs::run,
     "serviceaccount-controller" => serviceaccounts::run,
+    "serviceaccount-token-controller" => serviceaccounttokens::run,
     "statefulset-controller" => statefulsets::run,
     "taint-eviction-controller" => tainteviction::run,
     "token-cleaner-controller" => bootstraptokens::run_cleaner,

@@ -179,6 +179,7 @@ impl Server {
                 root_ca: authorities.server.pem().to_owned(),
                 cluster_cidrs: options.cluster_cidrs.clone(),
                 signer: Some(Arc::new(components::Signer::new(authorities.client.clone(), authorities.server.clone()))),
+                tokens: Some(Arc::new(components::TokenMaker(api.clone()))),
                 ..controllers::Settings::default()
             };
             workers.spawn(api.clone().check_policies(tasks.clone(), working.clone()));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
@@ -44,6 +44,26 @@ pub struct Claims {
     pub nbf: i64,
     pub sub: String,
 }
+
+/// What a token says that is kept in a Secret, and ends with it (before KEP-1205).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KeptClaims {
+    iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    uid: String,
+    sub: String,
+}
+
+/// The issuer of tokens that are kept in Secrets.
+const KEPT: &str = "kubernetes/serviceaccount";
+/// On Secrets whose tokens were not used for so long that they are no longer good.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// What a token is bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,16 +128,35 @@ impl ServiceAccountTokens {
             kubernetes: binding,
             nbf: now,
         };
+        Ok((self.sign(&claims)?, claims.exp))
+    }
+
+    /// Signs a token for the account with this uid, good as long as the Secret of its namespace holds it.
+    pub fn issue_kept(&self, account: &ObjectKey, uid: &str, secret: &str) -> Result<String, KeyError> {
+        self.sign(&KeptClaims {
+            iss: KEPT.to_owned(),
+            namespace: account.namespace.clone(),
+            secret: secret.to_owned(),
+            account: account.name.clone(),
+            uid: uid.to_owned(),
+            sub: format!("system:serviceaccount:{}:{}", account.namespace, account.name),
+        })
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
         let header = json!({"alg": "ES256", "kid": self.key_id});
-        let body = serde_json::to_vec(&claims).map_err(|why| KeyError(why.to_string()))?;
+        let body = serde_json::to_vec(claims).map_err(|why| KeyError(why.to_string()))?;
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(body));
         let signature = self.key.sign(&self.random, signed.as_bytes()).map_err(|why| KeyError(why.to_string()))?;
-        Ok((format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)), claims.exp))
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
     /// The user of `token`, if it is ours, current, alive, and good for one of `audiences` (ours, if empty).
     pub fn verify(&self, token: &str, audiences: &[String]) -> Option<Verified> {
-        let claims = self.signed_claims(token)?;
+        let signed = self.signed(token)?;
+        let Ok(claims) = serde_json::from_slice::<Claims>(&signed) else {
+            return self.verify_kept(token, &serde_json::from_slice(&signed).ok()?, audiences);
+        };
         let now = (self.now)();
         if claims.iss != self.issuer || now >= claims.exp || now < claims.nbf {
             return None;
@@ -130,7 +169,29 @@ impl ServiceAccountTokens {
         Some(Verified { user: user(&claims), audiences: good })
     }
 
-    fn signed_claims(&self, token: &str) -> Option<Claims> {
+    /// A token that a Secret holds: it is for this server, and says nothing of when it ends.
+    fn verify_kept(&self, token: &str, claims: &KeptClaims, audiences: &[String]) -> Option<Verified> {
+        let subject = format!("system:serviceaccount:{}:{}", claims.namespace, claims.account);
+        if claims.iss != KEPT || claims.sub != subject {
+            return None;
+        }
+        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
+        let good: Vec<String> = wanted.iter().filter(|audience| self.audiences.contains(audience)).cloned().collect();
+        let here = |name: &str| ObjectKey::new(claims.namespace.as_str(), name);
+        let account = (self.lookup)("serviceaccounts", &here(&claims.account))?;
+        let secret = (self.lookup)("secrets", &here(&claims.secret))?.to_value();
+        let held = STANDARD.decode(secret["data"]["token"].as_str()?).ok()?;
+        let going = !secret["metadata"]["deletionTimestamp"].is_null();
+        let invalid = !secret["metadata"]["labels"][INVALID_SINCE].is_null();
+        if good.is_empty() || account.uid != claims.uid || going || invalid || held != token.as_bytes() {
+            return None;
+        }
+        let user = User { uid: claims.uid.clone(), ..User::service_account(&claims.namespace, &claims.account) };
+        Some(Verified { user, audiences: good })
+    }
+
+    /// What a token says that was signed with our key.
+    fn signed(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, body) = signed.split_once('.')?;
         let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
@@ -141,7 +202,7 @@ impl ServiceAccountTokens {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
             .verify(signed.as_bytes(), &signature)
             .ok()?;
-        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).ok()?).ok()
+        URL_SAFE_NO_PAD.decode(body).ok()
     }
 
     /// True while everything that the token is bound to is still the object it was.
@@ -245,6 +306,32 @@ mod tests {
         assert_eq!(user.name, "system:serviceaccount:shop:web");
         assert!(user.is_in("system:serviceaccounts:shop"));
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["web-0"]);
+    }
+
+    #[test]
+    fn a_kept_token_is_good_while_its_secret_holds_it() {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        let held = Arc::new(parking_lot::Mutex::new(String::new()));
+        let secret = held.clone();
+        let lookup = move |_: &str, key: &ObjectKey| {
+            let data = json!({"token": STANDARD.encode(secret.lock().as_bytes())});
+            let object = json!({"metadata": {"name": key.name, "namespace": key.namespace, "uid": "u1"}, "data": data});
+            Some(Arc::new(Entry::from_value(object, 1, &[]).unwrap()))
+        };
+        let audiences = vec!["here".to_owned()];
+        let tokens =
+            ServiceAccountTokens::new(pkcs8.as_ref(), "https://issuer".to_owned(), audiences, Box::new(lookup))
+                .unwrap();
+        let account = ObjectKey::new("shop", "web");
+        let token = tokens.issue_kept(&account, "u1", "web-token").unwrap();
+        assert!(tokens.verify(&token, &[]).is_none(), "no Secret holds it");
+        held.lock().clone_from(&token);
+        let verified = tokens.verify(&token, &[]).unwrap();
+        assert_eq!((verified.user.name.as_str(), verified.user.uid.as_str()), ("system:serviceaccount:shop:web", "u1"));
+        assert!(tokens.verify(&token, &["elsewhere".to_owned()]).is_none());
+        let other = tokens.issue_kept(&account, "u2", "web-token").unwrap();
+        held.lock().clone_from(&other);
+        assert!(tokens.verify(&other, &[]).is_none(), "another account of that name");
     }
 
     #[test]

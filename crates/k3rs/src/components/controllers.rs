@@ -37,8 +37,7 @@ pub async fn run(
         let ended = election
             .lead(stop.clone(), move |leading| async move {
                 let factory = api.clone();
-                let clients: ClientFactory =
-                    Arc::new(move |name| super::client(&factory, User::service_account("kube-system", name), PROGRAM));
+                let clients: ClientFactory = Arc::new(move |name| super::client(&factory, user(name), PROGRAM));
                 let balancers = network::loadbalancers::run(
                     api.informers(tasks.clone(), leading.clone()),
                     super::client(&api, User::service_account("kube-system", "service-controller"), PROGRAM),
@@ -66,5 +65,13 @@ pub async fn run(
         if ended != Ended::Stopped {
             warn!(?ended, "controllers stopped; standing for election again");
         }
+    }
+}
+
+/// A controller's account, or the controller manager.
+fn user(account: &str) -> User {
+    match account {
+        "" => User::component("system:kube-controller-manager", &[]),
+        name => User::service_account("kube-system", name),
     }
 }

@@ -10,6 +10,7 @@ pub mod published;
 pub(crate) mod role;
 mod scheduler;
 mod signer;
+mod tokens;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use controllers::run as run_controllers;
 pub use dialer::KubeletDialer;
 pub use scheduler::run as run_scheduler;
 pub use signer::Signer;
+pub use tokens::TokenMaker;
 
 /// A client whose transport is the server itself, as this user. `program` is upstream's name for the component, by which
 /// people tell who wrote a field.

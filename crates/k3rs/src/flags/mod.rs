@@ -85,7 +85,7 @@ pub struct ServerFlags {
     /// With this secret only agents can join
     #[arg(long, env = "K3S_AGENT_TOKEN", hide_env_values = true, help_heading = "Cluster")]
     pub agent_token: Option<String>,
-    /// Set a flag of the API server, NAME=VALUE: audit-policy-file, audit-log-path and their kin
+    /// Set a flag of the API server, NAME=VALUE: of the audit log, of who is believed (oidc-*), of how much is answered at once
     #[arg(long, help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
     /// Leave out a packaged component: coredns, servicelb

@@ -233,6 +233,22 @@ async fn bootstrap_tokens_sign_and_end_and_nodes_are_told_how_long_to_believe() 
         cluster.requests.get(&resource_of::<Secret>(), &key).await.is_err()
     })
     .await;
+    let kept = json!({
+        "metadata": {"name": "kept", "annotations": {"kubernetes.io/service-account.name": "default"}},
+        "type": "kubernetes.io/service-account-token",
+    });
+    eventually("the account", || async {
+        let key = ObjectKey::new("default", "default");
+        cluster.requests.get(&resource_of::<ServiceAccount>(), &key).await.is_ok()
+    })
+    .await;
+    cluster.create::<Secret>("default", kept).await;
+    eventually("the kept token", || async {
+        let key = ObjectKey::new("default", "kept");
+        let secret = cluster.requests.get(&resource_of::<Secret>(), &key).await.unwrap();
+        ["token", "ca.crt", "namespace"].iter().all(|field| secret["data"][*field].is_string())
+    })
+    .await;
     cluster.create::<Node>("", json!({"metadata": {"name": "one"}})).await;
     eventually("the annotation", || async {
         let node = cluster.requests.get(&resource_of::<Node>(), &cluster_key("one")).await.unwrap();
