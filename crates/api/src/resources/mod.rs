@@ -17,6 +17,7 @@ mod essentials;
 mod events;
 mod extensions;
 pub(crate) mod fields;
+mod flows;
 pub mod hooks;
 pub mod metadata;
 mod networking;

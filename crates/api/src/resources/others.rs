@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::certificates;
 use super::devices;
-use super::essentials;
 use super::fields::{default, default_zero, each, object, same, within};
+use super::flows;
 use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
 use super::policies;
 use super::row::{Row, cluster, namespaced};
@@ -78,8 +78,8 @@ static ENDPOINT_SLICES: Hooks = Hooks {
 static FLOW_SCHEMAS: Hooks = Hooks {
     generation: Generation::Counted,
     default: |schema| default_zero(object(schema, "spec"), "matchingPrecedence", 1000),
-    validate_create: essentials::flow_schema,
-    validate_update: |new, _| essentials::flow_schema(new),
+    validate_create: flows::schema,
+    validate_update: |new, _| flows::schema(new),
     subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
@@ -100,8 +100,8 @@ static PRIORITY_LEVELS: Hooks = Hooks {
             default_zero(queuing, "queueLengthLimit", 50);
         });
     },
-    validate_create: essentials::priority_level,
-    validate_update: |new, _| essentials::priority_level(new),
+    validate_create: flows::level,
+    validate_update: |new, _| flows::level(new),
     subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };

@@ -2,8 +2,8 @@
 
 mod convert;
 mod defaults;
+mod validation;
 
-use super::essentials;
 use super::hooks::{Hooks, PLAIN};
 use super::row::{Row, namespaced};
 use crate::resource::Resource;
@@ -11,8 +11,8 @@ use crate::resource::Resource;
 static AUTOSCALERS: Hooks = Hooks {
     default: defaults::autoscaler,
     convert: convert::convert,
-    validate_create: essentials::autoscaler,
-    validate_update: |new, _| essentials::autoscaler(new),
+    validate_create: validation::autoscaler,
+    validate_update: |new, _| validation::autoscaler(new),
     ..PLAIN
 };
 

@@ -3,6 +3,7 @@
 mod cronjobs;
 mod jobs;
 mod schedule;
+mod successes;
 mod validation;
 
 use super::row::{Row, namespaced};

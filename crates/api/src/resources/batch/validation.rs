@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::schedule;
+use super::{schedule, successes};
 use crate::field_path::Path;
 use crate::names;
 use crate::resources::core::pods::validation::{not_negative, one_of, template};
@@ -77,6 +77,7 @@ fn template_update(errors: &mut Errors, spec: &Value, old: &Value, path: &Path<'
                 }
             }
         }
+        return immutable(errors, &new["spec"], &masked["spec"], &path.child("spec"));
     }
     immutable(errors, new, &masked, path);
 }
@@ -164,8 +165,11 @@ fn job_spec(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     }
     completion_mode(errors, spec, path);
     failure_policy(errors, spec, &path.child("podFailurePolicy"));
-    if !spec["successPolicy"].is_null() && spec["completionMode"] != "Indexed" {
-        errors.invalid(&path.child("successPolicy"), spec["successPolicy"].clone(), "requires indexed completion mode");
+    let (policy, at) = (&spec["successPolicy"], path.child("successPolicy"));
+    if !policy.is_null() && spec["completionMode"] != "Indexed" {
+        errors.invalid(&at, policy.clone(), "requires indexed completion mode");
+    } else if let (false, Some(completions)) = (policy.is_null(), spec["completions"].as_i64()) {
+        successes::check(errors, policy, completions, &at);
     }
     if let Some(policy) = spec["podReplacementPolicy"].as_str() {
         let words: &[&str] =
@@ -247,6 +251,15 @@ fn failure_policy(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
             errors.invalid_each(&path.child("type"), kind, names::qualified_name(kind));
             one_of(errors, pattern, "status", &["False", "True", "Unknown"], &path);
         }
+        match (rule["onExitCodes"].is_null(), is_empty(&rule["onPodConditions"])) {
+            (true, true) => {
+                errors.invalid_unshown(&path, "specifying one of OnExitCodes and OnPodConditions is required");
+            }
+            (false, false) => {
+                errors.invalid_unshown(&path, "specifying both OnExitCodes and OnPodConditions is not supported");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -270,7 +283,7 @@ fn exit_codes(errors: &mut Errors, codes: &Value, spec: &Value, path: &Path<'_>)
     }
     let (values, at) = (items(codes, "values"), path.child("values"));
     if values.is_empty() {
-        errors.invalid(&at, json!(values), "at least one value is required");
+        errors.invalid(&at, Value::from(values), "at least one value is required");
     } else if values.len() > 255 {
         errors.too_many(&at, values.len(), 255);
     }
@@ -281,6 +294,9 @@ fn exit_codes(errors: &mut Errors, codes: &Value, spec: &Value, path: &Path<'_>)
         if values[..index].contains(value) {
             errors.duplicate(&at.index(index), value.clone());
         }
+    }
+    if !values.is_sorted_by_key(Value::as_i64) {
+        errors.invalid(&at, codes["values"].clone(), "must be ordered");
     }
 }
 

@@ -1,8 +1,9 @@
 //! `storage.k8s.io`.
 
+mod validation;
+
 use serde_json::{Value, json};
 
-use super::essentials;
 use super::fields::{default, is_empty, object, same};
 use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
 use super::policies;
@@ -13,7 +14,6 @@ use crate::resource::Resource;
 const GROUP: &str = "storage.k8s.io";
 
 /// Kinds whose writers must have read what they overwrite.
-static STRICT: Hooks = STRICT_RULES;
 const STRICT_RULES: Hooks = Hooks { unconditional_update: false, ..PLAIN };
 
 static CLASSES: Hooks = Hooks {
@@ -46,6 +46,8 @@ static DRIVERS: Hooks = Hooks {
             bump_generation(new, old);
         }
     },
+    validate_create: validation::driver,
+    validate_update: validation::driver_update,
     warnings: driver_warnings,
     ..PLAIN
 };
@@ -64,26 +66,27 @@ fn driver_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     ]
 }
 
-static CAPACITIES: Hooks = Hooks {
-    validate_create: essentials::storage_capacity,
-    validate_update: |new, _| essentials::storage_capacity(new),
+static NODES: Hooks =
+    Hooks { validate_create: validation::node, validate_update: validation::node_update, ..STRICT_RULES };
+
+static CAPACITIES: Hooks =
+    Hooks { validate_create: validation::capacity, validate_update: validation::capacity_update, ..STRICT_RULES };
+
+static ATTACHMENTS: Hooks = Hooks {
+    validate_create: validation::attachment,
+    validate_update: validation::attachment_update,
+    subresources: &[("status", STATUS_ALONE)],
     ..STRICT_RULES
 };
 
-static ATTACHMENTS: Hooks =
-    Hooks { validate_create: essentials::volume_attachment, subresources: &[("status", STATUS_ALONE)], ..STRICT_RULES };
-
-static ATTRIBUTES: Hooks = Hooks {
-    validate_create: essentials::volume_attributes_class,
-    validate_update: essentials::volume_attributes_class_update,
-    ..PLAIN
-};
+static ATTRIBUTES: Hooks =
+    Hooks { validate_create: validation::attributes, validate_update: validation::attributes_update, ..PLAIN };
 
 /// The rows of the group, by name.
 pub(super) fn rows() -> Vec<Resource> {
     vec![
         cluster(GROUP, "csidrivers", "CSIDriver").returns_deleted().hooks(&DRIVERS),
-        cluster(GROUP, "csinodes", "CSINode").returns_deleted().hooks(&STRICT),
+        cluster(GROUP, "csinodes", "CSINode").returns_deleted().hooks(&NODES),
         namespaced(GROUP, "csistoragecapacities", "CSIStorageCapacity").hooks(&CAPACITIES),
         cluster(GROUP, "storageclasses", "StorageClass").returns_deleted().short(&["sc"]).hooks(&CLASSES),
         cluster(GROUP, "volumeattachments", "VolumeAttachment").returns_deleted().status().hooks(&ATTACHMENTS),
