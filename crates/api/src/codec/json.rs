@@ -186,6 +186,15 @@ mod tests {
     }
 
     #[test]
+    fn numbers_stay_what_they_are_when_they_are_written_and_read_again() {
+        for text in ["184467440737095051615", "5e-324", "0.1", "1.7976931348623157e308", "9007199254740993.0"] {
+            let once = parse(text.as_bytes()).unwrap().value;
+            let again = parse(once.to_string().as_bytes()).unwrap().value;
+            assert_eq!(once, again, "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_no_document_is_refused() {
         assert!(parse(b"").is_err());
         assert!(parse(b"{} {}").is_err());
