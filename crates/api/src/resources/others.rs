@@ -84,6 +84,12 @@ static FLOW_SCHEMAS: Hooks = Hooks {
     ..PLAIN
 };
 
+fn queues(queuing: &mut Value) {
+    default_zero(queuing, "handSize", 8);
+    default_zero(queuing, "queues", 64);
+    default_zero(queuing, "queueLengthLimit", 50);
+}
+
 static PRIORITY_LEVELS: Hooks = Hooks {
     generation: Generation::Counted,
     default: |level| {
@@ -94,10 +100,8 @@ static PRIORITY_LEVELS: Hooks = Hooks {
                 default(level, "lendablePercent", 0);
             });
         }
-        within(&mut spec["limited"]["limitResponse"], "queuing", |queuing| {
-            default_zero(queuing, "handSize", 8);
-            default_zero(queuing, "queues", 64);
-            default_zero(queuing, "queueLengthLimit", 50);
+        within(spec, "limited", |limited| {
+            within(limited, "limitResponse", |response| within(response, "queuing", queues))
         });
     },
     validate_create: flows::level,
