@@ -101,7 +101,7 @@ static PRIORITY_LEVELS: Hooks = Hooks {
             });
         }
         within(spec, "limited", |limited| {
-            within(limited, "limitResponse", |response| within(response, "queuing", queues))
+            within(limited, "limitResponse", |response| within(response, "queuing", queues));
         });
     },
     validate_create: flows::level,

@@ -10,6 +10,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 const MAX_EVENTS: usize = 4096;
 /// Bytes of objects kept for them, before and after each event, at most: what they alone keep alive is no more than this.
 const MAX_BYTES: usize = 8 << 20;
+/// What an object takes beside its JSON, about: its labels, selectable fields and names are kept apart.
+const BESIDE: usize = 1 << 10;
 
 /// What a write did to one object.
 #[derive(Debug)]
@@ -60,8 +62,8 @@ impl CacheEvent {
     }
 
     fn size(&self) -> usize {
-        let before = self.old.as_ref().map_or(0, |old| old.stored_json().len());
-        before + self.object.stored_json().len()
+        let size = |object: &Arc<Entry>| object.stored_json().len() + BESIDE;
+        self.old.as_ref().map_or(0, size) + size(&self.object)
     }
 }
 

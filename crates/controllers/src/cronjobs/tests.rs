@@ -85,3 +85,10 @@ fn ended_jobs_are_kept_up_to_their_limits() {
     let cron = cron(json!({"successfulJobsHistoryLimit": 1, "failedJobsHistoryLimit": 0, "suspend": true}), json!({}));
     assert_eq!(show(cron, jobs, "2026-01-01T00:05:00Z"), "delete a; delete c; delete d");
 }
+
+#[test]
+fn zones_are_known_without_files_of_the_host() {
+    let zones = jiff::tz::TimeZoneDatabase::bundled();
+    assert!(zones.get("Europe/Berlin").is_ok());
+    assert!(zones.get("Europe/Nowhere").is_err());
+}
