@@ -67,7 +67,7 @@ impl SqliteStore {
 
     fn open_with(path: &Path, options: Options) -> Result<Self, OpenError> {
         let opened = open::open(path)?;
-        let failed = |source| OpenError::Sqlite { path: path.to_owned(), source };
+        let failed = |source| open::sqlite_error(path, source);
         let newest = schema::newest(&opened.writer).map_err(failed)?;
         let connections = (0..READERS).map(|_| open::connect_reader(path)).collect::<Result<_, _>>().map_err(failed)?;
         let no_thread = |source| OpenError::Io { path: path.to_owned(), action: "start a thread for", source };

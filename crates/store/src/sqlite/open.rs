@@ -250,7 +250,7 @@ fn io_error(path: &Path, action: &'static str, source: io::Error) -> OpenError {
 }
 
 /// Says whether SQLite's error is the file's fault.
-fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
+pub(super) fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
