@@ -157,13 +157,8 @@ impl FieldSet {
 
     pub fn union(&self, other: &Self) -> Self {
         let mut out = self.clone();
-        out.extend(other);
+        out.absorb(other.clone());
         out
-    }
-
-    /// Adds all of `other`.
-    pub fn extend(&mut self, other: &Self) {
-        self.absorb(other.clone());
     }
 
     /// Adds all of `other`, whose paths move over.

@@ -85,16 +85,6 @@ impl Fields {
         }
     }
 
-    pub(super) fn set_mut(&mut self) -> &mut FieldSet {
-        if let Self::Written(json) = self {
-            *self = Self::Set(FieldSet::from_json(json).unwrap_or_default());
-        }
-        match self {
-            Self::Set(set) => set,
-            Self::Written(_) => unreachable!("taken apart above"),
-        }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         match self {
             Self::Written(json) => json.as_object().is_none_or(Map::is_empty),
@@ -110,17 +100,26 @@ impl Fields {
         }
     }
 
+    /// Changes the set, which is taken apart for it.
+    pub(super) fn change(&mut self, change: impl FnOnce(&mut FieldSet)) {
+        let mut set = std::mem::replace(self, Self::Set(FieldSet::new())).into_set();
+        change(&mut set);
+        *self = Self::Set(set);
+    }
+
     /// Takes the paths of `other` away.
     pub(super) fn subtract(&mut self, other: &FieldSet) {
-        if !self.intersection(other).is_empty() {
-            self.set_mut().subtract(other);
+        match self {
+            Self::Written(json) if other.within_json(json).is_empty() => {}
+            _ => self.change(|set| set.subtract(other)),
         }
     }
 
     /// Adds all of `other`, whose paths move over.
     pub(super) fn absorb(&mut self, other: FieldSet) {
-        if self.intersection(&other) != other {
-            self.set_mut().absorb(other);
+        match self {
+            Self::Written(json) if other.within_json(json) == other => {}
+            _ => self.change(|set| set.absorb(other)),
         }
     }
 

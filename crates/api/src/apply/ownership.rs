@@ -93,7 +93,7 @@ impl Terms<'_> {
         for owned in managers.owned.values_mut() {
             match &owned.fields {
                 Fields::Written(json) if is_current(&self.typing, json) => {}
-                _ => reconcile(&self.typing, owned.fields.set_mut()),
+                _ => owned.fields.change(|set| reconcile(&self.typing, set)),
             }
         }
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::ObjectKey;
-use api::selector::label::LabelSelector;
 use api::status::Status;
 use client::informer::{Change, Informers as _, Scope};
 use futures::future::join_all;
@@ -20,7 +19,6 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use super::{Heard, Remote, itself};
-use crate::cache::Filter;
 use crate::clock;
 use crate::registry::Call;
 use crate::request::ResourceRequest;
@@ -195,7 +193,7 @@ async fn check(server: &ApiServer, remote: &Remote) -> Result<(), Finding> {
             return Err(Finding::failed("ServicePortError", format!("{called} is not listening on port {port}")));
         };
         let meant = meant["name"].as_str().unwrap_or_default();
-        let slices = slices_of(server, namespace, name);
+        let slices = crate::streaming::slices_of(server, namespace, name);
         if slices.is_empty() {
             return Err(Finding::failed("EndpointsNotFound", format!("cannot find endpointslices for {called}")));
         }
@@ -205,14 +203,6 @@ async fn check(server: &ApiServer, remote: &Remote) -> Result<(), Finding> {
         }
     }
     ask(server, remote).await.map_err(|why| Finding::failed("FailedDiscoveryCheck", why))
-}
-
-fn slices_of(server: &ApiServer, namespace: &str, service: &str) -> Vec<Value> {
-    let served = server.registry.catalogue.preferred("discovery.k8s.io", "endpointslices");
-    let Some(cache) = served.and_then(|served| served.cache.clone()) else { return Vec::new() };
-    let Ok(labels) = LabelSelector::parse(&format!("kubernetes.io/service-name={service}")) else { return Vec::new() };
-    let filter = Filter { namespace: Some(namespace.to_owned()), labels, fields: Vec::new() };
-    cache.list(&filter).entries.iter().map(|entry| entry.to_value()).collect()
 }
 
 /// Asks a server for what it must be able to tell: its resources. What it says is kept for discovery.

@@ -150,7 +150,8 @@ fn service_port(service: &Value, id: &Id<'_>) -> Result<String, Status> {
     }
 }
 
-fn slices_of(server: &ApiServer, namespace: &str, service: &str) -> Vec<Value> {
+/// The EndpointSlices of a Service, as they are known now.
+pub(crate) fn slices_of(server: &ApiServer, namespace: &str, service: &str) -> Vec<Value> {
     let served = server.registry.catalogue.preferred("discovery.k8s.io", "endpointslices");
     let Some(cache) = served.and_then(|served| served.cache.clone()) else { return Vec::new() };
     let Ok(labels) = LabelSelector::parse(&format!("kubernetes.io/service-name={service}")) else { return Vec::new() };

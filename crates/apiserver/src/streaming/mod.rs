@@ -17,7 +17,7 @@ mod pods;
 mod proxy;
 mod rewrite;
 
-pub(crate) use location::{endpoints, random_below};
+pub(crate) use location::{endpoints, random_below, slices_of};
 pub(crate) use proxy::{PeerAddress, end_to_end, outgoing};
 
 use std::io;
