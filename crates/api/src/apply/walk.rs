@@ -84,7 +84,12 @@ fn validate_at<'s>(typing: &Typing<'s>, ty: Ty<'s>, value: &Value, path: &mut Ve
                     path.push(Step::field(key));
                     match typing.field_or_entry(map, key) {
                         Some(ty) => validate_at(typing, ty, value, path, errors),
-                        None => errors.add(path, "field not declared in schema"),
+                        None => {
+                            errors.add(path, "field not declared in schema");
+                            path.pop();
+                            // One is enough of a map: upstream looks no further either.
+                            break;
+                        }
                     }
                     path.pop();
                 }

@@ -87,7 +87,7 @@ fn row(spec: &Value, names: &Value, served: &[&Value]) -> Resource {
     let stored = items(spec, "versions").iter().find(|version| flag(version, "storage"));
     let storage_version = stored.map(|version| text(version, "name")).unwrap_or_default();
     Resource {
-        versions: served.iter().map(|version| served_version(group, kind, version)).collect(),
+        versions: served.iter().map(|version| served_version(group, kind, version, served)).collect(),
         list_kind: text(names, "listKind").to_owned(),
         singular: text(names, "singular").to_owned(),
         short_names: words("shortNames"),
@@ -98,7 +98,7 @@ fn row(spec: &Value, names: &Value, served: &[&Value]) -> Resource {
     }
 }
 
-fn served_version(group: &str, kind: &str, version: &Value) -> Version {
+fn served_version(group: &str, kind: &str, version: &Value, served: &[&Value]) -> Version {
     let name = text(version, "name");
     let reversed: Vec<&str> = group.split('.').rev().collect();
     let subresource = |sub: &str, group: &str, version: &str, kind: &str| Subresource {
@@ -115,7 +115,7 @@ fn served_version(group: &str, kind: &str, version: &Value) -> Version {
     ];
     let deprecated = flag(version, "deprecated").then(|| match version["deprecationWarning"].as_str() {
         Some(warning) => warning.to_owned(),
-        None => format!("{group}/{name} {kind} is deprecated"),
+        None => deprecation(group, kind, name, served),
     });
     Version {
         name: name.to_owned(),
@@ -123,6 +123,13 @@ fn served_version(group: &str, kind: &str, version: &Value) -> Version {
         subresources: subresources.into_iter().flatten().collect(),
         deprecated,
     }
+}
+
+/// What is said of a deprecated version whose definition has no words for it. `served` is in order, the best first.
+fn deprecation(group: &str, kind: &str, name: &str, served: &[&Value]) -> String {
+    let better = served.iter().take_while(|other| text(other, "name") != name).find(|other| !flag(other, "deprecated"));
+    let remedy = better.map(|other| format!("; use {group}/{} {kind}", text(other, "name"))).unwrap_or_default();
+    format!("{group}/{name} {kind} is deprecated{remedy}")
 }
 
 impl CustomVersion {

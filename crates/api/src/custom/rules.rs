@@ -6,7 +6,6 @@ use super::CustomVersion;
 use crate::field_path::Path;
 use crate::names;
 use crate::resource::Resource;
-use crate::resources::fields::same;
 use crate::resources::hooks::Names;
 use crate::resources::{metadata, strategy};
 use crate::status::Cause;
@@ -97,15 +96,11 @@ fn validate_metadata(row: &Resource, new: &Value, old: &Value) -> Errors {
     errors
 }
 
-/// True when anything outside the metadata differs.
+/// True when anything outside the metadata differs. An empty map is not the same as none: only a schema would know.
 fn changed(new: &Value, old: &Value) -> bool {
     let fields = |object: &'_ Value| object.as_object().map(Map::len).unwrap_or_default();
     fields(new) != fields(old)
-        || new
-            .as_object()
-            .into_iter()
-            .flatten()
-            .any(|(name, value)| name != "metadata" && !old.get(name).is_some_and(|old| same(value, old)))
+        || new.as_object().into_iter().flatten().any(|(name, value)| name != "metadata" && old.get(name) != Some(value))
 }
 
 /// Texts about finalizers that a write adds and that may meet others of their name.

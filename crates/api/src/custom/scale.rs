@@ -104,11 +104,11 @@ fn nested<'v>(object: &'v Value, path: &str) -> Result<Option<&'v Value>, String
     let mut at = object;
     let mut passed = String::new();
     for step in steps(path) {
+        passed.push('.');
+        passed.push_str(step);
         let Value::Object(fields) = at else {
             return Err(accessor_error(&passed, at, "map[string]interface{}"));
         };
-        passed.push('.');
-        passed.push_str(step);
         match fields.get(step) {
             Some(next) => at = next,
             None => return Ok(None),

@@ -55,7 +55,10 @@ fn a_definition_is_a_row_like_any_other() {
     assert_eq!(row.versions[0].type_name, "com.example.v1.Widget");
     let subresources: Vec<_> = row.versions[0].subresources.iter().map(|sub| sub.name.as_str()).collect();
     assert_eq!(subresources, ["status", "scale"]);
-    assert_eq!(row.versions[1].deprecated.as_deref(), Some("example.com/v1beta1 Widget is deprecated"));
+    assert_eq!(
+        row.versions[1].deprecated.as_deref(),
+        Some("example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget")
+    );
     assert!(!definition.terminating && definition.webhook.is_none());
 }
 

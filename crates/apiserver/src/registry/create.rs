@@ -37,11 +37,15 @@ impl Registry {
         loop {
             // Kept only for another draw.
             let drawn = if draws > 1 { object.clone() } else { std::mem::take(&mut object) };
-            let object = self.prepare_create(served, call, drawn, dry_run).await?;
+            let mut object = self.prepare_create(served, call, drawn, dry_run).await?;
             let key = api::object::ObjectKey::new(object.namespace(), object.name());
             if dry_run {
                 if self.fresh(cache, &key).await?.is_some() {
                     return Err(Status::already_exists(served.subject(), &key.name));
+                }
+                // As it would be read: a status that was taken from it has its defaults again.
+                if let Some(custom) = &served.custom {
+                    custom.version().conform(&mut object);
                 }
                 return Ok(Outcome::Object { code: 201, object });
             }

@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Tests that run at once, but for those that must run alone
     #[arg(long, default_value_t = 4)]
     procs: u32,
+    /// Run them so often again, on the same cluster, until one fails; what is reported is the last round
+    #[arg(long, default_value_t = 0)]
+    repeat: u32,
     /// Stop after so long, as 10m or 2h
     #[arg(long, default_value = "4h")]
     limit: String,
@@ -90,7 +93,14 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     tools::build(root, &["kubectl", "ginkgo", "e2e.test"].map(str::to_owned))?;
     let cluster = Cluster::of(root, &folder, args)?;
     let kubeconfig = cluster.kubeconfig();
-    let run = suite::Run { root, folder: &folder, kubeconfig: &kubeconfig, procs: args.procs, limit: &args.limit };
+    let run = suite::Run {
+        root,
+        folder: &folder,
+        kubeconfig: &kubeconfig,
+        procs: args.procs,
+        repeat: args.repeat,
+        limit: &args.limit,
+    };
     let results = suite::run(&run, &selection)?;
     let code = conclude(root, &folder, args, &selection, &results)?;
     if let Cluster::Bare(bare) = &cluster {

@@ -18,6 +18,7 @@ pub(super) struct Run<'a> {
     pub(super) folder: &'a Path,
     pub(super) kubeconfig: &'a Path,
     pub(super) procs: u32,
+    pub(super) repeat: u32,
     pub(super) limit: &'a str,
 }
 
@@ -74,7 +75,7 @@ fn ginkgo(run: &Run<'_>, tests: &[&Test], procs: u32, report: &Path) -> Result<(
     let mut ginkgo = command(tools::path(run.root, "ginkgo"));
     ginkgo
         .args(["--randomize-all", "--no-color", "--succinct", "--silence-skips", "--timeout", run.limit])
-        .args([format!("--procs={procs}"), format!("--focus={}", focus.join("|"))])
+        .args([format!("--procs={procs}"), format!("--repeat={}", run.repeat), format!("--focus={}", focus.join("|"))])
         .arg(format!("--output-dir={}", file(run.folder)))
         .arg(format!("--json-report={}", report.file_name().context("a report has a name")?.display()))
         .arg(tools::path(run.root, "e2e.test"))

@@ -8,6 +8,7 @@ mod cases;
 mod compare;
 mod exchange;
 mod faults;
+mod installed;
 mod known;
 mod normalise;
 mod servers;
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Print at most this many differences of a case
     #[arg(long, default_value_t = 20)]
     lines: usize,
+    /// Ask about the definitions that people install, too (fetches Go modules)
+    #[arg(long)]
+    installed: bool,
     /// Print differences that are known, too
     #[arg(long)]
     all: bool,
@@ -57,7 +61,10 @@ struct Tally {
 /// Runs the corpus; the exit code says whether everything was as expected.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let folder = root.join("tests/corpus");
-    let files = cases::read(&folder)?;
+    let mut files = cases::read(&folder)?;
+    if args.installed {
+        files.extend(installed::read(&folder.join(installed::LIST))?);
+    }
     let known = Known::read(&folder.join("known.txt"))?;
     tools::build(root, &["etcd".to_owned(), "kube-apiserver".to_owned()])?;
     let program = match &args.k3rs {

@@ -6,7 +6,7 @@
 //! committed, so that nothing but this verb needs Go.
 
 mod go;
-mod modules;
+pub(crate) mod modules;
 mod table;
 
 use std::path::Path;

@@ -15,7 +15,7 @@ struct Download {
 }
 
 /// The directory of `module` at `version` in Go's module cache, fetched if it is not there.
-pub(super) fn download(module: &str, version: &str) -> Result<PathBuf> {
+pub(crate) fn download(module: &str, version: &str) -> Result<PathBuf> {
     #[expect(clippy::disallowed_methods, reason = "a chore of the project, not the product: Go's own module client")]
     let output = std::process::Command::new("go")
         .args(["mod", "download", "-json"])
@@ -23,7 +23,7 @@ pub(super) fn download(module: &str, version: &str) -> Result<PathBuf> {
         // Outside any module of the caller's.
         .current_dir(std::env::temp_dir())
         .output()
-        .context("cannot run go: install Go 1.26 or newer to make the schema table anew")?;
+        .context("cannot run go: install Go 1.26 or newer")?;
     let download: Download = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("go mod download {module}: {}", String::from_utf8_lossy(&output.stderr)))?;
     ensure!(download.error.is_empty(), "go mod download {module}@{version}: {}", download.error);

@@ -97,8 +97,14 @@ impl<'m> Normaliser<'m> {
     fn structure(&mut self, id: TypeId, value: &mut Value, place: &Place<'_>) -> Result<(), DecodeError> {
         let ty = self.schema.get(id);
         let Value::Object(object) = value else {
+            if !ty.structural {
+                return Err(DecodeError::wrong_type(value, self.go_struct(ty), place));
+            }
             // What a custom resource's value is instead, its schema judges.
-            return if ty.structural { Ok(()) } else { Err(DecodeError::wrong_type(value, self.go_struct(ty), place)) };
+            if !ty.preserve_unknown {
+                self.drop_all(value, place);
+            }
+            return Ok(());
         };
         let mut known = 0;
         if ty.structural {
@@ -181,16 +187,40 @@ impl<'m> Normaliser<'m> {
             (Shape::Map(item), Value::Object(fields)) => {
                 fields.iter_mut().try_for_each(|(key, value)| self.structural_value(item, value, &place.key(key)))
             }
-            _ => Ok(()),
+            (Shape::Json | Shape::RawExtension | Shape::FieldsV1, _) => Ok(()),
+            (_, value) => {
+                self.drop_all(value, place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Where a schema speaks of no fields, none is known (upstream: `pruning.PruneWithOptions` without a schema).
+    fn drop_all(&mut self, value: &mut Value, place: &Place<'_>) {
+        match value {
+            Value::Object(fields) => {
+                for name in std::mem::take(fields).keys() {
+                    self.report_unknown(name, place);
+                }
+            }
+            Value::Array(items) => {
+                items.iter_mut().enumerate().for_each(|(at, item)| self.drop_all(item, &place.index(at)));
+            }
+            _ => {}
+        }
+    }
+
+    fn report_unknown(&mut self, name: &str, place: &Place<'_>) {
+        if self.mode == Unknown::Report && self.reports.len() < super::json::MOST_REPORTS {
+            self.reports.push(format!("unknown field {:?}", place.path_to(name)));
         }
     }
 
     fn drop_unknown(&mut self, id: TypeId, object: &mut Map<String, Value>, place: &Place<'_>) {
-        let (schema, mode, reports) = (self.schema, self.mode, &mut self.reports);
         object.retain(|name, _| {
-            let known = schema.field(id, name).is_some();
-            if !known && mode == Unknown::Report && reports.len() < super::json::MOST_REPORTS {
-                reports.push(format!("unknown field {:?}", place.path_to(name)));
+            let known = self.schema.field(id, name).is_some();
+            if !known {
+                self.report_unknown(name, place);
             }
             known
         });

@@ -67,6 +67,27 @@ fn values_are_refused_in_upstreams_words() {
             "spec.list: Too many: 2: must have at most 1 item",
         ],
     );
+    // Of a text's rules the first that is broken is told.
+    check(
+        json!({"name": {"type": "string", "minLength": 1, "pattern": "^a"}}),
+        json!({"name": ""}),
+        &[r#"spec.name: Invalid value: "": spec.name in body should be at least 1 chars long"#],
+    );
+    check(
+        json!({"port": {"type": "integer", "format": "int32", "maximum": 65535}, "all": {"type": "integer"}}),
+        json!({"port": 4_294_967_296_u64, "all": 1e19}),
+        &[
+            r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec.all"#,
+            r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec.port"#,
+            "spec.port: Invalid value: 4294967296: spec.port in body should be less than or equal to 65535",
+        ],
+    );
+    // A format is asked before a type.
+    check(
+        json!({"cidr": {"type": "string", "format": "cidr"}}),
+        json!({"cidr": 5}),
+        &[r#"spec.cidr: Invalid value: "int64": spec.cidr in body must be of type cidr: "int64""#],
+    );
     check(
         json!({"map": {"type": "object", "additionalProperties": {"type": "number"}}}),
         json!({"map": {"k": true, "n": 1}}),
@@ -200,6 +221,23 @@ fn unknown_fields_are_pruned_but_where_the_schema_keeps_them() {
     );
     let unknown = ["metadata.odd", "spec.known.x", "spec.mixed.strict.y", "spec.raw.metadata.odd", "spec.gone"];
     assert_eq!(reports, unknown.map(|path| format!("unknown field {path:?}")));
+}
+
+#[test]
+fn what_is_not_of_the_form_that_the_schema_says_knows_no_fields() {
+    let schema = spec(json!({
+        "text": {"type": "string"},
+        "struct": {"type": "object", "properties": {"a": {"type": "string"}}},
+        "list": {"type": "array", "items": {"type": "string"}},
+    }));
+    let mut object = json!({"spec": {"text": {"a": 1}, "struct": [{"b": 2}], "list": [{"c": {"d": 3}}, "e"]}});
+    let mut reports = normalise(&mut object, schema.model(), Unknown::Report).unwrap();
+    reports.sort();
+    assert_eq!(object["spec"], json!({"text": {}, "struct": [{}], "list": [{}, "e"]}));
+    assert_eq!(
+        reports,
+        ["spec.list[0].c", "spec.struct[0].b", "spec.text.a"].map(|it| format!("unknown field {it:?}"))
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn check(node: &Node, value: &Value, old: Option<&Value>, path: &Path<'_>, error
     check_alternatives(&node.rules, value, path, errors);
     match value {
         Value::String(text) => check_text(node, text, path, errors),
-        Value::Number(number) => check_number(&node.rules, number.as_f64().unwrap_or_default(), value, path, errors),
+        Value::Number(number) => check_number(node, number.as_f64().unwrap_or_default(), value, path, errors),
         Value::Array(items) => check_items(node, items, old, path, errors),
         _ => {}
     }
@@ -57,6 +57,21 @@ fn check_type(node: &Node, value: &Value, path: &Path<'_>, errors: &mut Errors) 
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
+    // Of what is no text or list a format is asked before a type.
+    if let (Some(format), false) = (&node.rules.format, value.is_null() || value.is_string() || value.is_array()) {
+        let (has, fits) = match is {
+            "integer" => ("int64", matches!(node.ty, Some(Type::Integer | Type::Number)) || format == "int64"),
+            "number" => {
+                let fits = node.ty == Some(Type::Number) || node.ty == Some(Type::Integer) && is_whole(value);
+                ("float64", fits || format == "float64")
+            }
+            _ => ("", node.ty.is_some_and(|ty| ty.name() == is)),
+        };
+        if !fits {
+            errors.type_invalid(path, has, &body(path, &format!("must be of type {format}: \"{has}\"")));
+            return;
+        }
+    }
     let (expected, fits) = match node.ty {
         _ if value.is_null() && node.nullable => return,
         None if node.int_or_string => ("integer,string", matches!(is, "integer" | "string") || is_whole(value)),
@@ -85,16 +100,15 @@ fn check_allowed(rules: &Rules, value: &Value, path: &Path<'_>, errors: &mut Err
     }
 }
 
+/// The first rule on the text that it breaks, and its format.
 fn check_text(node: &Node, text: &str, path: &Path<'_>, errors: &mut Errors) {
     let rules = &node.rules;
     let length = text.chars().count() as u64;
     if let Some(limit) = rules.max_length.filter(|limit| length > *limit) {
         errors.too_long(path, limit as usize);
-    }
-    if let Some(limit) = rules.min_length.filter(|limit| length < *limit) {
+    } else if let Some(limit) = rules.min_length.filter(|limit| length < *limit) {
         errors.invalid(path, text, &body(path, &format!("should be at least {limit} chars long")));
-    }
-    if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
+    } else if let Some(pattern) = rules.pattern.as_ref().filter(|pattern| !pattern.matches(text)) {
         errors.invalid(path, text, &body(path, &format!("should match '{}'", pattern.text)));
     }
     if let Some(format) = rules.format.as_deref().filter(|format| !formats::holds(format, text)) {
@@ -102,26 +116,55 @@ fn check_text(node: &Node, text: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn check_number(rules: &Rules, number: f64, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn check_number(node: &Node, number: f64, value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let rules = &node.rules;
+    if let Some(kind) = out_of_range(node, value) {
+        errors.invalid(&nowhere(), "", &format!("Checked value must be of type {kind} in {path}"));
+    }
     let mut say = |what: &str, limit: f64| {
         errors.invalid(path, value.clone(), &body(path, &format!("should be {what} {limit}")));
     };
-    match (rules.maximum, rules.exclusive_maximum) {
-        (Some(limit), false) if number > limit => say("less than or equal to", limit),
-        (Some(limit), true) if number >= limit => say("less than", limit),
-        _ => {}
-    }
-    match (rules.minimum, rules.exclusive_minimum) {
-        (Some(limit), false) if number < limit => say("greater than or equal to", limit),
-        (Some(limit), true) if number <= limit => say("greater than", limit),
-        _ => {}
-    }
     if let Some(factor) = rules.multiple_of.filter(|factor| *factor > 0.0) {
         let quotient = if factor < 1.0 { 1.0 / factor * number } else { number / factor };
         if (quotient - quotient.round()).abs() > 1e-9 * quotient.abs().max(1.0) {
             say("a multiple of", factor);
         }
     }
+    match (rules.minimum, rules.exclusive_minimum) {
+        (Some(limit), false) if number < limit => say("greater than or equal to", limit),
+        (Some(limit), true) if number <= limit => say("greater than", limit),
+        _ => {}
+    }
+    match (rules.maximum, rules.exclusive_maximum) {
+        (Some(limit), false) if number > limit => say("less than or equal to", limit),
+        (Some(limit), true) if number >= limit => say("less than", limit),
+        _ => {}
+    }
+}
+
+/// The type and format that a number is too large for, or too broken.
+fn out_of_range(node: &Node, value: &Value) -> Option<String> {
+    let format = node.rules.format.as_deref();
+    let ty = node.ty.map_or("", Type::name);
+    let within = |low: f64, high: f64| value.as_f64().is_some_and(|it| it.fract() == 0.0 && it >= low && it < high);
+    let fits = match (node.ty, format) {
+        (Some(Type::Integer), Some("int32")) => within(f64::from(i32::MIN), f64::from(i32::MAX) + 1.0),
+        (Some(Type::Integer), Some("uint32")) => within(0.0, f64::from(u32::MAX) + 1.0),
+        (Some(Type::Integer), Some("uint64")) => within(0.0, 2.0_f64.powi(64)),
+        (Some(Type::Integer), _) => within(-(2.0_f64.powi(63)), 2.0_f64.powi(63)),
+        (_, Some("float" | "float32")) => value.as_f64().is_some_and(|it| it.abs() <= f64::from(f32::MAX)),
+        _ => true,
+    };
+    match format {
+        _ if fits => None,
+        Some(format) => Some(format!("{ty} with format {format}")),
+        None => Some(format!("{ty} (default format)")),
+    }
+}
+
+/// Upstream loses the path of some complaints on the way.
+fn nowhere() -> Path<'static> {
+    Path::root("<nil>")
 }
 
 fn check_items(node: &Node, items: &[Value], old: Option<&Value>, path: &Path<'_>, errors: &mut Errors) {
@@ -179,8 +222,7 @@ fn check_alternatives(rules: &Rules, value: &Value, path: &Path<'_>, errors: &mu
         };
         nodes.iter().map(attempt).collect()
     };
-    // Upstream loses the path of these on the way.
-    let nowhere = Path::root("<nil>");
+    let nowhere = nowhere();
     if !rules.any_of.is_empty() {
         let tried = try_all(&rules.any_of);
         if !tried.iter().any(Errors::is_empty) {
