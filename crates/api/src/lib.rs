@@ -12,6 +12,7 @@ pub mod cri;
 pub mod custom;
 pub mod duration;
 pub mod field_path;
+pub mod forms;
 pub mod int_or_string;
 pub mod jsonpath;
 pub mod names;

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::codec::scan::{self, string_length};
+use crate::forms::{Form, FormName, Forms, Room};
 use crate::resource::Selectable;
 
 /// Where an object lives within its resource.
@@ -46,6 +47,7 @@ pub struct Entry {
     splice: usize,
     /// Where `spec` and `status` are in `json`; empty where they are not.
     sections: [Range<u32>; SECTIONS.len()],
+    forms: Forms,
 }
 
 /// The members that others ask for again and again, at every change of an object.
@@ -162,6 +164,7 @@ impl Entry {
             head: self.head,
             splice: self.splice,
             sections: self.sections.clone(),
+            forms: Forms::default(),
         }
     }
 
@@ -194,6 +197,7 @@ impl Entry {
             json,
             splice,
             sections,
+            forms: Forms::default(),
         })
     }
 
@@ -229,6 +233,35 @@ impl Entry {
     pub fn write_item(&self, out: &mut BytesMut) {
         out.put_slice(b"{");
         self.write_body(out);
+    }
+
+    /// How many bytes [`Entry::write_item`] appends.
+    pub fn item_length(&self) -> usize {
+        const AROUND: usize = "\"resourceVersion\":\"\",".len();
+        let digits = itoa::Buffer::new().format(self.revision).len();
+        "{".len() + self.json.len() - self.head + AROUND + digits
+    }
+
+    /// How many bytes [`Entry::write_json`] appends.
+    pub fn json_length(&self) -> usize {
+        self.item_length() - "{".len() + self.head
+    }
+
+    /// True when the object is stored as one of `api_version`.
+    pub fn is_of(&self, api_version: &str) -> bool {
+        let rest =
+            self.json.strip_prefix(b"{\"apiVersion\":\"").and_then(|rest| rest.strip_prefix(api_version.as_bytes()));
+        rest.is_some_and(|rest| rest.starts_with(b"\""))
+    }
+
+    /// The object in another form, if that is kept.
+    pub fn form(&self, name: FormName) -> Option<Form> {
+        self.forms.get(name)
+    }
+
+    /// Keeps a form of the object as long as the object, if there is room.
+    pub fn keep_form(&self, name: FormName, form: Form, room: &'static Room) {
+        self.forms.keep(name, form, room);
     }
 
     /// Appends everything behind the head.
@@ -422,6 +455,8 @@ mod tests {
         let mut expected = read.clone();
         expected.as_object_mut().unwrap().retain(|key, _| key != "apiVersion" && key != "kind");
         assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
+        assert_eq!((item.len(), entry.to_json().len()), (entry.item_length(), entry.json_length()));
+        assert!(entry.is_of("v1") && !entry.is_of("v") && !entry.is_of("v1beta1"));
         let again = Entry::from_json(entry.stored_json().clone(), 42, &[]).unwrap();
         assert_eq!(again.stored_json(), entry.stored_json());
         for entry in [entry.at_revision(43), again] {

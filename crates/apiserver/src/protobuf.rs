@@ -1,9 +1,10 @@
 //! Protobuf in and out, for every built-in type that has it.
 
-use api::codec::protobuf::{ProtobufError, from_protobuf, to_protobuf};
+use api::codec::protobuf::{self, ProtobufError, from_protobuf, to_protobuf};
 use api::resource::split_api_version;
 use api::resources::definition_name;
 use api::schema::{Model, builtin_model};
+use bytes::Bytes;
 use serde_json::Value;
 
 /// Kinds that belong to every group, because requests to any of them carry these.
@@ -26,6 +27,37 @@ fn model(api_version: &str, kind: &str) -> Option<Model> {
     }
     let (group, version) = split_api_version(api_version);
     builtin_model(&definition_name(group, version, kind))
+}
+
+/// A kind in protobuf, for those who write many of it.
+pub(crate) struct Kind {
+    api_version: String,
+    kind: String,
+    model: Model,
+}
+
+impl Kind {
+    /// `None` for kinds that have no protobuf.
+    pub(crate) fn find(api_version: &str, kind: &str) -> Option<Self> {
+        let model = model(api_version, kind)?;
+        Some(Self { api_version: api_version.to_owned(), kind: kind.to_owned(), model })
+    }
+
+    /// What stands for `object` in a list.
+    pub(crate) fn message(&self, object: &Value) -> Bytes {
+        // It may be kept for long, and growing has left room before it.
+        protobuf::to_message(object, &self.model).into_boxed_slice().into()
+    }
+
+    /// A list of this kind up to its items, which follow as so many bytes.
+    pub(crate) fn list_head(&self, list: &Value, items: usize) -> Bytes {
+        protobuf::list_head(list, &self.model, &self.api_version, &self.kind, items).into()
+    }
+
+    /// The object that `message` stands for, alone.
+    pub(crate) fn alone(&self, message: &[u8]) -> Vec<u8> {
+        protobuf::envelope(message, &self.api_version, &self.kind)
+    }
 }
 
 /// `document` in protobuf; `None` for kinds that have none.

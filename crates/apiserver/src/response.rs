@@ -1,13 +1,18 @@
 //! Answers: bodies that are whole or streamed, and what every answer carries.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
 use api::status::Status;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use http_body::Frame;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::negotiate::JSON;
@@ -27,6 +32,64 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 /// A body whose chunks are sent as they come.
 pub fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
     StreamBody::new(chunks.map(|chunk| Ok(Frame::data(chunk)))).boxed_unsync()
+}
+
+/// The same of chunks that may fail to come.
+pub(crate) fn try_stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
+    StreamBody::new(chunks.fuse().map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+}
+
+/// Marks an answer whose body is made while it is sent, and keeps what is to be kept as long as that lasts.
+#[derive(Clone, Default)]
+pub(crate) struct Lengthy(Arc<Mutex<Option<Box<dyn Send>>>>);
+
+impl Lengthy {
+    pub(crate) fn keep(&self, until_sent: impl Send + 'static) {
+        *self.0.lock() = Some(Box::new(until_sent));
+    }
+
+    /// It is sent, or nobody takes it.
+    pub(crate) fn let_go(&self) {
+        let kept = self.0.lock().take();
+        drop(kept);
+    }
+}
+
+/// A long answer, made while it is sent. Its length is told if it is known.
+pub(crate) fn lengthy(
+    media_type: &'static str,
+    length: Option<u64>,
+    lengthy: Lengthy,
+    pieces: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static,
+) -> Response {
+    let body = Measured { body: try_stream(pieces), left: length }.boxed_unsync();
+    let mut response = with_body(StatusCode::OK, media_type, body);
+    response.extensions_mut().insert(lengthy);
+    response
+}
+
+/// A body of known length.
+struct Measured {
+    body: Body,
+    left: Option<u64>,
+}
+
+impl HttpBody for Measured {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(context));
+        if let (Some(left), Some(Ok(frame))) = (&mut this.left, &frame) {
+            *left -= frame.data_ref().map_or(0, |data| (data.len() as u64).min(*left));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(|| self.body.size_hint(), SizeHint::with_exact)
+    }
 }
 
 /// An answer with a whole body.
@@ -63,14 +126,30 @@ pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
 }
 
 /// Keeps `until` for as long as the body of an answer is there.
-pub fn keeping(response: Response, until: impl Send + 'static) -> Response {
-    response.map(|body| {
-        body.map_frame(move |frame| {
-            let _until_the_end = &until;
-            frame
-        })
-        .boxed_unsync()
-    })
+pub fn keeping(response: Response, until: impl Send + Unpin + 'static) -> Response {
+    response.map(|body| Keeping { body, _until: until }.boxed_unsync())
+}
+
+struct Keeping<T> {
+    body: Body,
+    _until: T,
+}
+
+impl<T: Unpin> HttpBody for Keeping<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A refusal.

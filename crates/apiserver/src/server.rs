@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::forms::FormName;
 use api::object::ObjectKey;
 use api::resource::Resource;
 use ipnet::IpNet;
@@ -313,6 +314,7 @@ fn versions(row: Arc<Resource>, cache: Option<&Arc<ResourceCache>>) -> Vec<Serve
             model: api::schema::builtin_model(&version.type_name),
             cache: cache.cloned(),
             custom: None,
+            form: FormName::mint(),
         })
         .collect()
 }

@@ -26,7 +26,7 @@ use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
 use crate::request::{RequestInfo, name_offence};
-use crate::response::{self, BoxError, Response};
+use crate::response::{self, BoxError, Lengthy, Response};
 use crate::server::ApiServer;
 use crate::shape::Shape;
 use crate::websocket::Carrier;
@@ -180,7 +180,7 @@ impl ApiService {
         let watching = info.verb == "watch";
         // Components of this process wait for each other: held back, they would hold back those whom they serve.
         let free = self.identity.is_some() || (limits::is_long_running(&info) && !watching);
-        let _place = match free {
+        let place = match free {
             true => None,
             false => {
                 let flow = known.flow.insert(server.flow_control.classify(&user, &info));
@@ -211,6 +211,9 @@ impl ApiService {
             Some(_) => {
                 let watching = if free { None } else { server.flow_control.watching(&info) };
                 let answer = self.resource(user, info, query, request, known.trail.as_mut()).await?;
+                if let Some(lengthy) = answer.extensions().get::<Lengthy>() {
+                    lengthy.keep(place);
+                }
                 Ok(if watching.is_some() { response::keeping(answer, watching) } else { answer })
             }
         }

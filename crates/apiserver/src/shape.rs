@@ -6,6 +6,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use futures::stream;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT, VARY};
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
@@ -14,7 +15,7 @@ use http_body_util::BodyExt;
 use crate::limits;
 use crate::negotiate::JSON;
 use crate::request::{RequestInfo, query_value, truthy};
-use crate::response::{self, Response};
+use crate::response::{self, Body, BoxError, Lengthy, Response};
 
 /// Smaller answers gain nothing by being compressed.
 const WORTH_COMPRESSING: u64 = 128 << 10;
@@ -46,6 +47,9 @@ impl Shape {
 
     /// Gives the answer its form; one that is not whole stays as it is.
     pub(crate) async fn apply(self, response: Response) -> Response {
+        if response.extensions().get::<Lengthy>().is_some() {
+            return self.apply_to_pieces(response);
+        }
         let Some(size) = response.body().size_hint().exact() else { return response };
         let json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
         let pretty = self.pretty && json;
@@ -65,16 +69,74 @@ impl Shape {
             Ok(body) => body.to_bytes(),
             Err(why) => return response::refusal(&api::status::Status::internal(why)),
         };
-        let plain = if pretty { indent(&plain).into() } else { plain };
+        let plain = if pretty { indented(&plain).into() } else { plain };
         let body = match gzip {
             true => {
-                parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-                parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+                tell_gzip(&mut parts.headers);
                 compress(plain).await
             }
             false => plain,
         };
         Response::from_parts(parts, response::full(body))
+    }
+}
+
+impl Shape {
+    /// The same for an answer that is made while it is sent.
+    fn apply_to_pieces(self, response: Response) -> Response {
+        let json = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == JSON);
+        if !(self.gzip || self.pretty && json) {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        let shaper = Shaper {
+            body,
+            indent: (self.pretty && json).then(Indent::default),
+            encoder: self.gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
+        };
+        if self.gzip {
+            tell_gzip(&mut parts.headers);
+        }
+        let pieces = stream::try_unfold(shaper, |mut shaper| async move {
+            let piece = shaper.next().await?;
+            Ok(piece.map(|piece| (piece, shaper)))
+        });
+        Response::from_parts(parts, response::try_stream(pieces))
+    }
+}
+
+fn tell_gzip(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+}
+
+/// A body that gets its form piece by piece.
+struct Shaper {
+    body: Body,
+    indent: Option<Indent>,
+    /// Gone when its last piece is.
+    encoder: Option<GzEncoder<Vec<u8>>>,
+}
+
+impl Shaper {
+    async fn next(&mut self) -> Result<Option<Bytes>, BoxError> {
+        while let Some(frame) = self.body.frame().await {
+            let Ok(mut piece) = frame?.into_data() else { continue };
+            if let Some(indent) = &mut self.indent {
+                let mut indented = Vec::with_capacity(piece.len() * 2);
+                indent.write(&piece, &mut indented);
+                piece = indented.into();
+            }
+            let Some(encoder) = &mut self.encoder else { return Ok(Some(piece)) };
+            encoder.write_all(&piece)?;
+            let made = std::mem::take(encoder.get_mut());
+            // Others are served while this is at work.
+            tokio::task::yield_now().await;
+            if !made.is_empty() {
+                return Ok(Some(made.into()));
+            }
+        }
+        Ok(self.encoder.take().map(GzEncoder::finish).transpose()?.map(Bytes::from))
     }
 }
 
@@ -116,49 +178,64 @@ pub(crate) fn gzip(plain: &[u8]) -> Vec<u8> {
 }
 
 /// The same JSON with two spaces a level, as Go indents it.
-fn indent(plain: &[u8]) -> Vec<u8> {
+fn indented(plain: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(plain.len() * 2);
-    let (mut depth, mut quoted, mut escaped, mut empty) = (0usize, false, false, false);
-    let line = |out: &mut Vec<u8>, depth: usize| {
-        out.push(b'\n');
-        out.resize(out.len() + 2 * depth, b' ');
-    };
-    for &byte in plain {
-        if quoted {
-            quoted = escaped || byte != b'"';
-            escaped = !escaped && byte == b'\\';
-            out.push(byte);
-            continue;
-        }
-        match byte {
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if !empty {
-                    line(&mut out, depth);
-                }
-                empty = false;
+    Indent::default().write(plain, &mut out);
+    out
+}
+
+/// Where in a document an indenter is.
+#[derive(Default)]
+struct Indent {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// A bracket was opened, and nothing stands behind it yet.
+    empty: bool,
+}
+
+impl Indent {
+    fn write(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        for &byte in plain {
+            if self.quoted {
+                self.quoted = self.escaped || byte != b'"';
+                self.escaped = !self.escaped && byte == b'\\';
                 out.push(byte);
                 continue;
             }
-            byte if byte.is_ascii_whitespace() => continue,
-            _ => {}
-        }
-        if std::mem::take(&mut empty) {
-            line(&mut out, depth);
-        }
-        out.push(byte);
-        match byte {
-            b'{' | b'[' => {
-                depth += 1;
-                empty = true;
+            match byte {
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if !std::mem::take(&mut self.empty) {
+                        self.line(out);
+                    }
+                    out.push(byte);
+                    continue;
+                }
+                byte if byte.is_ascii_whitespace() => continue,
+                _ => {}
             }
-            b',' => line(&mut out, depth),
-            b':' => out.push(b' '),
-            b'"' => quoted = true,
-            _ => {}
+            if std::mem::take(&mut self.empty) {
+                self.line(out);
+            }
+            out.push(byte);
+            match byte {
+                b'{' | b'[' => {
+                    self.depth += 1;
+                    self.empty = true;
+                }
+                b',' => self.line(out),
+                b':' => out.push(b' '),
+                b'"' => self.quoted = true,
+                _ => {}
+            }
         }
     }
-    out
+
+    fn line(&self, out: &mut Vec<u8>) {
+        out.push(b'\n');
+        out.resize(out.len() + 2 * self.depth, b' ');
+    }
 }
 
 #[cfg(test)]
@@ -171,8 +248,11 @@ mod tests {
     #[test]
     fn json_is_indented_as_go_indents_it() {
         let document = json!({"a": {}, "b": [], "c": [1, {"d": "x, {\"y\": [\\]}"}], "e": null, "f": [[]]});
-        let said = String::from_utf8(indent((document.to_string() + "\n").as_bytes())).unwrap();
-        assert_eq!(said, serde_json::to_string_pretty(&document).unwrap());
+        let (plain, expected) = (document.to_string() + "\n", serde_json::to_string_pretty(&document).unwrap());
+        assert_eq!(String::from_utf8(indented(plain.as_bytes())).unwrap(), expected);
+        let (mut indent, mut pieces) = (Indent::default(), Vec::new());
+        plain.as_bytes().chunks(3).for_each(|piece| indent.write(piece, &mut pieces));
+        assert_eq!(String::from_utf8(pieces).unwrap(), expected);
     }
 
     fn asked(agent: &str, query: &str, encodings: &str) -> Shape {
@@ -205,6 +285,24 @@ mod tests {
                 false => plain.push_str(std::str::from_utf8(&body).unwrap()),
             }
             assert_eq!(plain, document.to_string() + "\n");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_made_while_it_is_sent_gets_its_form_in_pieces() {
+        let document = json!({"items": (0..5000).map(|it| json!({"name": it.to_string()})).collect::<Vec<_>>()});
+        let text = document.to_string() + "\n";
+        for (shape, pretty) in
+            [(Shape { pretty: true, gzip: true }, true), (Shape { pretty: false, gzip: true }, false)]
+        {
+            let pieces: Vec<_> = text.as_bytes().chunks(1000).map(|it| Ok(Bytes::copy_from_slice(it))).collect();
+            let answer = response::lengthy(JSON, Some(text.len() as u64), Lengthy::default(), stream::iter(pieces));
+            let answer = shape.apply(answer).await;
+            assert_eq!(answer.headers()[CONTENT_ENCODING], "gzip");
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let mut plain = String::new();
+            GzDecoder::new(&body[..]).read_to_string(&mut plain).unwrap();
+            assert_eq!(plain, if pretty { serde_json::to_string_pretty(&document).unwrap() } else { text.clone() });
         }
     }
 

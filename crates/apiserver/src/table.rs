@@ -11,8 +11,63 @@ use crate::registry::Served;
 use crate::registry::encode::in_version;
 use crate::request::query_value;
 
-/// A `meta.k8s.io/v1 Table` of `objects`, which are as writes work on them. The columns are named only in the first
-/// Table of a watch (`with_columns`). `?includeObject=` says how much of each object goes along.
+/// How objects become the rows of a `meta.k8s.io/v1 Table`. `?includeObject=` says how much of each goes along.
+pub(crate) struct Rows {
+    embed: Embed,
+    now: Timestamp,
+    beta: bool,
+}
+
+impl Rows {
+    pub(crate) fn asked(query: &str, asked: Negotiated) -> Result<Self, Status> {
+        let embed = match query_value(query, "includeObject").as_deref() {
+            Some("None") => Embed::None,
+            Some("Object") => Embed::Object,
+            None | Some("" | "Metadata") => Embed::Metadata,
+            Some(other) => {
+                return Err(Status::bad_request(format!(
+                    "Unable to convert to Table as requested: includeObject: Invalid value: \"{other}\": must be \
+                     'Metadata', 'Object', 'None', or empty"
+                )));
+            }
+        };
+        Ok(Self { embed, now: Timestamp::now(), beta: asked.beta })
+    }
+
+    /// The row of an object, which is as writes work on it.
+    pub(crate) fn row(&self, served: &Served, object: &Value) -> Value {
+        match &served.custom {
+            Some(custom) => {
+                let own = custom.version().columns.iter().map(|column| column.cell(object, self.now));
+                columns::row(std::iter::once(columns::name(object)).chain(own).collect(), object, self.embed)
+            }
+            None => {
+                let shown = in_version(served, object.clone());
+                columns::table_row(&served.row, object, &shown, self.embed, self.now)
+            }
+        }
+    }
+
+    /// The Table of `rows`.
+    pub(crate) fn table(&self, served: &Served, rows: Vec<Value>, metadata: Value) -> Value {
+        let mut table = match &served.custom {
+            Some(custom) => {
+                let printed = &custom.version().columns;
+                let definitions =
+                    std::iter::once(columns::name_definition()).chain(printed.iter().map(PrinterColumn::definition));
+                columns::table_of(definitions.collect(), rows, metadata)
+            }
+            None => columns::table(&served.row, rows, metadata),
+        };
+        if self.beta {
+            table["apiVersion"] = json!("meta.k8s.io/v1beta1");
+        }
+        table
+    }
+}
+
+/// A Table of `objects`, which are as writes work on them. The columns are named only in the first Table of a watch
+/// (`with_columns`).
 pub(crate) fn of(
     served: &Served,
     objects: Vec<Value>,
@@ -21,42 +76,10 @@ pub(crate) fn of(
     asked: Negotiated,
     with_columns: bool,
 ) -> Result<Value, Status> {
-    let embed = match query_value(query, "includeObject").as_deref() {
-        Some("None") => Embed::None,
-        Some("Object") => Embed::Object,
-        None | Some("" | "Metadata") => Embed::Metadata,
-        Some(other) => {
-            return Err(Status::bad_request(format!(
-                "Unable to convert to Table as requested: includeObject: Invalid value: \"{other}\": must be \
-                 'Metadata', 'Object', 'None', or empty"
-            )));
-        }
-    };
-    let now = Timestamp::now();
-    let mut table = match &served.custom {
-        Some(custom) => {
-            let printed = &custom.version().columns;
-            let rows = objects.iter().map(|object| {
-                let own = printed.iter().map(|column| column.cell(object, now));
-                columns::row(std::iter::once(columns::name(object)).chain(own).collect(), object, embed)
-            });
-            let definitions =
-                std::iter::once(columns::name_definition()).chain(printed.iter().map(PrinterColumn::definition));
-            columns::table_of(definitions.collect(), rows.collect(), metadata)
-        }
-        None => {
-            let rows = objects.iter().map(|stored| {
-                let shown = in_version(served, stored.clone());
-                columns::table_row(&served.row, stored, &shown, embed, now)
-            });
-            columns::table(&served.row, rows.collect(), metadata)
-        }
-    };
+    let rows = Rows::asked(query, asked)?;
+    let mut table = rows.table(served, objects.iter().map(|object| rows.row(served, object)).collect(), metadata);
     if !with_columns {
         table["columnDefinitions"] = Value::Null;
-    }
-    if asked.beta {
-        table["apiVersion"] = json!("meta.k8s.io/v1beta1");
     }
     Ok(table)
 }

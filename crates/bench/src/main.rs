@@ -8,11 +8,13 @@
 //! rows       the table's lines: gates and recorded peers        figures    samples, medians, gates kept or not
 //! measure/   a file for each group of rows                      report     the table, and JSON
 //! servers/   API servers to load, ours and upstream's           load       closed loops of requests
-//! clusters   k3rs-dev as a user calls it                        http       the one client
+//! clusters   k3rs-dev as a user calls it                        http       our client, which reads bytes
+//! clientgo   upstream's client, which reads objects
 //! processes  memory, CPU, writes as the kernel counts them      programs   starting and ending others
 //! image      what pods run (payload/)
 //! ```
 
+mod clientgo;
 mod clusters;
 mod figures;
 mod http;
@@ -52,7 +54,10 @@ struct Args {
     /// How many seconds an idle cluster is watched
     #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     window: u64,
-    /// Where upstream's kube-apiserver and etcd are
+    /// How many seconds an API server with 20,000 pods is left alone before its memory is measured
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    settle: u64,
+    /// Where upstream's kube-apiserver, etcd and client-go (load) are
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/tools"), value_name = "DIRECTORY")]
     peers: PathBuf,
     /// How the figures are printed
@@ -90,9 +95,9 @@ fn say(text: &str) {
 
 /// Whether every figure keeps to its gate.
 fn run(args: Args) -> Result<bool> {
-    let unknown = |it: &&String| !rows::ROWS.iter().any(|row| row.id.starts_with(it.as_str()));
+    let unknown = |it: &&String| !rows::all().any(|row| row.id.starts_with(it.as_str()));
     if let Some(unknown) = args.only.iter().find(unknown) {
-        let all: Vec<&str> = rows::ROWS.iter().map(|row| row.id).collect();
+        let all: Vec<&str> = rows::all().map(|row| row.id).collect();
         bail!("no row begins with {unknown}: they are {}", all.join(", "));
     }
     if !rustix::process::geteuid().is_root() {
@@ -114,6 +119,7 @@ fn run(args: Args) -> Result<bool> {
         directory: directory.path().to_owned(),
         runs: args.runs.max(1),
         window: Duration::from_secs(args.window.max(1)),
+        settle: Duration::from_secs(args.settle),
         wanted: args.only,
     };
     let outcomes = measure::run(&bench);

@@ -51,12 +51,132 @@ impl Row {
     }
 
     pub(crate) fn find(id: &str) -> Option<&'static Self> {
-        ROWS.iter().find(|row| row.id == id)
+        all().find(|row| row.id == id)
     }
 }
 
 /// In the order in which they are printed.
-pub(crate) const ROWS: &[Row] = &[
+pub(crate) fn all() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().chain(CLIENT_GO.iter().flat_map(|it| it.iter())).chain(LARGE)
+}
+
+/// The names of the rows of some tables, which are `N` together.
+pub(crate) const fn ids<const N: usize>(tables: &[&'static [Row]]) -> [&'static str; N] {
+    let mut ids = [""; N];
+    let (mut table, mut row, mut at) = (0, 0, 0);
+    while at < N {
+        if row < tables[table].len() {
+            ids[at] = tables[table][row].id;
+            (row, at) = (row + 1, at + 1);
+        } else {
+            (table, row) = (table + 1, 0);
+        }
+    }
+    ids
+}
+
+/// What client-go is answered, with so many pods, in an encoding.
+macro_rules! client_go {
+    ($size:literal, $pods:literal, $tenth:literal, $encoding:literal) => {
+        &[
+            row(
+                concat!($size, "-", $encoding, "-create"),
+                concat!("client-go, ", $encoding, ": create ", $pods, " pods, 32 writers"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-create-p99"), "of which the slowest in 100", "ms", Gate::None),
+            row(concat!($size, "-", $encoding, "-create-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-get"),
+                concat!("client-go, ", $encoding, ": get a pod of ", $pods, ", 32 readers"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-get-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-patch"),
+                concat!("client-go, ", $encoding, ": strategic-merge patch of a pod of ", $pods, ", 32 writers"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-patch-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-apply"),
+                concat!("client-go, ", $encoding, ": server-side apply of a pod of ", $pods, ", 32 writers"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-apply-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-list"),
+                concat!("client-go, ", $encoding, ": list ", $pods, " pods, resourceVersion=0, 4 clients"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-list-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-label"),
+                concat!("client-go, ", $encoding, ": list ", $tenth, " pods of ", $pods, " by label, 4 clients"),
+                "/s",
+                Gate::Times(5.0),
+            ),
+            row(concat!($size, "-", $encoding, "-label-cpu"), "of which the servers' CPU", "us", Gate::None),
+            row(
+                concat!($size, "-", $encoding, "-watch100-p99"),
+                concat!(
+                    "client-go, ",
+                    $encoding,
+                    ": patch to its event, 100 watchers of ",
+                    $pods,
+                    " pods, the slowest in 100"
+                ),
+                "ms",
+                Gate::None,
+            ),
+            row(
+                concat!($size, "-", $encoding, "-watch100-cpu"),
+                "of which the servers' CPU, an event for a watcher",
+                "us",
+                Gate::None,
+            ),
+            row(
+                concat!($size, "-", $encoding, "-watch2000-p99"),
+                concat!(
+                    "client-go, ",
+                    $encoding,
+                    ": patch to its event, 2,000 watchers of ",
+                    $pods,
+                    " pods, the slowest in 100"
+                ),
+                "ms",
+                Gate::None,
+            ),
+            row(
+                concat!($size, "-", $encoding, "-watch2000-cpu"),
+                "of which the servers' CPU, an event for a watcher",
+                "us",
+                Gate::None,
+            ),
+        ]
+    };
+}
+
+/// The acceptance of the API server: beside upstream's, with upstream's own client.
+pub(crate) const CLIENT_GO: [&[Row]; 4] = [
+    client_go!("2k", "2,000", "200", "json"),
+    client_go!("2k", "2,000", "200", "protobuf"),
+    client_go!("20k", "20,000", "2,000", "json"),
+    client_go!("20k", "20,000", "2,000", "protobuf"),
+];
+
+pub(crate) const LARGE: &[Row] = &[
+    row("20k-memory", "memory with 20,000 pods, after --settle, PSS", "MB", Gate::None),
+    row("20k-memory-anon", "of which RssAnon", "MB", Gate::None),
+    row("20k-ready", "start of the process to the first 200 of /readyz, with 20,000 pods", "ms", Gate::None),
+];
+
+const ROWS: &[Row] = &[
     row("create-native", "create to Ready, 1 + 2 native nodes", "s", Gate::AtMost(1.0)).peer(12.59, TIME_TO_K8S),
     row("create-docker", "create to Ready, 1 + 2 Docker nodes", "s", Gate::AtMost(2.0)).peer(12.59, TIME_TO_K8S),
     row("api-ready", "start of the process to the first 200 of /readyz", "ms", Gate::AtMost(250.0))

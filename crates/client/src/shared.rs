@@ -6,6 +6,7 @@
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
@@ -85,9 +86,29 @@ impl EntryMap {
     }
 
     /// The objects of one namespace, in key order.
-    pub fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = &Arc<Entry>> {
-        let from_there = self.0.range(ObjectKey::new(namespace, "")..).map(|entry| &entry.0);
-        from_there.take_while(move |entry| entry.key.namespace == namespace)
+    pub fn in_namespace<'a>(&'a self, namespace: &str) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        self.range(Some(namespace), None)
+    }
+
+    /// The objects of one namespace, or all, that come after `after`, in key order.
+    pub fn range<'a>(
+        &'a self,
+        namespace: Option<&str>,
+        after: Option<&ObjectKey>,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> + use<'a> {
+        let first = namespace.map(|namespace| ObjectKey::new(namespace, ""));
+        // Keys are ordered as NAMESPACE/NAME, and a zero comes after a slash.
+        let end = namespace.map(|namespace| ObjectKey::new(format!("{namespace}0"), ""));
+        let after = after.filter(|after| first.as_ref().is_none_or(|first| *after > first));
+        let begin = match (after, &first) {
+            (Some(after), _) => Bound::Excluded(after),
+            (None, Some(first)) => Bound::Included(first),
+            (None, None) => Bound::Unbounded,
+        };
+        let end = end.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        // A range that begins behind its end is not one to ask for.
+        let some = !matches!((begin, end), (Bound::Excluded(begin), Bound::Excluded(end)) if begin >= end);
+        some.then(|| self.0.range::<ObjectKey, _>((begin, end))).into_iter().flatten().map(|entry| &entry.0)
     }
 }
 
@@ -256,6 +277,26 @@ mod tests {
         store.replace([entry("a", "x", 1), entry("ab", "x", 2), entry("a-b", "x", 3)].into_iter().collect());
         let names: Vec<String> = store.list(Some("a")).iter().map(|entry| entry.key.to_string()).collect();
         assert_eq!(names, ["a/x"]);
+    }
+
+    #[test]
+    fn a_range_goes_on_after_a_key() {
+        let keys = [("a", "x"), ("a", "y"), ("a", "z"), ("a-b", "x"), ("a0", "x"), ("ab", "x")];
+        let objects: EntryMap = keys.iter().map(|(namespace, name)| entry(namespace, name, 1)).collect();
+        let check = |namespace: Option<&str>, after: Option<(&str, &str)>, expected: &[&str]| {
+            let after = after.map(|(namespace, name)| ObjectKey::new(namespace, name));
+            let range = objects.range(namespace, after.as_ref());
+            assert_eq!(range.map(|entry| entry.key.to_string()).collect::<Vec<_>>(), expected);
+        };
+        check(None, None, &["a-b/x", "a/x", "a/y", "a/z", "a0/x", "ab/x"]);
+        check(None, Some(("a", "y")), &["a/z", "a0/x", "ab/x"]);
+        check(None, Some(("a", "yy")), &["a/z", "a0/x", "ab/x"]);
+        check(Some("a"), None, &["a/x", "a/y", "a/z"]);
+        check(Some("a"), Some(("a", "y")), &["a/z"]);
+        check(Some("a"), Some(("a", "z")), &[]);
+        check(Some("a"), Some(("b", "z")), &[]);
+        check(Some("a"), Some(("A", "z")), &["a/x", "a/y", "a/z"]);
+        check(Some("none"), None, &[]);
     }
 
     #[test]

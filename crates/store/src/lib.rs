@@ -138,6 +138,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The keys of `range` at `at`, or now, in byte order.
     fn range(&self, range: Range, at: Option<Revision>) -> BoxFuture<'_, Result<Page, Error>>;
 
+    /// How many keys `range` has at `at`, or now, its limit apart.
+    fn count(&self, range: Range, at: Option<Revision>) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async move { Ok(self.range(Range { limit: 0, ..range }, at).await?.records.len() as u64) })
+    }
+
     /// Commits one write, durably.
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Written, Error>>;
 

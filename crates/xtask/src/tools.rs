@@ -18,7 +18,7 @@ struct Tool {
 const BUILD: &[&str] = &["build"];
 const TEST: &[&str] = &["test", "-c"];
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 12] = [
     Tool { name: "kubectl", module: MODULE, package: "k8s.io/kubernetes/cmd/kubectl", verb: BUILD },
     Tool { name: "etcd", module: MODULE, package: "go.etcd.io/etcd/server/v3", verb: BUILD },
     Tool { name: "helm", module: HELM, package: "helm.sh/helm/v4/cmd/helm", verb: BUILD },
@@ -34,6 +34,7 @@ const TOOLS: [Tool; 11] = [
     Tool { name: "ginkgo", module: MODULE, package: "github.com/onsi/ginkgo/v2/ginkgo", verb: BUILD },
     Tool { name: "agnhost", module: MODULE, package: "k8s.io/kubernetes/test/images/agnhost", verb: BUILD },
     Tool { name: "nnp", module: MODULE, package: "k8s.io/kubernetes/test/images/nonewprivs", verb: BUILD },
+    Tool { name: "load", module: MODULE, package: "k3rs.dev/conformance/load", verb: BUILD },
     Tool { name: "sample-apiserver", module: MODULE, package: "k8s.io/sample-apiserver", verb: BUILD },
 ];
 

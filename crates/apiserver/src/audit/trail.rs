@@ -23,7 +23,7 @@ use crate::limits;
 use crate::negotiate::JSON;
 use crate::registry::{Call, document};
 use crate::request::{RequestInfo, query_value};
-use crate::response::{self, Response};
+use crate::response::{self, Lengthy, Response};
 use crate::streaming::PeerAddress;
 
 const MAX_AGENT: usize = 1024;
@@ -185,7 +185,8 @@ impl Trail {
 
     /// Reads an answer as far as the log tells of it.
     async fn read(&mut self, response: Response) -> Response {
-        let whole = response.body().size_hint().exact().is_some();
+        let lengthy = response.extensions().get::<Lengthy>().is_some();
+        let whole = lengthy || response.body().size_hint().exact().is_some();
         let whole_object = self.event.level == Level::RequestResponse && self.event.object_ref.is_some();
         // Deletions are answered by a Status as well.
         let may_be_status = is_refusal(response.status()) || matches!(self.event.verb, "delete" | "deletecollection");

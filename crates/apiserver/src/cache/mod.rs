@@ -6,6 +6,7 @@
 
 mod flights;
 mod informer;
+mod pages;
 mod resource;
 mod ring;
 mod watch;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use flights::Flight;
 pub use informer::LocalInformers;
+pub use pages::{Page, Part};
 pub use resource::{Listing, ResourceCache};
 pub use ring::{CacheEvent, EventKind, json_line};
 pub use watch::{FieldTerm, Filter, Lagged, Notice as WatchNotice, Start, Watcher};

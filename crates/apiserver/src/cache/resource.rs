@@ -1,5 +1,6 @@
 //! The objects of one resource, in key order, with the events that led to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
@@ -12,6 +13,7 @@ use tracing::error;
 
 use super::Transformer;
 use super::flights::{Flight, Flights};
+use super::pages::{Page, Part};
 use super::ring::{CacheEvent, Ring};
 use super::watch::{Filter, Start, Watcher};
 
@@ -196,6 +198,17 @@ impl ResourceCache {
     pub fn list(&self, filter: &Filter) -> Listing {
         let state = self.state.read();
         Listing { entries: matching(&state.objects, filter), revision: state.revision }
+    }
+
+    /// A part of the objects, as of `at` or now. Everything up to `at` must have been applied. `None`: what they were then
+    /// is not known any more.
+    pub fn page(&self, part: &Part<'_>, at: Option<u64>) -> Option<Page> {
+        let state = self.state.read();
+        let former = match at {
+            Some(at) if at < state.revision => state.ring.before(at)?,
+            _ => BTreeMap::new(),
+        };
+        Some(Page { revision: state.revision, ..part.cut(&state.objects, &former) })
     }
 
     /// A watcher that begins where `start` says. `None`: the events it would need are gone.

@@ -1,9 +1,9 @@
 //! The recent events of one resource, shared by all its watchers.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
-use api::object::Entry;
+use api::object::{Entry, ObjectKey};
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// Events kept for watchers that are behind, at most.
@@ -128,6 +128,14 @@ impl Ring {
             return None;
         }
         Some(self.first + self.events.partition_point(|event| event.revision <= revision) as u64)
+    }
+
+    /// What the objects that have changed since `revision` were then, nothing for those that were not there; `None` when
+    /// some of the changes are gone.
+    pub(super) fn before(&self, revision: u64) -> Option<BTreeMap<&ObjectKey, Option<&Arc<Entry>>>> {
+        let skip = usize::try_from(self.position_after(revision)? - self.first).ok()?;
+        // Backwards, so that of several changes of an object the first has the last word.
+        Some(self.events.iter().skip(skip).rev().map(|event| (&event.object.key, event.old.as_ref())).collect())
     }
 
     /// Up to `limit` events from the sequence number `position` on; `None` when it is gone.

@@ -105,6 +105,11 @@ impl Filter {
         Ok(Self { namespace, labels, fields })
     }
 
+    /// True when the filter lets all objects of its namespace through.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_empty()
+    }
+
     /// True when the filter is about this object, its namespace apart.
     pub(super) fn selects(&self, entry: &Entry) -> bool {
         self.labels.matches(&entry.labels)

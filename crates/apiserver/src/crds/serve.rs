@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::custom::Definition;
+use api::forms::FormName;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ impl Catalog {
             version: version.clone(),
             model: Some(read.versions[at].schema.model().clone()),
             cache: Some(cache.clone()),
+            form: FormName::mint(),
             custom: Some(Custom {
                 definition: read.clone(),
                 at,

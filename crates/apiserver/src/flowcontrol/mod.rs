@@ -90,8 +90,8 @@ pub(crate) struct FlowControl {
 pub(crate) struct Flow(Arc<Schema>);
 
 /// A place among those in flight, until it is dropped.
-pub(crate) struct Place<'a> {
-    control: &'a FlowControl,
+pub(crate) struct Place {
+    server: Arc<ApiServer>,
     schema: Arc<Schema>,
     /// Given back, or kept for what the request leaves behind, when this is dropped.
     seats: Option<Seats>,
@@ -123,13 +123,13 @@ impl FlowControl {
     /// The answer to one that gets none is an error.
     pub(crate) async fn enter(
         &self,
-        server: &ApiServer,
+        server: &Arc<ApiServer>,
         flow: &Flow,
         user: &User,
         info: &RequestInfo,
         query: &str,
         allowed: Duration,
-    ) -> Result<Place<'_>, Response> {
+    ) -> Result<Place, Response> {
         let (schema, level) = (&flow.0, &flow.0.level);
         let work = if level.is_exempt() { work::Work::one() } else { work::estimate(self, server, level, info, query) };
         let begun = Instant::now();
@@ -158,7 +158,14 @@ impl FlowControl {
         self.count(mutating).fetch_add(1, Ordering::Relaxed);
         schema.figures.begun(work.seats());
         let schema = schema.clone();
-        Ok(Place { control: self, schema, seats: Some(seats), linger: work.linger, mutating, begun: Instant::now() })
+        Ok(Place {
+            server: server.clone(),
+            schema,
+            seats: Some(seats),
+            linger: work.linger,
+            mutating,
+            begun: Instant::now(),
+        })
     }
 
     /// Counts a watch for as long as what is returned lives.
@@ -189,9 +196,10 @@ impl Flow {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
-        self.control.count(self.mutating).fetch_sub(1, Ordering::Relaxed);
+        let control = &self.server.flow_control;
+        control.count(self.mutating).fetch_sub(1, Ordering::Relaxed);
         let Some(seats) = self.seats.take() else { return };
         self.schema.figures.ended(seats.number(), self.begun.elapsed(), self.mutating);
         if self.linger.is_zero() {
@@ -199,7 +207,7 @@ impl Drop for Place<'_> {
         }
         // What a write causes goes on after its answer: its watchers are told.
         let until = tokio::time::Instant::now() + self.linger;
-        self.control.tasks.spawn(async move {
+        control.tasks.spawn(async move {
             tokio::time::sleep_until(until).await;
             drop(seats);
         });

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::custom::{CustomVersion, Definition};
+use api::forms::FormName;
 use api::resource::{Resource, Verbs, Version, api_version};
 use api::schema::Model;
 use api::status::Subject;
@@ -23,6 +24,8 @@ pub struct Served {
     pub cache: Option<Arc<ResourceCache>>,
     /// What its definition says of a custom resource.
     pub custom: Option<Custom>,
+    /// What is kept with objects of how this shows them.
+    pub form: FormName,
 }
 
 /// A version of a custom resource, of one state of its definition.
@@ -62,8 +65,8 @@ impl Served {
         api_version(&self.row.group, &self.version.name)
     }
 
-    /// True when objects are shown as they are stored, byte for byte. Of a custom resource that is never known: its
-    /// schema may have changed since an object was stored.
+    /// True when objects are shown as they are stored, byte for byte. Of a custom resource that is known for each
+    /// object alone: its schema may have changed since it was stored.
     pub fn is_shown_as_stored(&self) -> bool {
         self.custom.is_none() && self.is_storage_version()
     }

@@ -142,8 +142,8 @@ impl ReadOptions {
         if self.shown.is_empty() {
             return Ok(entries);
         }
-        let shown = versions::shown_entries(served, &entries).await?;
-        let mut selected = shown.iter().map(|object| matches(&self.shown, served, object));
+        let shown = versions::shown_entries(served, entries.clone()).await?;
+        let mut selected = shown.iter().map(|shown| matches(&self.shown, served, &shown.to_value()));
         entries.retain(|_| selected.next().unwrap_or(false));
         Ok(entries)
     }

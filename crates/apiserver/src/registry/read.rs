@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::object::Entry;
+use api::object::{Entry, ObjectKey};
 use api::status::Status;
 use store::{Range, Revision};
 use tokio::time::timeout;
 
 use super::options::{self, ReadOptions, Resume, RevisionMatch};
 use super::{Call, Outcome, Registry, Served, decode_record, store_fault};
-use crate::cache::ResourceCache;
+use crate::cache::{Page, Part, ResourceCache};
 
 /// How long a read waits for a revision that has yet to come, as upstream does.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Objects that are read from the store at once.
+const BATCH: usize = 500;
 
 /// A list, or one page of it.
 pub struct List {
@@ -62,10 +65,15 @@ impl Registry {
         }
         // Read before the list, so that the list is complete up to it.
         let reached = self.caches.revision();
-        let listing = cache.list(&options.filter);
-        let revision = reached.max(listing.revision);
-        let entries = options.select(served, listing.entries).await?;
-        Ok(Outcome::List(page(entries, revision, &options)))
+        if !options.shown.is_empty() {
+            let listing = cache.list(&options.filter);
+            let entries = options.select(served, listing.entries).await?;
+            return Ok(Outcome::List(page(entries, reached.max(listing.revision), &options)));
+        }
+        let part = Part { filter: &options.filter, after: None, limit: options.limit };
+        let page = cache.page(&part, None).unwrap_or_default();
+        let revision = reached.max(page.revision);
+        Ok(Outcome::List(List::of(page, revision)))
     }
 
     /// Waits for the caches to reach `revision`, but not long.
@@ -99,38 +107,74 @@ impl Registry {
         resume: Option<&Resume>,
     ) -> Result<List, Status> {
         let cache = stored(served, "list")?;
-        let range = Range {
-            prefix: cache.store_prefix(options.filter.namespace.as_deref()),
-            // A zero byte behind the last key is the first key after it.
-            start: resume.map(|resume| cache.store_key(&resume.key()) + "\0"),
-            limit: 0,
+        // No object has this key: what is asked is whether its state at that revision can be told.
+        self.store.get(&cache.store_prefix(None), Some(at)).await.map_err(store_fault)?;
+        self.reach(at.get()).await?;
+        // Fields of shown objects are looked at behind the cache, so that any number may be passed over.
+        let limit = if options.shown.is_empty() { options.limit } else { 0 };
+        let after = resume.map(Resume::key);
+        let part = Part { filter: &options.filter, after: after.as_ref(), limit };
+        let found = match cache.page(&part, Some(at.get())) {
+            Some(found) => found,
+            None => self.stored_page(cache, &part, at).await?,
         };
-        let read = self.store.range(range, Some(at)).await.map_err(store_fault)?;
-        let mut entries = Vec::new();
-        for record in read.records {
-            let entry = decode_record(cache, record)?;
-            if options.filter.matches(&entry) {
-                entries.push(entry);
+        if options.shown.is_empty() {
+            return Ok(List::of(found, at.get()));
+        }
+        Ok(page(options.select(served, found.entries).await?, at.get(), options))
+    }
+
+    /// The part of a state that the cache has forgotten.
+    async fn stored_page(&self, cache: &ResourceCache, part: &Part<'_>, at: Revision) -> Result<Page, Status> {
+        let prefix = cache.store_prefix(part.filter.namespace.as_deref());
+        // A zero byte behind the last key is the first key after it.
+        let behind = |key: &ObjectKey| cache.store_key(key) + "\0";
+        let range = |start: Option<String>| Range { prefix: prefix.clone(), start, limit: BATCH };
+        let (mut page, mut start) = (Page::default(), part.after.map(behind));
+        loop {
+            let read = self.store.range(range(start), Some(at)).await.map_err(store_fault)?;
+            start = read.records.last().map(|last| last.key.clone() + "\0");
+            for record in read.records {
+                let entry = decode_record(cache, record)?;
+                if !part.filter.matches(&entry) {
+                    continue;
+                }
+                if part.limit > 0 && page.entries.len() == part.limit {
+                    page.more = true;
+                    let after = range(page.entries.last().map(|last| behind(&last.key)));
+                    if part.filter.is_everything() {
+                        page.remaining = Some(self.store.count(after, Some(at)).await.map_err(store_fault)?);
+                    }
+                    return Ok(page);
+                }
+                page.entries.push(entry);
+            }
+            if !read.more {
+                return Ok(page);
             }
         }
-        let entries = options.select(served, entries).await?;
-        Ok(page(entries, at.get(), options))
     }
 }
 
-/// Cuts a list to its page.
-fn page(mut entries: Vec<Arc<Entry>>, revision: u64, options: &ReadOptions) -> List {
-    if options.limit == 0 || entries.len() <= options.limit {
-        return List { entries, revision, resume: None, remaining: None };
+impl List {
+    fn of(page: Page, revision: u64) -> Self {
+        let last = page.entries.last().filter(|_| page.more);
+        let resume = last.map(|last| {
+            let (namespace, name) = (last.key.namespace.clone(), last.key.name.clone());
+            Resume { revision: Some(revision), namespace, name }.token()
+        });
+        let remaining = page.remaining.filter(|_| page.more);
+        Self { entries: page.entries, revision, resume, remaining }
     }
-    let selective =
-        !options.filter.labels.is_everything() || !options.filter.fields.is_empty() || !options.shown.is_empty();
-    let remaining = (!selective).then(|| (entries.len() - options.limit) as u64);
-    entries.truncate(options.limit);
-    let resume = entries.last().map(|last| {
-        Resume { revision: Some(revision), namespace: last.key.namespace.clone(), name: last.key.name.clone() }.token()
-    });
-    List { entries, revision, resume, remaining }
+}
+
+/// Cuts a list to its page, where a selector has chosen that only shown objects answer.
+fn page(mut entries: Vec<Arc<Entry>>, revision: u64, options: &ReadOptions) -> List {
+    let more = options.limit > 0 && entries.len() > options.limit;
+    if more {
+        entries.truncate(options.limit);
+    }
+    List::of(Page { entries, more, ..Page::default() }, revision)
 }
 
 /// The cache of a resource that is stored.

@@ -2,22 +2,33 @@
 //!
 //! Built-in kinds are worked on in their storage version, the one that their hooks know. Custom resources are worked on
 //! as their clients see them: in the served version, whose schema prunes and defaults also what is read, because it may
-//! be younger than the object.
+//! be younger than the object. How an object is shown is kept with it, so that a read of either costs the same.
 
 use std::sync::Arc;
 
+use api::forms::{Form, Room};
 use api::object::Entry;
 use api::status::Status;
+use bytes::Bytes;
 use serde_json::{Value, json};
 use store::BoxFuture;
 
 use super::{Served, decode};
 use crate::document::Document;
+use crate::protobuf;
+
+/// What may be kept with all objects together of how else they are asked for.
+static ROOM: Room = Room::new(32 << 20);
 
 /// Rewrites custom resources of one version as ones of another.
 pub trait Converter: Send + Sync + 'static {
     /// The objects, in their order, with `apiVersion` `to`. None of them has it yet.
     fn convert<'a>(&'a self, objects: Vec<Value>, to: &'a str) -> BoxFuture<'a, Result<Vec<Value>, Status>>;
+
+    /// Converts one object, if nobody has to be asked how.
+    fn convert_at_once(&self, _object: &mut Value, _to: &str) -> bool {
+        false
+    }
 }
 
 /// `strategy: None`: versions differ in nothing but their name.
@@ -26,17 +37,22 @@ pub struct Relabel;
 impl Converter for Relabel {
     fn convert<'a>(&'a self, mut objects: Vec<Value>, to: &'a str) -> BoxFuture<'a, Result<Vec<Value>, Status>> {
         for object in &mut objects {
-            object["apiVersion"] = json!(to);
+            self.convert_at_once(object, to);
         }
         Box::pin(async { Ok(objects) })
+    }
+
+    fn convert_at_once(&self, object: &mut Value, to: &str) -> bool {
+        object["apiVersion"] = json!(to);
+        true
     }
 }
 
 /// A stored object as writes work on it.
-pub(crate) async fn working(served: &Served, entry: &Entry) -> Result<Value, Status> {
+pub(crate) async fn working(served: &Served, entry: &Arc<Entry>) -> Result<Value, Status> {
     match &served.custom {
         None => Ok(entry.to_value()),
-        Some(_) => shown_one(served, entry.to_value()).await,
+        Some(_) => Ok(shown_entry(served, entry).await?.to_value()),
     }
 }
 
@@ -64,9 +80,75 @@ pub(crate) async fn shown_one(served: &Served, object: Value) -> Result<Value, S
     one(shown(served, vec![object]).await?)
 }
 
-/// [`shown`] for what the cache holds.
-pub(crate) async fn shown_entries(served: &Served, entries: &[Arc<Entry>]) -> Result<Vec<Value>, Status> {
-    shown(served, entries.iter().map(|entry| entry.to_value()).collect()).await
+/// A custom resource that the cache holds, as clients see it; made once for each state of its schema. A built-in kind's
+/// is what is stored.
+pub(crate) async fn shown_entry(served: &Served, entry: &Arc<Entry>) -> Result<Arc<Entry>, Status> {
+    match shown_at_once(served, entry)? {
+        Some(shown) => Ok(shown),
+        None => keep(served, entry, shown_one(served, entry.to_value()).await?),
+    }
+}
+
+/// [`shown_entry`] for many, of which whoever converts them is asked together.
+pub(crate) async fn shown_entries(served: &Served, mut entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
+    let (mut places, mut foreign) = (Vec::new(), Vec::new());
+    for (place, entry) in entries.iter_mut().enumerate() {
+        match shown_at_once(served, entry)? {
+            Some(shown) => *entry = shown,
+            None => {
+                places.push(place);
+                foreign.push(entry.to_value());
+            }
+        }
+    }
+    if !places.is_empty() {
+        for (place, object) in places.into_iter().zip(shown(served, foreign).await?) {
+            entries[place] = keep(served, &entries[place], object)?;
+        }
+    }
+    Ok(entries)
+}
+
+/// [`shown_entry`], unless somebody has to be asked how it is converted.
+pub(crate) fn shown_at_once(served: &Served, entry: &Arc<Entry>) -> Result<Option<Arc<Entry>>, Status> {
+    let Some(custom) = &served.custom else { return Ok(Some(entry.clone())) };
+    match entry.form(served.form) {
+        Some(Form::Stored) => return Ok(Some(entry.clone())),
+        Some(Form::Entry(shown)) => return Ok(Some(shown)),
+        Some(Form::Bytes(_)) | None => {}
+    }
+    let (mut object, to) = (entry.to_value(), served.api_version());
+    if !entry.is_of(&to) && !custom.converter.convert_at_once(&mut object, &to) {
+        return Ok(None);
+    }
+    custom.version().conform(&mut object);
+    keep(served, entry, object).map(Some)
+}
+
+/// Keeps how `entry` is shown.
+fn keep(served: &Served, entry: &Arc<Entry>, object: Value) -> Result<Arc<Entry>, Status> {
+    let selectable = served.cache.as_ref().map_or(&[][..], |cache| cache.selectable());
+    let shown = Entry::from_value(object, entry.revision, selectable).map_err(Status::internal)?;
+    if shown.stored_json() == entry.stored_json() {
+        entry.keep_form(served.form, Form::Stored, &ROOM);
+        return Ok(entry.clone());
+    }
+    let shown = Arc::new(shown);
+    shown.keep_form(served.form, Form::Stored, &ROOM);
+    entry.keep_form(served.form, Form::Entry(shown.clone()), &ROOM);
+    Ok(shown)
+}
+
+/// An object of a built-in `kind` as it stands in lists in protobuf, made once.
+pub(crate) fn message(served: &Served, kind: &protobuf::Kind, entry: &Entry) -> Bytes {
+    if let Some(Form::Bytes(message)) = entry.form(served.form) {
+        return message;
+    }
+    let mut object = entry.to_value();
+    decode::from_storage(served, &mut object);
+    let message = kind.message(&object);
+    entry.keep_form(served.form, Form::Bytes(message.clone()), &ROOM);
+    message
 }
 
 /// Converts those that need it; an object keeps its place and its revision.

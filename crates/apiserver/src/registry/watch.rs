@@ -146,8 +146,8 @@ impl Stream {
         Ok(Some(Item::Event(kind, event)))
     }
 
-    async fn shows(&self, entry: &Entry) -> Result<bool, Status> {
-        let object = versions::shown_one(&self.served, entry.to_value()).await?;
+    async fn shows(&self, entry: &Arc<Entry>) -> Result<bool, Status> {
+        let object = versions::shown_entry(&self.served, entry).await?.to_value();
         Ok(options::matches(&self.shown, &self.served, &object))
     }
 

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::Value;
+use store::Backend;
 use store::memory::MemoryStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,7 +86,22 @@ impl Cluster {
         Self::start_as(dialer, None, Vec::new(), settings).await
     }
 
+    /// One that stores in this, and knows bearer tokens beforehand.
+    pub(crate) async fn start_over(store: Arc<dyn Backend>, tokens: Vec<(String, User)>, settings: Settings) -> Self {
+        Self::start_all(store, NoNodes, None, tokens, settings).await
+    }
+
     async fn start_as(
+        dialer: impl NodeDialer,
+        front_proxy: Option<FrontProxy>,
+        tokens: Vec<(String, User)>,
+        settings: Settings,
+    ) -> Self {
+        Self::start_all(Arc::new(MemoryStore::new()), dialer, front_proxy, tokens, settings).await
+    }
+
+    async fn start_all(
+        store: Arc<dyn Backend>,
         dialer: impl NodeDialer,
         front_proxy: Option<FrontProxy>,
         tokens: Vec<(String, User)>,
@@ -108,7 +124,6 @@ impl Cluster {
             settings,
         };
         let stop = CancellationToken::new();
-        let store = Arc::new(MemoryStore::new());
         let tasks = TaskTracker::new();
         let server = ApiServer::start(config, store, &tasks, stop.clone()).await.unwrap();
         bootstrap::run(&server).await.unwrap();
@@ -169,6 +184,12 @@ impl Open {
         let (parts, body) = self.response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         Answer { code: parts.status.as_u16(), headers: parts.headers, bytes }
+    }
+
+    /// The next piece of the body, or why there is none.
+    pub(crate) async fn piece(&mut self) -> Option<Result<Bytes, String>> {
+        let frame = self.response.body_mut().frame().await?;
+        Some(frame.map(|frame| frame.into_data().unwrap()).map_err(|why| why.to_string()))
     }
 
     /// The next line of a watch.

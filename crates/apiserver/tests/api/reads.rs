@@ -140,3 +140,65 @@ async fn what_nothing_stores_has_its_columns_too() {
     let one = get(&cluster, "/api/v1/componentstatuses/scheduler", table).await.expect(200);
     assert_eq!(one["rows"][0]["cells"], json!(row));
 }
+
+/// Long lists are written while they are read; whichever way, they are the same list.
+#[tokio::test]
+async fn long_lists_are_what_short_ones_are() {
+    let cluster = Cluster::start().await;
+    let text = "x\"\n".repeat(10_000);
+    for at in 0..40 {
+        let object = json!({"metadata": {"name": format!("m{at:02}")}, "data": {"text": text}});
+        cluster.send("POST", MAPS, object).await.expect(201);
+    }
+    let names = |list: &Value, field: &str| -> Vec<String> {
+        let name = |item: &Value| match field {
+            "rows" => item["object"]["metadata"]["name"].clone(),
+            _ => item["metadata"]["name"].clone(),
+        };
+        list[field].as_array().unwrap().iter().map(|item| name(item).as_str().unwrap().to_owned()).collect()
+    };
+    let expected: Vec<String> = (0..40).map(|at| format!("m{at:02}")).collect();
+    let whole = cluster.send("GET", MAPS, Value::Null).await;
+    assert!(whole.bytes.len() > 1 << 20);
+    let whole = whole.expect(200);
+    assert_eq!((names(&whole, "items"), &whole["kind"]), (expected.clone(), &json!("ConfigMapList")));
+    assert_eq!(whole["items"][7]["data"]["text"], json!(text));
+
+    let table = get(&cluster, MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await.expect(200);
+    assert_eq!((names(&table, "rows"), &table["metadata"]), (expected.clone(), &whole["metadata"]));
+    let partial = get(&cluster, MAPS, "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1").await;
+    assert_eq!(names(&partial.expect(200), "items"), expected);
+    let yaml = get(&cluster, MAPS, "application/yaml").await;
+    assert_eq!(api::codec::yaml::parse(std::str::from_utf8(&yaml.bytes).unwrap()).unwrap(), whole);
+    let protobuf = get(&cluster, MAPS, "application/vnd.kubernetes.protobuf").await;
+    let decoded = api::codec::protobuf::from_protobuf(&protobuf.bytes, |_, kind| {
+        api::schema::builtin_model(&format!("io.k8s.api.core.v1.{kind}"))
+    });
+    assert_eq!(names(&decoded.unwrap(), "items"), expected);
+    let page = cluster.send("GET", &format!("{MAPS}?limit=15"), Value::Null).await.expect(200);
+    assert_eq!((names(&page, "items").len(), &page["metadata"]["remainingItemCount"]), (15, &json!(25)));
+}
+
+/// Pages of a revision stay what they were, also when they are no longer in the recent history.
+#[tokio::test]
+async fn pages_go_on_through_any_number_of_writes() {
+    let cluster = with_maps(6).await;
+    // Few small ones are remembered, few large ones are not.
+    for (writes, size) in [(10, 1), (40, 400_000)] {
+        let first = cluster.send("GET", &format!("{MAPS}?limit=2"), Value::Null).await.expect(200);
+        let second = format!("{MAPS}?limit=2&continue={}", first["metadata"]["continue"].as_str().unwrap());
+        let before = cluster.send("GET", &second, Value::Null).await.expect(200);
+        for n in 0..writes {
+            let text = n.to_string().repeat(size);
+            let change = json!({"metadata": {"name": format!("m{}", n % 6)}, "data": {"text": text}});
+            cluster.send("PUT", &format!("{MAPS}/m{}", n % 6), change).await.expect(200);
+        }
+        cluster.send("DELETE", &format!("{MAPS}/m4"), Value::Null).await.expect(200);
+        cluster.send("POST", MAPS, json!({"metadata": {"name": "m21"}})).await.expect(201);
+        let after = cluster.send("GET", &second, Value::Null).await.expect(200);
+        assert_eq!(after, before, "{writes} writes");
+        assert_eq!(after["metadata"]["remainingItemCount"], 2);
+        cluster.send("DELETE", &format!("{MAPS}/m21"), Value::Null).await.expect(200);
+        cluster.send("POST", MAPS, json!({"metadata": {"name": "m4"}})).await.expect(201);
+    }
+}

@@ -50,7 +50,7 @@ const EVENTS: usize = 100;
 const WINDOW: Duration = Duration::from_secs(3);
 /// Until what the load has set in motion is done, before memory is looked at.
 const SETTLE: Duration = Duration::from_secs(10);
-const NAMESPACE: &str = "load";
+pub(super) const NAMESPACE: &str = "load";
 
 /// The figures of a round, by row.
 type Figures = BTreeMap<&'static str, f64>;
@@ -118,13 +118,7 @@ async fn round(bench: &Bench, kind: &Kind) -> Result<Figures> {
         return Ok(figures);
     }
     let (access, pids) = (server.access.clone(), server.pids());
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
-    access.send(Call::post("/api/v1/namespaces", &namespace)).await?;
-    // Upstream's controller manager, which would make it, is not part of this.
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    access
-        .send(Call::post(format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"), &account).unless_exists())
-        .await?;
+    prepare(&access).await?;
 
     let load = async |connections, until, call: fn(usize) -> Call| {
         crate::programs::check_interrupted()?;
@@ -160,6 +154,17 @@ async fn round(bench: &Bench, kind: &Kind) -> Result<Figures> {
     Ok(figures)
 }
 
+/// Makes the namespace that pods are created in.
+pub(super) async fn prepare(access: &Access) -> Result<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    access.send(Call::post("/api/v1/namespaces", &namespace)).await?;
+    // Upstream's controller manager, which would make it, is not part of this.
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
+    access.send(Call::post(accounts, &account).unless_exists()).await?;
+    Ok(())
+}
+
 fn note(figures: &mut Figures, rows: [&'static str; 3], tally: &Tally) {
     figures.extend(rows.into_iter().zip([tally.per_second, tally.server_cpu, tally.client_cpu]));
 }
@@ -173,7 +178,7 @@ fn pod_path(number: usize) -> String {
 }
 
 /// A pod as a Deployment of an ordinary web server has them.
-fn pod(number: usize) -> Value {
+pub(super) fn pod(number: usize) -> Value {
     let probe = |path: &str| json!({"httpGet": {"path": path, "port": "http"}, "periodSeconds": 10});
     json!({
         "apiVersion": "v1",

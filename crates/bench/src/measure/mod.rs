@@ -1,6 +1,7 @@
 //! The measurements. Each fills some rows of the table in one go.
 
 mod api;
+mod clientgo;
 mod containers;
 mod create;
 mod idle;
@@ -28,6 +29,8 @@ pub(crate) struct Bench {
     pub(crate) runs: usize,
     /// How long an idle cluster is watched.
     pub(crate) window: Duration,
+    /// How long memory is left to settle.
+    pub(crate) settle: Duration,
     pub(crate) wanted: Vec<String>,
 }
 
@@ -45,6 +48,8 @@ const MEASUREMENTS: &[(&[&str], Measurement)] = &[
     (&["create-native"], create::native),
     (&["create-docker"], create::docker),
     (api::ROWS, api::run),
+    (clientgo::SMALL_ROWS, clientgo::small),
+    (clientgo::LARGE_ROWS, clientgo::large),
     (
         &["idle-server", "idle-server-anon", "idle-agent", "idle-agent-anon", "idle-cpu", "idle-writes", "idle-disk"],
         idle::run,
@@ -73,7 +78,7 @@ pub(crate) fn run(bench: &Bench) -> Vec<Outcome> {
             }
         }
     }
-    let place = |outcome: &Outcome| crate::rows::ROWS.iter().position(|row| row.id == outcome.row.id);
+    let place = |outcome: &Outcome| crate::rows::all().position(|row| row.id == outcome.row.id);
     outcomes.sort_by_key(place);
     outcomes
 }
@@ -87,7 +92,7 @@ mod tests {
     #[test]
     fn each_row_is_filled_by_one_measurement() {
         let mut filled: Vec<&str> = super::MEASUREMENTS.iter().flat_map(|it| it.0).copied().collect();
-        let mut rows: Vec<&str> = crate::rows::ROWS.iter().map(|row| row.id).collect();
+        let mut rows: Vec<&str> = crate::rows::all().map(|row| row.id).collect();
         filled.sort_unstable();
         rows.sort_unstable();
         assert_eq!(filled, rows);

@@ -33,6 +33,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ours(_) => "k3rs",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+
     /// Upstream's, if it is there.
     pub(crate) fn upstream(directory: &Path) -> Option<Self> {
         let all = ["etcd", "kube-apiserver"].iter().all(|name| directory.join(name).is_file());
@@ -46,7 +53,17 @@ pub(crate) struct Server {
     /// From the start of the process that serves the API to its first 200 of /readyz.
     pub(crate) ready_after: Duration,
     daemons: Vec<Daemon>,
+    kind: Kind,
+    place: Place,
     _directory: tempfile::TempDir,
+}
+
+/// How somebody else calls a server as its administrator; all but the host is PEM.
+pub(crate) struct Credentials {
+    pub(crate) host: String,
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Server {
@@ -55,29 +72,55 @@ impl Server {
         let directory = tempfile::Builder::new().prefix("server-").tempdir_in(directory)?;
         let place = Place::prepare(directory.path())?;
         let access = place.access()?;
+        let mut server = Self {
+            access,
+            ready_after: Duration::ZERO,
+            daemons: Vec::new(),
+            kind: kind.clone(),
+            place,
+            _directory: directory,
+        };
+        server.begin().await?;
+        Ok(server)
+    }
+
+    /// Ends its processes by force and starts them over the same data.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.daemons.clear();
+        self.begin().await
+    }
+
+    async fn begin(&mut self) -> Result<()> {
         processes::pin(SERVER_CORE)?;
-        let begun = match kind {
-            Kind::Ours(program) => ours::start(program, &place),
-            Kind::Upstream(programs) => upstream::start(programs, &place).await,
+        let begun = match &self.kind {
+            Kind::Ours(program) => ours::start(program, &self.place),
+            Kind::Upstream(programs) => upstream::start(programs, &self.place).await,
         };
         processes::pin(CLIENT_CORE)?;
-        let (mut daemons, began) = begun?;
-        let words = |log: &str| std::fs::read_to_string(directory.path().join(log)).unwrap_or_default();
-        while !is_ready(&access).await {
+        let (daemons, began) = begun?;
+        self.daemons = daemons;
+        let log = self.place.directory.join("log");
+        let last_words =
+            || std::fs::read_to_string(&log).unwrap_or_default().lines().last().unwrap_or_default().to_owned();
+        while !is_ready(&self.access).await {
             check_interrupted()?;
-            for daemon in &mut daemons {
-                daemon.check().with_context(|| words("log").lines().last().unwrap_or_default().to_owned())?;
+            for daemon in &mut self.daemons {
+                daemon.check().with_context(last_words)?;
             }
             if began.elapsed() > PATIENCE {
-                bail!(
-                    "the server is not ready after {PATIENCE:?}: {}",
-                    words("log").lines().last().unwrap_or_default()
-                );
+                bail!("the server is not ready after {PATIENCE:?}: {}", last_words());
             }
             tokio::time::sleep_until(Instant::now() + LOOK_AGAIN).await;
         }
-        let ready_after = began.elapsed();
-        Ok(Self { access, ready_after, daemons, _directory: directory })
+        self.ready_after = began.elapsed();
+        Ok(())
+    }
+
+    /// For clients that are programs of their own.
+    pub(crate) fn credentials(&self) -> Result<Credentials> {
+        let Pair { certificate, key } = self.place.administrator()?;
+        let host = format!("https://127.0.0.1:{}", self.place.port);
+        Ok(Credentials { host, authority: self.place.server.pem().to_owned(), certificate, key })
     }
 
     /// All processes of it.
@@ -113,8 +156,12 @@ impl Place {
         Ok(Self { directory: directory.to_owned(), port: free_port()?, server, client })
     }
 
+    fn administrator(&self) -> Result<Pair> {
+        Ok(self.client.issue(&Subject::client("system:admin", &["system:masters"]))?)
+    }
+
     fn access(&self) -> Result<Access> {
-        let Pair { certificate, key } = self.client.issue(&Subject::client("system:admin", &["system:masters"]))?;
+        let Pair { certificate, key } = self.administrator()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         Access::new(address, self.server.pem().as_bytes(), certificate.as_bytes(), key.as_bytes())
     }

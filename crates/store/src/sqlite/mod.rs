@@ -163,6 +163,17 @@ impl Backend for SqliteStore {
         })
     }
 
+    fn count(&self, range: Range, at: Option<Revision>) -> BoxFuture<'_, Result<u64, Error>> {
+        Box::pin(async move {
+            let (count, seen) = self
+                .readers
+                .read(move |snapshot| Ok((snapshot.count(&range, at.unwrap_or(snapshot.current))?, snapshot.current)))
+                .await?;
+            self.hub.published(at.unwrap_or(seen)).await?;
+            Ok(count)
+        })
+    }
+
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Written, Error>> {
         Box::pin(self.ask(|done| Job::Write { write, done }))
     }

@@ -67,16 +67,30 @@ impl<'c> Snapshot<'c> {
 
     pub(super) fn range(&self, range: &Range, at: Revision) -> Result<Page, Error> {
         self.check(at)?;
-        let from = match &range.start {
-            Some(start) if *start > range.prefix => start,
-            _ => &range.prefix,
-        };
-        let to = after_prefix(&range.prefix);
+        let (from, to) = bounds(range);
         let sql = if at == self.current { LIVE } else { AT };
         let mut statement = self.transaction.prepare_cached(sql).map_err(read_error)?;
         let rows = if at == self.current { statement.query((from, to)) } else { statement.query((from, to, Sql(at))) };
         let (records, more) = collect(rows.map_err(read_error)?, range.limit)?;
         Ok(Page { records, revision: at, more })
+    }
+
+    /// How many keys [`Snapshot::range`] would find without its limit.
+    pub(super) fn count(&self, range: &Range, at: Revision) -> Result<u64, Error> {
+        self.check(at)?;
+        let (from, to) = bounds(range);
+        let count = match at == self.current {
+            true => self
+                .transaction
+                .prepare_cached("SELECT COUNT(*) FROM live l WHERE l.key >= ?1 AND l.key < ?2")
+                .and_then(|mut statement| statement.query_row((from, to), |row| row.get(0))),
+            false => self
+                .transaction
+                .prepare_cached(COUNT_AT)
+                .and_then(|mut statement| statement.query_row((from, to, Sql(at)), |row| row.get(0))),
+        };
+        let count: i64 = count.map_err(read_error)?;
+        Ok(count.unsigned_abs())
     }
 
     /// A stretch of the events under `prefix` after `after`, for a watcher.
@@ -128,6 +142,22 @@ pub(super) const AT: &str = concat!(
         AND v.value IS NOT NULL
       ORDER BY v.key"
 );
+
+/// How many keys [`AT`] finds.
+pub(super) const COUNT_AT: &str = "SELECT COUNT(*)
+    FROM versions v INDEXED BY history
+      WHERE v.key >= ?1 AND v.key < ?2 AND v.revision <= ?3
+        AND NOT EXISTS (SELECT 1 FROM versions w WHERE w.key = v.key AND w.revision > v.revision AND w.revision <= ?3)
+        AND v.value IS NOT NULL";
+
+/// The keys of a range: from the first on, to before the second.
+fn bounds(range: &Range) -> (&String, Value) {
+    let from = match &range.start {
+        Some(start) if *start > range.prefix => start,
+        _ => &range.prefix,
+    };
+    (from, after_prefix(&range.prefix))
+}
 
 /// The first `limit` records (0: all), and whether there are more.
 fn collect(mut rows: Rows<'_>, limit: usize) -> Result<(Vec<Record>, bool), Error> {

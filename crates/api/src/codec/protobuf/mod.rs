@@ -51,18 +51,61 @@ pub enum ProtobufError {
     Decode(#[from] DecodeError),
 }
 
+/// What stands behind the object in its envelope: no content encoding and no content type.
+pub const TAIL: &[u8] = &[0x1a, 0, 0x22, 0];
+
+/// The field of every list that holds its items.
+const ITEMS: u32 = 2;
+
 /// Encodes `object`, of `model`'s kind, with its envelope. What the table does not know is left out.
 pub fn to_protobuf(object: &Value, model: &Model, api_version: &str, kind: &str) -> Vec<u8> {
     let mut out = Backward::with_capacity(512);
-    out.string(4, "");
-    out.string(3, "");
+    out.raw(TAIL);
     out.message(2, |out| write::structure(out, model.schema(), model.root(), object.as_object()));
+    begin(&mut out, api_version, kind);
+    out.finish()
+}
+
+/// The fields of `object` without an envelope: what [`envelope`] takes, and what stands in a list.
+pub fn to_message(object: &Value, model: &Model) -> Vec<u8> {
+    let mut out = Backward::with_capacity(512);
+    write::structure(&mut out, model.schema(), model.root(), object.as_object());
+    out.finish()
+}
+
+/// What [`to_protobuf`] makes of the object that `message` encodes.
+pub fn envelope(message: &[u8], api_version: &str, kind: &str) -> Vec<u8> {
+    let mut out = Backward::with_capacity(message.len() + 64);
+    out.raw(TAIL);
+    out.bytes(2, message);
+    begin(&mut out, api_version, kind);
+    out.finish()
+}
+
+/// A list up to its items, which follow as so many bytes; then [`TAIL`]. `list` has none of them.
+pub fn list_head(list: &Value, model: &Model, api_version: &str, kind: &str, items: usize) -> Vec<u8> {
+    let own = to_message(list, model);
+    let mut out = Backward::with_capacity(own.len() + 64);
+    out.raw(&own);
+    out.delimiter(2, own.len() + items);
+    begin(&mut out, api_version, kind);
+    out.finish()
+}
+
+/// What stands before an item of a list, which is a message of so many bytes.
+pub fn item_head(length: usize) -> Vec<u8> {
+    let mut out = Backward::with_capacity(16);
+    out.delimiter(ITEMS, length);
+    out.finish()
+}
+
+/// The beginning of an envelope, written last.
+fn begin(out: &mut Backward, api_version: &str, kind: &str) {
     out.message(1, |out| {
         out.string(2, kind);
         out.string(1, api_version);
     });
     out.raw(PREFIX);
-    out.finish()
 }
 
 /// Decodes an object with its envelope, to the form that [`normalise`] gives.

@@ -189,3 +189,18 @@ fn a_watch_frame_holds_its_event_and_object() {
     assert_eq!(length, (event.len() as u32).to_be_bytes());
     assert_eq!(parse_watch_event(event), Ok(("ADDED".to_owned(), pod)));
 }
+
+#[test]
+fn a_list_in_pieces_is_the_list() {
+    let model = |kind: &str| builtin_model(&format!("io.k8s.api.core.v1.{kind}")).unwrap();
+    let (pods, pod) = (model("PodList"), model("Pod"));
+    let items = [json!({"metadata": {"name": "a"}, "spec": {"nodeName": "n"}}), json!({"metadata": {"name": "b"}})];
+    let list = json!({"metadata": {"resourceVersion": "7"}, "items": items});
+    let messages = items.map(|item| to_message(&item, &pod));
+    let items: Vec<u8> =
+        messages.iter().flat_map(|message| [item_head(message.len()), message.clone()].concat()).collect();
+    let head = list_head(&json!({"metadata": {"resourceVersion": "7"}}), &pods, "v1", "PodList", items.len());
+    assert_eq!([head, items, TAIL.to_vec()].concat(), to_protobuf(&list, &pods, "v1", "PodList"));
+    let alone = json!({"metadata": {"name": "b"}});
+    assert_eq!(envelope(&messages[1], "v1", "Pod"), to_protobuf(&alone, &pod, "v1", "Pod"));
+}

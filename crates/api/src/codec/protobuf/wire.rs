@@ -77,7 +77,12 @@ impl Backward {
 
     pub(crate) fn bytes(&mut self, number: u32, value: &[u8]) {
         self.raw(value);
-        self.unsigned(value.len() as u64);
+        self.delimiter(number, value.len());
+    }
+
+    /// What stands before bytes, text and messages.
+    pub(crate) fn delimiter(&mut self, number: u32, length: usize) {
+        self.unsigned(length as u64);
         self.key(number, DELIMITED);
     }
 
@@ -89,8 +94,7 @@ impl Backward {
     pub(crate) fn message(&mut self, number: u32, content: impl FnOnce(&mut Self)) {
         let before = self.len();
         content(self);
-        self.unsigned((self.len() - before) as u64);
-        self.key(number, DELIMITED);
+        self.delimiter(number, self.len() - before);
     }
 }
 

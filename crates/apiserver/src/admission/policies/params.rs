@@ -8,6 +8,7 @@ use api::selector::label::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::cache::{Filter, ResourceCache};
+use crate::registry::encode::in_version;
 use crate::registry::{Catalogue, Served, versions};
 
 #[derive(Debug)]
@@ -98,8 +99,9 @@ pub(super) async fn collect(
     if found.is_empty() && reference.required {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    let shown = versions::shown_entries(&served, &found).await.map_err(|why| why.message)?;
-    let typed = |mut params: Value| {
+    let shown = versions::shown_entries(&served, found).await.map_err(|why| why.message)?;
+    let typed = |params: Arc<Entry>| {
+        let mut params = in_version(&served, params.to_value());
         params["apiVersion"] = json!(kind.api_version);
         params["kind"] = json!(kind.kind);
         Some(params)

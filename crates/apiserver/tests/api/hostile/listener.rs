@@ -25,8 +25,8 @@ use crate::harness::Cluster;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server at a port, until this is dropped.
-struct Listening {
-    _cluster: Cluster,
+pub(super) struct Listening {
+    pub(super) cluster: Cluster,
     address: SocketAddr,
     certificate: CertificateDer<'static>,
     stop: CancellationToken,
@@ -34,7 +34,10 @@ struct Listening {
 
 impl Listening {
     async fn start() -> Self {
-        let cluster = Cluster::start().await;
+        Self::over(Cluster::start().await).await
+    }
+
+    pub(super) async fn over(cluster: Cluster) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
         let certificate = made.cert.der().clone();
@@ -49,10 +52,10 @@ impl Listening {
         let (address, stop, tasks) = (listener.local_addr().unwrap(), CancellationToken::new(), TaskTracker::new());
         let service = ApiService::new(cluster.server.clone());
         tasks.spawn(serve::serve(listener, Arc::new(tls), service, tasks.clone(), stop.clone()));
-        Self { _cluster: cluster, address, certificate, stop }
+        Self { cluster, address, certificate, stop }
     }
 
-    async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+    pub(super) async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))

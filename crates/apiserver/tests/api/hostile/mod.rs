@@ -5,6 +5,8 @@
 mod bodies;
 mod credentials;
 mod listener;
+mod lists;
+mod storms;
 mod watchers;
 
 use std::fs;

@@ -116,6 +116,7 @@ impl<'f> Pair<'f> {
                 let start = start.map(|key| KEYS[key].to_owned());
                 let range = Range { prefix: PREFIXES[*prefix].to_owned(), start, limit: *limit };
                 let at = self.revision(*at);
+                same(&self.store.count(range.clone(), at).await, &self.reference.count(range.clone(), at).await);
                 same(&self.store.range(range.clone(), at).await, &self.reference.range(range, at).await);
             }
             Step::Watch(prefix, after) => {

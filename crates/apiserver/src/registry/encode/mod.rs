@@ -1,7 +1,7 @@
 //! From what a verb came to, to the bytes that a client asked for.
 //!
 //! Objects in the storage version go out as JSON by copying what the cache holds; every other encoding, version
-//! or view starts from the document.
+//! or view starts from the document. Lists are written while they are read ([`list`]).
 
 use std::sync::Arc;
 
@@ -15,12 +15,14 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::watch::{Item, Stream};
-use super::{Outcome, Served, decode, read, versions};
+use super::{Outcome, Served, decode, versions};
 use crate::cache::{EventKind, json_line};
 use crate::document::Document;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::response::{self, Response};
 use crate::{protobuf, table};
+
+mod list;
 
 /// The annotation of the bookmark that ends the initial events of a watch (KEP-3157).
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -33,16 +35,30 @@ pub async fn answer(
     query: &str,
 ) -> Result<Response, Status> {
     match outcome {
-        Outcome::Entry { entry, code } if asked.is_copy_of(served) => Ok(copied(code, &entry)),
+        Outcome::Entry { entry, code } if asked.is_copied() && served.is_written_as_shown() => {
+            Ok(copied(code, &*versions::shown_entry(served, &entry).await?))
+        }
+        Outcome::Entry { entry, code } if asked.is_whole_protobuf() => match kind_of(served) {
+            Some(kind) => {
+                let bytes = kind.alone(&versions::message(served, &kind, &entry));
+                Ok(response::bytes(status_code(code), Encoding::Protobuf.media_type(), bytes))
+            }
+            None => one(served, code, versions::working(served, &entry).await?, asked, query),
+        },
         Outcome::Entry { code, entry } => {
             let object = versions::working(served, &entry).await?;
             one(served, code, object, asked, query)
         }
         Outcome::Object { code, object } => one(served, code, object, asked, query),
-        Outcome::List(list) => list_answer(served, &list, asked, query).await,
+        Outcome::List(list) => list::answer(served, list, asked, query).await,
         Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
         Outcome::Document { code, document } => document_answer(served, code, document, asked, query),
     }
+}
+
+/// The kind of a built-in resource's objects in protobuf.
+fn kind_of(served: &Served) -> Option<protobuf::Kind> {
+    protobuf::Kind::find(&served.api_version(), &served.row.kind).filter(|_| served.custom.is_none())
 }
 
 /// A refusal, as text where the client asked for that.
@@ -58,9 +74,13 @@ pub fn refusal(status: &Status, asked: Negotiated) -> Response {
 }
 
 impl Negotiated {
-    /// True when the answer is what the cache holds, byte for byte.
-    fn is_copy_of(self, served: &Served) -> bool {
-        self.encoding == Encoding::Json && self.view == View::Whole && served.is_shown_as_stored()
+    /// True when an object is answered as the JSON that it is kept as.
+    fn is_copied(self) -> bool {
+        self.encoding == Encoding::Json && self.view == View::Whole
+    }
+
+    fn is_whole_protobuf(self) -> bool {
+        self.encoding == Encoding::Protobuf && self.view == View::Whole
     }
 }
 
@@ -102,73 +122,6 @@ fn document_answer(
     Ok(response::bytes(status_code(code), media_type, bytes))
 }
 
-async fn list_answer(served: &Served, list: &read::List, asked: Negotiated, query: &str) -> Result<Response, Status> {
-    let mut metadata = json!({"resourceVersion": list.revision.to_string()});
-    match &list.resume {
-        Some(token) => metadata["continue"] = json!(token),
-        // Lists of custom resources say so, too, that nothing is left.
-        None if served.custom.is_some() && asked.view == View::Whole => metadata["continue"] = json!(""),
-        None => {}
-    }
-    if let Some(remaining) = list.remaining {
-        metadata["remainingItemCount"] = json!(remaining);
-    }
-    if asked.is_copy_of(served) {
-        let bytes = list_json(served, &list.entries, &metadata);
-        return Ok(response::bytes(StatusCode::OK, Encoding::Json.media_type(), bytes));
-    }
-    let documents = match &served.custom {
-        Some(_) => versions::shown_entries(served, &list.entries).await?,
-        None => list.entries.iter().map(|entry| entry.to_value()).collect(),
-    };
-    let shown = match asked.view {
-        View::Table => table::of(served, documents, metadata, query, asked, true)?,
-        View::Metadata => {
-            let items: Vec<Value> = documents.into_iter().map(metadata_only).collect();
-            // Go's list of nothing.
-            let items = if items.is_empty() { Value::Null } else { json!(items) };
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
-        }
-        View::Whole => {
-            let items: Vec<Value> =
-                documents.into_iter().map(|document| item(served, in_version(served, document))).collect();
-            json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
-        }
-    };
-    let (media_type, bytes) = encode(&shown, asked)?;
-    Ok(response::bytes(StatusCode::OK, media_type, bytes))
-}
-
-/// A list, made by copying the entries.
-fn list_json(served: &Served, entries: &[Arc<Entry>], metadata: &Value) -> Bytes {
-    let size: usize = entries.iter().map(|entry| entry.stored_json().len() + 40).sum();
-    let mut out = BytesMut::with_capacity(size + 256);
-    let head = json!({"kind": served.row.list_kind, "apiVersion": served.api_version(), "metadata": metadata});
-    let head = head.to_string();
-    out.put_slice(head.trim_end_matches('}').as_bytes());
-    // The head's own metadata lost its brace above.
-    out.put_slice(b"},\"items\":[");
-    for (at, entry) in entries.iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b',');
-        }
-        entry.write_item(&mut out);
-    }
-    out.put_slice(b"]}\n");
-    out.freeze()
-}
-
-/// Items of typed lists have no type of their own; those of custom resources do.
-fn item(served: &Served, mut document: Value) -> Value {
-    if served.custom.is_none()
-        && let Some(fields) = document.as_object_mut()
-    {
-        fields.remove("apiVersion");
-        fields.remove("kind");
-    }
-    document
-}
-
 /// An object that writes have worked on, as clients see it.
 pub(crate) fn in_version(served: &Served, mut document: Value) -> Value {
     decode::from_storage(served, &mut document);
@@ -204,7 +157,8 @@ fn status_code(code: u16) -> StatusCode {
 }
 
 fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &str) -> Response {
-    let encoder = WatchEncoder { served, asked, query: query.to_owned(), columns_sent: false };
+    let kind = kind_of(&served).filter(|_| asked.is_whole_protobuf());
+    let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false };
     let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
         let item = watch.next().await?;
         let bytes = encoder.encode(item).await;
@@ -215,6 +169,8 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
 
 struct WatchEncoder {
     served: Arc<Served>,
+    /// For objects in protobuf.
+    kind: Option<protobuf::Kind>,
     asked: Negotiated,
     query: String,
     /// Only the first Table of a watch names its columns.
@@ -223,7 +179,7 @@ struct WatchEncoder {
 
 impl WatchEncoder {
     async fn encode(&mut self, item: Item) -> Bytes {
-        let copied = self.asked.is_copy_of(&self.served);
+        let copied = self.asked.is_copied() && self.served.is_shown_as_stored();
         match item {
             Item::Initial(entry) if copied => json_line("ADDED", &entry),
             Item::Initial(entry) => self.event("ADDED", &entry).await,
@@ -247,7 +203,17 @@ impl WatchEncoder {
         }
     }
 
-    async fn event(&mut self, kind: &str, entry: &Entry) -> Bytes {
+    async fn event(&mut self, kind: &str, entry: &Arc<Entry>) -> Bytes {
+        if self.asked.is_copied() && self.served.is_written_as_shown() {
+            return match versions::shown_entry(&self.served, entry).await {
+                Ok(shown) => json_line(kind, &shown),
+                Err(status) => self.line("ERROR", &status.to_json()),
+            };
+        }
+        if let Some(own) = &self.kind {
+            let object = own.alone(&versions::message(&self.served, own, entry));
+            return Bytes::from(watch_frame(kind, &object));
+        }
         let document = match versions::working(&self.served, entry).await {
             Ok(document) => document,
             Err(status) => return self.line("ERROR", &status.to_json()),
