@@ -1,5 +1,6 @@
 //! Whether a user may do what is asked: upstream's chain of `system:masters`, Node and RBAC.
 
+mod bound;
 pub mod node;
 pub mod rbac;
 

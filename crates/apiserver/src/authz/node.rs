@@ -8,10 +8,11 @@ use std::sync::Arc;
 use api::object::ObjectKey;
 use serde_json::Value;
 
+use super::bound::BoundPods;
 use super::rbac::Rbac;
 use super::{Attributes, Target};
 use crate::authn::User;
-use crate::cache::{FieldTerm, Filter, ResourceCache};
+use crate::cache::ResourceCache;
 
 const GROUP: &str = "system:nodes";
 const PREFIX: &str = "system:node:";
@@ -20,12 +21,10 @@ const LEASES: &str = "kube-node-lease";
 
 /// Sees which Pods are bound to which node, and what hangs on them.
 pub struct NodeAuthorizer {
-    pub pods: Arc<ResourceCache>,
-    pub claims: Arc<ResourceCache>,
-    pub attachments: Arc<ResourceCache>,
-    pub slices: Arc<ResourceCache>,
-    /// Where `spec.nodeName` stands among the Pod's selectable fields.
-    pub node_name_field: usize,
+    bound: BoundPods,
+    claims: Arc<ResourceCache>,
+    attachments: Arc<ResourceCache>,
+    slices: Arc<ResourceCache>,
 }
 
 /// What the authorizer says: yes, or nothing, perhaps with a reason.
@@ -52,8 +51,7 @@ impl NodeAuthorizer {
         attachments: Arc<ResourceCache>,
         slices: Arc<ResourceCache>,
     ) -> Self {
-        let position = pods.selectable().iter().position(|field| field.label == "spec.nodeName");
-        Self { pods, claims, attachments, slices, node_name_field: position.unwrap_or(usize::MAX) }
+        Self { bound: BoundPods::new(pods), claims, attachments, slices }
     }
 
     /// Whether a node may do this; `None` for who is none.
@@ -129,7 +127,7 @@ impl NodeAuthorizer {
 
     /// Of Pods a node sees its own; which it may write, admission decides.
     fn pod(&self, asked: &Asked<'_>) -> Verdict {
-        let runs = |it: &Asked<'_>| is_of(&self.pods, it, "nodeName");
+        let runs = |it: &Asked<'_>| is_of(&self.bound.pods, it, "nodeName");
         match (asked.subresource, asked.verb) {
             ("", "get") => get(asked, runs),
             ("", "list" | "watch") if selects(asked.fields, "spec.nodeName", asked.node) => Ok(()),
@@ -140,16 +138,10 @@ impl NodeAuthorizer {
         }
     }
 
-    fn pods_of(&self, node: &str) -> Vec<Value> {
-        let term = FieldTerm { position: self.node_name_field, absent: "", value: node.to_owned(), differs: false };
-        let filter = Filter { fields: vec![term], ..Filter::default() };
-        self.pods.list(&filter).entries.iter().map(|entry| entry.to_value()).collect()
-    }
-
     /// The node's Pods in the namespace of what is asked for.
     fn pods_in<'a>(&self, asked: &'a Asked<'_>) -> impl Iterator<Item = Value> + 'a {
-        let pods = self.pods_of(asked.node).into_iter();
-        pods.filter(|pod| pod["metadata"]["namespace"] == asked.key.namespace.as_str())
+        let pods = self.bound.of(asked.node, Some(&asked.key.namespace));
+        pods.into_iter().map(|pod| pod.to_value())
     }
 
     /// True when a Pod of the node names the object below one of `fields`.
@@ -162,10 +154,9 @@ impl NodeAuthorizer {
 
     /// True when a Pod of the node mounts a claim that is bound to the volume.
     fn mounts(&self, asked: &Asked<'_>) -> bool {
-        self.pods_of(asked.node).iter().any(|pod| {
-            let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
-            claims_of(pod).iter().any(|claim| {
-                let claim = self.claims.get(&ObjectKey::new(namespace, claim.as_str()));
+        self.bound.of(asked.node, None).iter().any(|pod| {
+            claims_of(&pod.to_value()).iter().any(|claim| {
+                let claim = self.claims.get(&ObjectKey::new(pod.key.namespace.as_str(), claim.as_str()));
                 claim.is_some_and(|claim| claim.to_value()["spec"]["volumeName"] == asked.key.name.as_str())
             })
         })
