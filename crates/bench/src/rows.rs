@@ -189,7 +189,9 @@ const ROWS: &[Row] = &[
     row("idle-agent-anon", "of which RssAnon", "MB", Gate::None),
     row("idle-cpu", "idle CPU of a server with its node, of a core", "%", Gate::AtMost(0.5))
         .peer(5.0, "k3s 1.26, its docs"),
+    row("idle-growth", "what its memory has grown by in the end, RssAnon", "MB", Gate::AtMost(1.0)),
     row("idle-writes", "idle writes to the datastore", "/min", Gate::None),
+    row("idle-other", "of which all that are neither leases nor nodes' statuses", "", Gate::AtMost(0.0)),
     row("idle-disk", "idle writes to the disk", "KB/min", Gate::None),
     row("binary", "the published binary: fat LTO, stripped, static", "MB", Gate::AtMost(40.0))
         .peer(83.9, "k3s 1.36's gate, compressed"),

@@ -43,12 +43,22 @@ async fn watch(bench: &Bench, server: NodeProcesses, access: &Access) -> Result<
     check_interrupted()?;
     let pids = processes::tree(server.init);
     let revision = revision(access).await?;
+    let before = processes::memory(&pids).anonymous;
     let (cpu, written, began) = (processes::cpu(&pids), processes::written(&pids), Instant::now());
-    tokio::time::sleep_until(began + bench.window).await;
+    let (leases, nodes, newest) = tokio::try_join!(
+        changes(access, "/apis/coordination.k8s.io/v1/leases", revision, bench.window),
+        changes(access, "/api/v1/nodes", revision, bench.window),
+        async {
+            tokio::time::sleep_until(began + bench.window).await;
+            self::revision(access).await
+        },
+    )?;
+    let upto = |changes: Vec<u64>| changes.into_iter().filter(|revision| *revision <= newest).count() as f64;
+    let (leases, nodes) = (upto(leases), upto(nodes));
     let window = began.elapsed();
     let cpu = processes::cpu(&pids).saturating_sub(cpu);
     let written = processes::written(&pids).saturating_sub(written);
-    let writes = self::revision(access).await? - revision;
+    let writes = (newest - revision) as f64;
     let minutes = window.as_secs_f64() / 60.0;
     let percent = cpu.as_secs_f64() / window.as_secs_f64() * 100.0;
     let mut outcomes = memory("idle-server", "idle-server-anon", server);
@@ -56,7 +66,11 @@ async fn watch(bench: &Bench, server: NodeProcesses, access: &Access) -> Result<
         Outcome::new("idle-cpu", vec![percent])
             .note(format!("over {:.0} s, nothing asked of it", window.as_secs_f64())),
     );
+    outcomes.push(Outcome::new("idle-growth", vec![processes::memory(&pids).anonymous - before]));
     outcomes.push(Outcome::new("idle-writes", vec![writes / minutes]));
+    outcomes.push(
+        Outcome::new("idle-other", vec![writes - leases - nodes]).note(format!("of {writes}; {nodes} were of nodes")),
+    );
     outcomes.push(Outcome::new("idle-disk", vec![written as f64 / 1e3 / minutes]));
     Ok(outcomes)
 }
@@ -69,8 +83,22 @@ fn memory(pss: &str, anonymous: &str, node: NodeProcesses) -> Vec<Outcome> {
 }
 
 /// The datastore's revision, which counts its writes.
-async fn revision(access: &Access) -> Result<f64> {
+async fn revision(access: &Access) -> Result<u64> {
     let answer: Value = access.send(Call::get("/api/v1/namespaces?limit=1")).await?;
     let revision = answer["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     Ok(revision.parse()?)
+}
+
+/// The revisions that objects at `path` change in, for a little longer than the window.
+async fn changes(access: &Access, path: &str, revision: u64, window: Duration) -> Result<Vec<u64>> {
+    let query = format!("watch=1&resourceVersion={revision}&timeoutSeconds={}", window.as_secs() + 2);
+    let events = access.connect().await?.send(&Call::get(format!("{path}?{query}"))).await?;
+    let lines = events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines
+        .map(|line| {
+            let event: Value = serde_json::from_slice(line)?;
+            let revision = event["object"]["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            revision.parse().with_context(|| format!("watching {path}: {event}"))
+        })
+        .collect()
 }

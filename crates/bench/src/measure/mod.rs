@@ -51,7 +51,17 @@ const MEASUREMENTS: &[(&[&str], Measurement)] = &[
     (clientgo::SMALL_ROWS, clientgo::small),
     (clientgo::LARGE_ROWS, clientgo::large),
     (
-        &["idle-server", "idle-server-anon", "idle-agent", "idle-agent-anon", "idle-cpu", "idle-writes", "idle-disk"],
+        &[
+            "idle-server",
+            "idle-server-anon",
+            "idle-agent",
+            "idle-agent-anon",
+            "idle-cpu",
+            "idle-growth",
+            "idle-writes",
+            "idle-other",
+            "idle-disk",
+        ],
         idle::run,
     ),
     (&["binary"], size::binary),
