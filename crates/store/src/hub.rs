@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -28,11 +29,13 @@ const SCAN: usize = 2048;
 pub(crate) struct Bounds {
     pub(crate) events: usize,
     pub(crate) bytes: usize,
+    /// Older ones go with the next: watchers that are so far behind read their database.
+    pub(crate) age: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { events: 4096, bytes: 4 << 20 }
+        Self { events: 4096, bytes: 4 << 20, age: Duration::from_secs(120) }
     }
 }
 
@@ -63,7 +66,7 @@ pub(crate) struct Hub {
 /// The most recent events. Each revision is one event, so their revisions are consecutive.
 #[derive(Debug)]
 struct Ring {
-    events: VecDeque<Arc<Event>>,
+    events: VecDeque<(Instant, Arc<Event>)>,
     /// The revision before the first event.
     before: Revision,
     bytes: usize,
@@ -93,8 +96,9 @@ impl Hub {
         let newest = events.last().map(|event| event.revision);
         let mut ring = self.ring.lock();
         ring.compacted = compacted;
+        let now = Instant::now();
         for event in events {
-            ring.push(event);
+            ring.push(event, now);
         }
         drop(ring);
         if let Some(newest) = newest {
@@ -156,11 +160,16 @@ impl Hub {
 }
 
 impl Ring {
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, event: Event, now: Instant) {
         self.bytes += size(&event);
-        self.events.push_back(Arc::new(event));
-        while self.events.len() > self.bounds.events || self.bytes > self.bounds.bytes {
-            let Some(oldest) = self.events.pop_front() else { break };
+        self.events.push_back((now, Arc::new(event)));
+        let age = self.bounds.age;
+        let old = |(since, _): &(Instant, Arc<Event>)| now.saturating_duration_since(*since) > age;
+        while self.events.len() > self.bounds.events
+            || self.bytes > self.bounds.bytes
+            || self.events.front().is_some_and(old)
+        {
+            let Some((_, oldest)) = self.events.pop_front() else { break };
             self.bytes -= size(&oldest);
             self.before = oldest.revision;
         }
@@ -171,7 +180,7 @@ impl Ring {
         let passed = usize::try_from(after.0.checked_sub(self.before.0)?).ok()?;
         let mut upto = after;
         let mut found = Vec::new();
-        for event in self.events.iter().skip(passed).take(SCAN) {
+        for (_, event) in self.events.iter().skip(passed).take(SCAN) {
             upto = event.revision;
             if event.key.starts_with(prefix) {
                 found.push(Arc::clone(event));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use api::object::{Entry, ObjectKey};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,6 +11,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 const MAX_EVENTS: usize = 4096;
 /// Bytes of objects kept for them, before and after each event, at most: what they alone keep alive is no more than this.
 const MAX_BYTES: usize = 8 << 20;
+/// How long events are kept for them. Who comes back later is served from the datastore's history; so an idle server,
+/// which writes leases all day, holds no more of them tomorrow than now.
+const MAX_AGE: Duration = Duration::from_secs(120);
 /// What an object takes beside its JSON, about: its labels, selectable fields and names are kept apart.
 const BESIDE: usize = 1 << 10;
 
@@ -22,6 +26,7 @@ pub struct CacheEvent {
     /// The object after, or its last state at the deletion's revision.
     pub object: Arc<Entry>,
     pub deleted: bool,
+    since: Instant,
     added_json: OnceLock<Bytes>,
     modified_json: OnceLock<Bytes>,
     deleted_json: OnceLock<Bytes>,
@@ -45,6 +50,7 @@ impl CacheEvent {
             old,
             object,
             deleted,
+            since: Instant::now(),
             added_json: OnceLock::new(),
             modified_json: OnceLock::new(),
             deleted_json: OnceLock::new(),
@@ -102,9 +108,14 @@ impl Ring {
     }
 
     pub(super) fn push(&mut self, event: Arc<CacheEvent>) {
+        let now = event.since;
         self.bytes += event.size();
         self.events.push_back(event);
-        while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
+        let old = |event: &Arc<CacheEvent>| now.saturating_duration_since(event.since) > MAX_AGE;
+        while self.events.len() > MAX_EVENTS
+            || (self.bytes > MAX_BYTES && self.events.len() > 1)
+            || self.events.front().is_some_and(old)
+        {
             let Some(dropped) = self.events.pop_front() else { break };
             self.bytes -= dropped.size();
             self.first += 1;
@@ -176,5 +187,21 @@ mod tests {
         assert_eq!(ring.position_after(15), None);
         assert_eq!(ring.position_after(16), Some(3));
         assert_eq!(ring.end(), 3 + MAX_EVENTS as u64);
+    }
+
+    #[test]
+    fn what_is_old_goes_with_the_next() {
+        let mut ring = Ring::new(10);
+        let later = |revision, seconds| {
+            let mut event = Arc::into_inner(event(revision)).unwrap();
+            event.since += Duration::from_secs(seconds);
+            Arc::new(event)
+        };
+        for (revision, seconds) in [(11, 0), (12, 60), (13, 150)] {
+            ring.push(later(revision, seconds));
+        }
+        assert_eq!((ring.complete_since(), ring.position_after(11)), (11, Some(1)));
+        ring.push(later(14, 300));
+        assert_eq!((ring.complete_since(), ring.end()), (13, 4));
     }
 }
