@@ -1,7 +1,8 @@
 //! `/openapi/v2` and `/openapi/v3`: the schema of everything that is served.
 //!
-//! A document is made when it is first asked for, and kept, compressed, until what is served changes. Clients keep it
-//! too: by its tag, or for as long as they like under an address that has its hash.
+//! A document is made when it is first asked for, and kept, compressed, until what it speaks of changes: that of all when
+//! anything does, that of a group's version when its own hash does. Clients keep it too: by its tag, or for as long as
+//! they like under an address that has its hash.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ struct Made {
 
 #[derive(Clone)]
 struct Document {
+    /// Of the schemas that it shows, if those are one version's.
+    hash: Option<String>,
     media_type: &'static str,
     /// With gzip.
     compressed: Bytes,
@@ -59,15 +62,15 @@ impl Documents {
         // client-go reads nothing but protobuf, and its media type has a sign that others refuse.
         let protobuf = path == "/openapi/v2" && accepts(headers, "application/com.github.proto-openapi.spec.v2");
         let key = (path.to_owned(), protobuf);
-        let document = match self.known(&all, &key) {
+        let hash = group_version(path).map(|(group, version)| hash(&all, build, group, version));
+        let document = match self.known(&all, &key, hash.as_ref()) {
             Some(document) => document,
             None => {
-                let document = Document::new(make(&all, path, build, protobuf)?);
+                let document = Document::new(make(&all, path, build, protobuf)?, hash.clone());
                 self.keep(all.clone(), key, document)
             }
         };
         let mut response = document.answer(headers);
-        let hash = group_version(path).map(|(group, version)| hash(&all, build, group, version));
         if hash.is_some() && query_value(query, "hash") == hash {
             let expires = (Timestamp::now() + FOREVER).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             let headers = response.headers_mut();
@@ -77,16 +80,25 @@ impl Documents {
         Some(response)
     }
 
-    fn known(&self, all: &Arc<Catalogued>, key: &(String, bool)) -> Option<Document> {
+    fn known(&self, all: &Arc<Catalogued>, key: &(String, bool), hash: Option<&String>) -> Option<Document> {
         let made = self.made.lock();
-        made.of.as_ref().filter(|of| Arc::ptr_eq(of, all))?;
-        made.documents.get(key).cloned()
+        let current = made.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, all));
+        let document = made.documents.get(key)?;
+        let same = if hash.is_some() { document.hash.as_ref() == hash } else { current };
+        same.then(|| document.clone())
     }
 
     fn keep(&self, all: Arc<Catalogued>, key: (String, bool), document: Document) -> Document {
         let mut made = self.made.lock();
         if made.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, &all)) {
-            *made = Made { of: Some(all), documents: HashMap::new() };
+            let served = |path: &str| {
+                let version = group_version(path);
+                version.is_some_and(|(group, version)| {
+                    all.keys().any(|(known, name, _)| known == group && name == version)
+                })
+            };
+            made.documents.retain(|(path, _), _| served(path));
+            made.of = Some(all);
         }
         made.documents.insert(key, document.clone());
         document
@@ -94,11 +106,11 @@ impl Documents {
 }
 
 impl Document {
-    fn new((media_type, plain): (&'static str, Vec<u8>)) -> Self {
+    fn new((media_type, plain): (&'static str, Vec<u8>), hash: Option<String>) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, &plain);
         let tag = format!("\"{}\"", hexadecimal(digest.as_ref()));
         let tag = HeaderValue::try_from(tag).expect("digits in quotes are a header's value");
-        Self { media_type, compressed: shape::gzip(&plain).into(), tag }
+        Self { hash, media_type, compressed: shape::gzip(&plain).into(), tag }
     }
 
     /// Nothing but the tag for who has the document already.
@@ -174,7 +186,8 @@ fn hash(all: &Catalogued, build: &str, group: &str, version: &str) -> String {
     let mut words = format!("{build} {}", api_version(group, version));
     for ((known, name, plural), served) in all.iter() {
         if let (Some(custom), true) = (&served.custom, known == group && name == version) {
-            let shown = (&served.row.kind, served.row.namespaced, &served.version.subresources);
+            let row = &served.row;
+            let shown = (&row.kind, &row.list_kind, &row.singular, row.namespaced, &served.version.subresources);
             let schema = custom.version().openapi.as_ref().map(ToString::to_string);
             words += &format!(" {plural} {shown:?} {schema:?}");
         }
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn who_has_a_document_is_told_so_in_few_words() {
-        let document = Document::new((JSON, b"{}\n".to_vec()));
+        let document = Document::new((JSON, b"{}\n".to_vec()), None);
         let asks = |tags: &str| {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_str(tags).unwrap())]);
             document.answer(&headers).status()

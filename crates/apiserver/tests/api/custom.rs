@@ -161,7 +161,10 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
 
     // Another version is the same object under another name, with a warning.
     let beta = cluster.get("/apis/example.com/v1beta1/namespaces/default/widgets/web").await;
-    assert_eq!(beta.headers["warning"], "299 - \"example.com/v1beta1 Widget is deprecated\"");
+    assert_eq!(
+        beta.headers["warning"],
+        "299 - \"example.com/v1beta1 Widget is deprecated; use example.com/v1 Widget\""
+    );
     let beta = beta.expect(200);
     assert_eq!((&beta["apiVersion"], &beta["spec"]["size"]), (&json!("example.com/v1beta1"), &json!(3)));
 
