@@ -156,7 +156,7 @@ impl Errors {
     }
 
     fn push(&mut self, reason: &'static str, path: &Path<'_>, message: String) {
-        self.causes.push(Cause { reason, message, field: path.to_string() });
+        self.causes.push(Cause::new(reason, message, path.to_string()));
     }
 }
 
@@ -226,6 +226,20 @@ pub fn quote(text: &str) -> String {
 /// Characters that neither Go nor Rust prints as they are. Rust's own escaping knows the tables.
 fn is_invisible(c: char) -> bool {
     !c.is_ascii() && c.escape_debug().len() > 1
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use expect_test::Expect;
+
+    use super::Cause;
+
+    /// Compares what is said of each field, a line each.
+    #[track_caller]
+    pub(crate) fn check(causes: Vec<Cause>, expected: Expect) {
+        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
+        expected.assert_eq(&said.concat());
+    }
 }
 
 #[cfg(test)]

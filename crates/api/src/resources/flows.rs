@@ -273,14 +273,10 @@ fn check_queues(errors: &mut Errors, queuing: &Value, path: &Path<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
 
-    #[track_caller]
-    fn check(causes: Vec<Cause>, expected: Expect) {
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
-    }
+    use super::*;
+    use crate::validation::testing::check;
 
     #[test]
     fn schemas_are_refused_in_upstreams_words() {

@@ -193,7 +193,7 @@ async fn check(server: &ApiServer, remote: &Remote) -> Result<(), Finding> {
             return Err(Finding::failed("ServicePortError", format!("{called} is not listening on port {port}")));
         };
         let meant = meant["name"].as_str().unwrap_or_default();
-        let slices = crate::streaming::slices_of(server, namespace, name);
+        let slices = crate::streaming::slices_of(server.outbound.slices(), namespace, name);
         if slices.is_empty() {
             return Err(Finding::failed("EndpointsNotFound", format!("cannot find endpointslices for {called}")));
         }

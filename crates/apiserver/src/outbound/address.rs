@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::object::ObjectKey;
-use api::selector::label::LabelSelector;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
@@ -12,8 +11,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
 use super::{CallError, Outbound};
-use crate::cache::Filter;
-use crate::streaming::{Stream, endpoints, random_below};
+use crate::streaming::{Stream, endpoints, random_below, slices_of};
 
 /// The port where neither a URL nor a Service reference names one.
 const HTTPS: u16 = 443;
@@ -136,10 +134,7 @@ impl Outbound {
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
         let mut meant = ports.filter(|it| it["port"].as_u64() == Some(u64::from(*port)));
         let meant = meant.next().ok_or_else(|| CallError::no_port(name, *port))?;
-        let labels = LabelSelector::parse(&format!("kubernetes.io/service-name={name}"))
-            .map_err(|_| CallError::no_service(name))?;
-        let filter = Filter { namespace: Some(namespace.clone()), labels, fields: Vec::new() };
-        let slices: Vec<Value> = self.slices.list(&filter).entries.iter().map(|entry| entry.to_value()).collect();
+        let slices = slices_of(&self.slices, namespace, name);
         let found = endpoints(&slices, meant["name"].as_str().unwrap_or_default());
         if found.is_empty() {
             return Err(CallError::no_endpoints(name));

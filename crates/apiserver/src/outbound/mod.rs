@@ -83,6 +83,11 @@ impl Outbound {
         Arc::new(Self { dialer, services, slices, nodes, kept: Connections::new(tasks, stop) })
     }
 
+    /// All EndpointSlices.
+    pub(crate) fn slices(&self) -> &ResourceCache {
+        &self.slices
+    }
+
     /// Posts a JSON document and returns the answer's, within `limit`, which the callee is told as well.
     pub(crate) async fn post(&self, callee: &Callee, body: Bytes, limit: Duration) -> Result<Bytes, CallError> {
         let target = format!("{}?timeout={}s", callee.address.path(), seconds(limit));

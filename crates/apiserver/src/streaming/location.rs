@@ -8,7 +8,7 @@ use api::status::Status;
 use serde_json::Value;
 
 use super::find;
-use crate::cache::Filter;
+use crate::cache::{Filter, ResourceCache};
 use crate::request::ResourceRequest;
 use crate::server::ApiServer;
 
@@ -76,7 +76,7 @@ pub(super) async fn find_location(server: &ApiServer, target: &ResourceRequest) 
         _ => {
             let service = find(server, "services", &ObjectKey::new(target.namespace.as_str(), id.name))?;
             let port = service_port(&service, &id)?;
-            let slices = slices_of(server, &target.namespace, id.name);
+            let slices = slices_of(server.outbound.slices(), &target.namespace, id.name);
             let endpoints = endpoints(&slices, &port);
             let chosen = endpoints.get(random_below(endpoints.len()));
             let (address, node) = chosen.ok_or_else(|| {
@@ -151,12 +151,10 @@ fn service_port(service: &Value, id: &Id<'_>) -> Result<String, Status> {
 }
 
 /// The EndpointSlices of a Service, as they are known now.
-pub(crate) fn slices_of(server: &ApiServer, namespace: &str, service: &str) -> Vec<Value> {
-    let served = server.registry.catalogue.preferred("discovery.k8s.io", "endpointslices");
-    let Some(cache) = served.and_then(|served| served.cache.clone()) else { return Vec::new() };
+pub(crate) fn slices_of(slices: &ResourceCache, namespace: &str, service: &str) -> Vec<Value> {
     let Ok(labels) = LabelSelector::parse(&format!("kubernetes.io/service-name={service}")) else { return Vec::new() };
     let filter = Filter { namespace: Some(namespace.to_owned()), labels, fields: Vec::new() };
-    cache.list(&filter).entries.iter().map(|entry| entry.to_value()).collect()
+    slices.list(&filter).entries.iter().map(|entry| entry.to_value()).collect()
 }
 
 /// The ready endpoints of a port, each with the name of its node.

@@ -4,6 +4,8 @@
 //! Keys are ECDSA P-256. Authorities live ten years, leaves one; a leaf with less than 120 days left is signed anew
 //! at start. Validity begins an hour early, so that a node whose clock is a little behind can still connect.
 
+mod der;
+mod leaf;
 mod requests;
 
 use std::net::IpAddr;
@@ -12,15 +14,15 @@ use std::{fs, io};
 
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData,
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 const AUTHORITY_DAYS: i64 = 3650;
-const LEAF_DAYS: i64 = 365;
+const LEAF_DAYS: i32 = 365;
 /// A leaf that lasts less than this is signed anew.
 pub const RENEW: SignedDuration = SignedDuration::from_hours(120 * 24);
 const BACKDATE: SignedDuration = SignedDuration::from_hours(1);
@@ -69,8 +71,8 @@ pub enum CertificateError {
         "the clock says {now}, but the authority of this cluster, {path}, is valid from {from} to {until}: set the clock"
     )]
     Clock { path: String, now: Timestamp, from: Timestamp, until: Timestamp },
-    #[error("making a certificate for {subject}: {source}")]
-    Make { subject: String, source: rcgen::Error },
+    #[error("making a certificate for {subject}: {why}")]
+    Make { subject: String, why: String },
 }
 
 type Result<T> = std::result::Result<T, CertificateError>;
@@ -94,21 +96,8 @@ impl Subject {
         Self { common_name: name.to_owned(), organizations: Vec::new(), names, usage: Usage::Server }
     }
 
-    fn params(&self, now: Timestamp) -> std::result::Result<CertificateParams, rcgen::Error> {
-        let mut params = CertificateParams::new(self.names.clone())?;
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, self.common_name.as_str());
-        for organization in &self.organizations {
-            params.distinguished_name.push(DnType::OrganizationName, organization.as_str());
-        }
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = match self.usage {
-            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            Usage::Both => vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
-        };
-        set_validity(&mut params, now, LEAF_DAYS);
-        Ok(params)
+    fn unmade(&self, why: String) -> CertificateError {
+        CertificateError::Make { subject: self.common_name.clone(), why }
     }
 }
 
@@ -134,7 +123,10 @@ impl Authority {
             let pem = params.self_signed(&key_pair)?.pem();
             Ok((pem, key_pair.serialize_pem()))
         })();
-        let (pem, key_pem) = made.map_err(|source| CertificateError::Make { subject: common_name.clone(), source })?;
+        let (pem, key_pem) = made.map_err(|why: rcgen::Error| CertificateError::Make {
+            subject: common_name.clone(),
+            why: why.to_string(),
+        })?;
         // The key first: a certificate without its key would be refused at the next start, a key alone is made new.
         write(key, &key_pem, 0o600)?;
         write(certificate, &pem, 0o644)?;
@@ -179,18 +171,17 @@ impl Authority {
 
     /// A new key and its certificate, nowhere kept.
     pub fn issue(&self, subject: &Subject) -> Result<Pair> {
-        let made = (|| {
-            let key = KeyPair::generate()?;
-            let certificate = subject.params(Timestamp::now())?.signed_by(&key, &self.issuer)?;
-            Ok(Pair { certificate: certificate.pem() + &self.pem, key: key.serialize_pem() })
-        })();
-        made.map_err(|source| CertificateError::Make { subject: subject.common_name.clone(), source })
+        let key = KeyPair::generate().map_err(|why| subject.unmade(why.to_string()))?;
+        Ok(Pair { certificate: self.sign(subject, &key)?, key: key.serialize_pem() })
     }
 
-    /// A certificate for somebody else's public key, of whom only the key is believed.
-    pub fn sign(&self, subject: &Subject, public_key: &rcgen::SubjectPublicKeyInfo) -> Result<String> {
-        let made = (|| Ok(subject.params(Timestamp::now())?.signed_by(public_key, &self.issuer)?.pem() + &self.pem))();
-        made.map_err(|source| CertificateError::Make { subject: subject.common_name.clone(), source })
+    /// A certificate with its chain for somebody's public key, of whom only the key is believed.
+    pub fn sign(&self, subject: &Subject, public_key: &impl PublicKeyData) -> Result<String> {
+        let now = Timestamp::now();
+        let (name, key) = (subject.name(), public_key.subject_public_key_info());
+        let leaf = subject.leaf(&name, &key, now - BACKDATE, now + DAY * LEAF_DAYS);
+        let written = self.write(leaf).map_err(|why| subject.unmade(why))?;
+        Ok(der::pem(&written) + &self.pem)
     }
 
     /// The pair at `certificate` and `key`, if it still says what it must for long enough; else a new one.
@@ -248,7 +239,7 @@ pub fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 pub fn signing_key(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
         let key = KeyPair::generate()
-            .map_err(|source| CertificateError::Make { subject: "service accounts".to_owned(), source })?;
+            .map_err(|why| CertificateError::Make { subject: "service accounts".to_owned(), why: why.to_string() })?;
         write(path, &key.serialize_pem(), 0o600)?;
     }
     let key = KeyPair::from_pem(&read(path)?)
@@ -328,9 +319,19 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_addresses_become_addresses() {
-        let params =
-            Subject::server("k3rs", ["10.0.0.1".to_owned(), "a.b".to_owned()]).params(Timestamp::now()).unwrap();
-        assert!(params.subject_alt_names.iter().any(|name| matches!(name, rcgen::SanType::IpAddress(_))));
+    fn a_certificate_says_all_that_its_subject_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = authority(dir.path());
+        let check = |subject: Subject| {
+            let pair = authority.issue(&subject).unwrap();
+            let left = left(&pair.certificate, &subject, &authority.der()[0]);
+            assert!(left.is_some_and(|left| left > RENEW), "{subject:?}");
+            assert_eq!(pair.chain().len(), 2);
+        };
+        check(Subject::client("jane", &[]));
+        check(Subject::client("jane", &["dev", "ops", "system:masters"]));
+        check(Subject::client("jane", &["dev", "dev"]));
+        check(Subject::server("k3rs", ["10.0.0.1", "a.b", "fd00::1"].map(str::to_owned)));
+        check(Subject { usage: Usage::Both, ..Subject::server(&"x".repeat(300), ["a".to_owned()]) });
     }
 }

@@ -37,7 +37,7 @@ fn defaults(set: &mut Value) {
 }
 
 fn create(set: &mut Value) {
-    pods::prepare_template(&mut set["spec"]);
+    within(set, "spec", pods::prepare_template);
     if template_generation(set) < 1 {
         set_template_generation(set, 1);
     }

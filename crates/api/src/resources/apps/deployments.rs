@@ -11,7 +11,7 @@ use crate::resources::strategy::{bump_generation, changed, keep, keep_all_but_st
 pub(super) static DEPLOYMENTS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |deployment| pods::prepare_template(&mut deployment["spec"]),
+    prepare_create: |deployment| within(deployment, "spec", pods::prepare_template),
     prepare_update: update,
     validate_create: validation::deployment,
     validate_update: |new, old| validation::update(new, old, validation::deployment),

@@ -12,7 +12,7 @@ pub(super) static REPLICA_SETS: Hooks = Hooks {
         default(spec, "replicas", 1);
         within(spec, "template", pods::template_defaults);
     },
-    prepare_create: |set| pods::prepare_template(&mut set["spec"]),
+    prepare_create: |set| within(set, "spec", pods::prepare_template),
     validate_create: validation::replica_set,
     validate_update: |new, old| validation::update(new, old, validation::replica_set),
     warnings: pods::warnings::of_workload,

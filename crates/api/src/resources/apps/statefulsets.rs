@@ -11,7 +11,7 @@ pub(super) static STATEFUL_SETS: Hooks = Hooks {
     names: Names::Label,
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |set| pods::prepare_template(&mut set["spec"]),
+    prepare_create: |set| within(set, "spec", pods::prepare_template),
     validate_create: validation::stateful_set,
     validate_update: validation::stateful_set_update,
     warnings: pods::warnings::of_workload,

@@ -223,9 +223,7 @@ mod tests {
 
     #[track_caller]
     fn check(spec: Value, expected: Expect) {
-        let causes = autoscaler(&json!({"spec": spec}));
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        crate::validation::testing::check(autoscaler(&json!({"spec": spec})), expected);
     }
 
     #[test]

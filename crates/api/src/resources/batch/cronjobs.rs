@@ -10,7 +10,11 @@ use crate::resources::hooks::{Generation, Hooks, PLAIN};
 pub(super) static CRON_JOBS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults,
-    prepare_create: |cron| pods::prepare_template(&mut cron["spec"]["jobTemplate"]["spec"]),
+    prepare_create: |cron| {
+        within(cron, "spec", |spec| {
+            within(spec, "jobTemplate", |template| within(template, "spec", pods::prepare_template));
+        });
+    },
     validate_create: validation::cron_job,
     validate_update: validation::cron_job_update,
     ..PLAIN

@@ -61,7 +61,7 @@ pub(super) fn template_defaults(spec: &mut Value) {
 
 /// A Job that brings no selector of its own selects its Pods by its UID.
 fn create(job: &mut Value) {
-    pods::prepare_template(&mut job["spec"]);
+    within(job, "spec", pods::prepare_template);
     if flag(&job["spec"], "manualSelector") {
         return;
     }

@@ -292,14 +292,10 @@ fn check_ratio(errors: &mut Errors, ratio: &Quantity, min: &Option<Quantity>, ma
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
 
-    #[track_caller]
-    fn check(causes: Vec<Cause>, expected: Expect) {
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
-    }
+    use super::*;
+    use crate::validation::testing::check;
 
     #[test]
     fn quotas_are_refused_in_upstreams_words() {

@@ -16,7 +16,7 @@ pub(super) static REPLICATION_CONTROLLERS: Hooks = Hooks {
     generation: Generation::Counted,
     orphans: true,
     default: defaults,
-    prepare_create: |controller| pods::prepare_template(&mut controller["spec"]),
+    prepare_create: |controller| within(controller, "spec", pods::prepare_template),
     validate_create: validate,
     validate_update: |new, _| validate(new),
     warnings: pods::warnings::of_workload,
