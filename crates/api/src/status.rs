@@ -3,53 +3,11 @@
 //! The HTTP code, the machine-readable reason and the message of each refusal are upstream's
 //! (`k8s.io/apimachinery/pkg/api/errors`): client-go branches on the reason, people and scripts on the text.
 
+use std::borrow::Cow;
+
 use serde_json::{Value, json};
 
 use crate::validation::quote;
-
-/// All of `metav1.StatusReason`.
-const REASONS: [&str; 21] = [
-    "AlreadyExists",
-    "BadRequest",
-    "Conflict",
-    "Expired",
-    "Forbidden",
-    "Gone",
-    "InternalError",
-    "Invalid",
-    "MethodNotAllowed",
-    "NotAcceptable",
-    "NotFound",
-    "RequestEntityTooLarge",
-    "ServerTimeout",
-    "ServiceUnavailable",
-    "StorageError",
-    "StorageReadError",
-    "Timeout",
-    "TooManyRequests",
-    "Unauthorized",
-    "UnknownReason",
-    "UnsupportedMediaType",
-];
-
-/// All of `metav1.CauseType`, and of `field.ErrorType`.
-const CAUSES: [&str; 15] = [
-    "FieldManagerConflict",
-    "FieldValueDuplicate",
-    "FieldValueForbidden",
-    "FieldValueInvalid",
-    "FieldValueNotFound",
-    "FieldValueNotSupported",
-    "FieldValueRequired",
-    "FieldValueTooFew",
-    "FieldValueTooLong",
-    "FieldValueTooMany",
-    "FieldValueTooShort",
-    "FieldValueTypeInvalid",
-    "InternalError",
-    "ResourceVersionTooLarge",
-    "UnexpectedServerResponse",
-];
 
 /// A refused request: upstream's `metav1.Status` with `status: Failure`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -57,8 +15,8 @@ const CAUSES: [&str; 15] = [
 pub struct Status {
     /// The HTTP status code.
     pub code: u16,
-    /// `metav1.StatusReason`; empty for those without one.
-    pub reason: &'static str,
+    /// `metav1.StatusReason`; empty for those without one. Webhooks and other servers have reasons of their own.
+    pub reason: Cow<'static, str>,
     pub message: String,
     pub details: Option<Box<Details>>,
     /// Where an expired list can be gone on with: a `continue` token.
@@ -81,7 +39,7 @@ pub struct Details {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cause {
     /// `metav1.CauseType`, such as `FieldValueRequired`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     pub message: String,
     /// The path of the field, such as `spec.containers[0].name`.
     pub field: String,
@@ -105,7 +63,7 @@ impl std::fmt::Display for Subject<'_> {
 
 impl Status {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, resume: None }
+        Self { code, reason: reason.into(), message: message.into(), details: None, resume: None }
     }
 
     fn about(mut self, subject: Subject<'_>, name: &str) -> Self {
@@ -281,7 +239,7 @@ impl Status {
             Self::new(504, "Timeout", format!("Timeout: Too large resource version: {asked}, current: {current}"))
                 .retry_after(1);
         status.details.get_or_insert_default().causes = vec![Cause {
-            reason: "ResourceVersionTooLarge",
+            reason: "ResourceVersionTooLarge".into(),
             message: "Too large resource version".to_owned(),
             field: String::new(),
         }];
@@ -291,10 +249,7 @@ impl Status {
     /// The server met a fault of its own; `why` is for people.
     pub fn internal(why: impl std::fmt::Display) -> Self {
         let mut status = Self::new(500, "InternalError", format!("Internal error occurred: {why}"));
-        status.details = Some(Box::new(Details {
-            causes: vec![Cause { reason: "", message: why.to_string(), field: String::new() }],
-            ..Details::default()
-        }));
+        status.details = Some(Box::new(Details { causes: vec![Cause::plain(why.to_string())], ..Details::default() }));
         status
     }
 
@@ -313,13 +268,12 @@ impl Status {
         self.code == 404
     }
 
-    /// A refusal that another server worded. Reasons are those that Kubernetes knows.
+    /// A refusal that another server worded.
     pub fn from_json(document: &Value) -> Self {
         let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let number = |value: &Value, field: &str| value[field].as_u64().unwrap_or_default();
-        let known = |words: &[&'static str], said: &str| words.iter().copied().find(|word| *word == said);
         let cause = |cause: &Value| Cause {
-            reason: known(&CAUSES, &text(cause, "reason")).unwrap_or_default(),
+            reason: text(cause, "reason").into(),
             message: text(cause, "message"),
             field: text(cause, "field"),
         };
@@ -335,7 +289,7 @@ impl Status {
         });
         Self {
             code: u16::try_from(number(document, "code")).ok().filter(|code| *code < 1000).unwrap_or_default(),
-            reason: known(&REASONS, &text(document, "reason")).unwrap_or_default(),
+            reason: text(document, "reason").into(),
             message: text(document, "message"),
             details,
             resume: document["metadata"]["continue"].as_str().map(Into::into),
@@ -384,9 +338,18 @@ impl Details {
 }
 
 impl Cause {
+    pub fn new(reason: &'static str, message: impl Into<String>, field: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), field: field.into() }
+    }
+
+    /// One of no known type, at no field.
+    pub fn plain(message: impl Into<String>) -> Self {
+        Self::new("", message, "")
+    }
+
     fn to_json(&self) -> Value {
         let mut doc = json!({});
-        for (key, value) in [("reason", self.reason), ("message", &self.message), ("field", &self.field)] {
+        for (key, value) in [("reason", &*self.reason), ("message", &self.message), ("field", &self.field)] {
             if !value.is_empty() {
                 doc[key] = json!(value);
             }

@@ -349,7 +349,7 @@ impl Conflicts {
             .iter()
             .flat_map(|(manager, paths)| {
                 paths.iter().map(move |path| Cause {
-                    reason: "FieldManagerConflict",
+                    reason: "FieldManagerConflict".into(),
                     message: format!("conflict with {manager}"),
                     field: Path(path).to_string(),
                 })

@@ -313,7 +313,7 @@ fn finished(mut object: Value, live: Option<&Value>, managers: Managers) -> Valu
 
 /// What upstream answers as a fault of its own.
 fn fault(message: String) -> Status {
-    Status { code: 500, reason: "", message, details: None, resume: None }
+    Status { code: 500, reason: "".into(), message, details: None, resume: None }
 }
 
 fn text(error: OwnershipError) -> String {

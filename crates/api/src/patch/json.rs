@@ -58,7 +58,7 @@ impl From<JsonPatchError> for Status {
             JsonPatchError::NotAPatch { .. } => Status::bad_request(error.to_string()),
             JsonPatchError::TooManyOperations(_) => Status {
                 code: 413,
-                reason: "RequestEntityTooLarge",
+                reason: "RequestEntityTooLarge".into(),
                 message: format!("Request entity too large: {error}"),
                 details: None,
                 resume: None,

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 120;
 fn unprocessable(why: &dyn std::fmt::Display) -> Status {
     Status {
         code: 422,
-        reason: "Invalid",
+        reason: "Invalid".into(),
         message: format!("the server rejected our request due to an error in our request: {why}"),
         details: Some(Box::<Details>::default()),
         resume: None,

@@ -185,7 +185,7 @@ impl Violations {
 
 fn invalid(label: &str, text: &str, why: &str) -> Cause {
     Cause {
-        reason: "FieldValueInvalid",
+        reason: "FieldValueInvalid".into(),
         message: format!("Invalid value: {}: {why}", quote(text)),
         field: format!("metadata.labels[{label}]"),
     }

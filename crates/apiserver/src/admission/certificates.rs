@@ -35,7 +35,7 @@ impl Plugin for SigningRequests {
             Some(object) if is_ours(request) && request.operation == Operation::Create => check_signature(object)
                 .map_err(|why| {
                     let cause = Cause {
-                        reason: "FieldValueInvalid",
+                        reason: "FieldValueInvalid".into(),
                         message: format!("Invalid value: {}: {why}", object["spec"]["request"]),
                         field: "spec.request".to_owned(),
                     };

@@ -54,7 +54,7 @@ impl NamespaceLifecycle {
             );
             let mut status = request.forbid(&why);
             status.details.get_or_insert_default().causes = vec![Cause {
-                reason: "NamespaceTerminating",
+                reason: "NamespaceTerminating".into(),
                 message: format!("namespace {} is being terminated", request.namespace),
                 field: "metadata.namespace".to_owned(),
             }];

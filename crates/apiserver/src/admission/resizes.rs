@@ -70,7 +70,7 @@ impl Plugin for PodResizes {
             let Some((why, kind)) = refusal else { return Ok(()) };
             let mut status = request.forbid(&why);
             if let Some(reason) = kind {
-                let cause = Cause { reason, message: String::new(), field: String::new() };
+                let cause = Cause::new(reason, "", "");
                 status.details.get_or_insert_default().causes.push(cause);
             }
             Err(status)

@@ -202,7 +202,7 @@ async fn take(server: &ApiServer, resource: &str, step: Step) -> Result<(), Stat
     };
     match super::keep::call(server, verb, resource, &name, "", &body).await {
         // Somebody was faster; the next look finds what he did.
-        Err(status) if ["AlreadyExists", "Conflict", "NotFound"].contains(&status.reason) => Ok(()),
+        Err(status) if ["AlreadyExists", "Conflict", "NotFound"].contains(&&*status.reason) => Ok(()),
         outcome => outcome,
     }
 }

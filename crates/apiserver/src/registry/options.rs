@@ -153,7 +153,7 @@ impl ReadOptions {
         let mut causes = Vec::new();
         let mut forbid = |field: &str, why: &str| {
             causes.push(Cause {
-                reason: "FieldValueForbidden",
+                reason: "FieldValueForbidden".into(),
                 message: format!("Forbidden: {why}"),
                 field: field.to_owned(),
             });
@@ -298,7 +298,8 @@ fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
         Some(other) => {
             let message =
                 format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\"");
-            let cause = Cause { reason: "FieldValueNotSupported", message, field: "resourceVersionMatch".to_owned() };
+            let cause =
+                Cause { reason: "FieldValueNotSupported".into(), message, field: "resourceVersionMatch".to_owned() };
             Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
         }
     }
@@ -440,7 +441,7 @@ fn check_dry_run(call: &Call, body: Option<&Value>) -> Result<(), Status> {
 fn unsupported_policy(policy: &str) -> Status {
     let supported = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
     let cause = Cause {
-        reason: "FieldValueNotSupported",
+        reason: "FieldValueNotSupported".into(),
         message: format!("Unsupported value: \"{policy}\": {supported}"),
         field: "propagationPolicy".to_owned(),
     };

@@ -109,7 +109,7 @@ fn shape_of(dialect: Dialect, patch: Value) -> Result<Value, Status> {
 /// Upstream's `ValidatePatchOptions`.
 fn check_options(call: &Call, dialect: Dialect) -> Result<(), Status> {
     let cause = |reason, message: &str, field: &str| {
-        let cause = Cause { reason, message: message.to_owned(), field: field.to_owned() };
+        let cause = Cause::new(reason, message, field);
         Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
     };
     let manager = call.param("fieldManager").unwrap_or_default();

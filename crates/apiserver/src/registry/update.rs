@@ -161,7 +161,7 @@ fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Resu
     if !uid.is_empty() && uid != live.uid && patched {
         // A patch has no preconditions: this is a change, which upstream finds in two places.
         let causes = ["field is immutable"; 2].map(|why| Cause {
-            reason: "FieldValueInvalid",
+            reason: "FieldValueInvalid".into(),
             message: format!("Invalid value: {}: {why}", quote(uid)),
             field: "metadata.uid".to_owned(),
         });
@@ -182,7 +182,7 @@ fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Resu
     }
     if stated.is_empty() && !served.row.hooks.unconditional_update {
         let cause = Cause {
-            reason: "FieldValueInvalid",
+            reason: "FieldValueInvalid".into(),
             message: "Invalid value: 0: must be specified for an update".to_owned(),
             field: "metadata.resourceVersion".to_owned(),
         };

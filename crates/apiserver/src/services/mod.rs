@@ -161,7 +161,7 @@ impl ServiceAddresses {
         let mut given = list(&spec["clusterIPs"]).to_vec();
         given.resize(given.len().max(wanted.len()), json!(""));
         let refuse = |given: &[Value], why: &str| Cause {
-            reason: "FieldValueInvalid",
+            reason: "FieldValueInvalid".into(),
             message: format!("Invalid value: {}: failed to allocate IP{why}", json!(given)),
             field: "spec.clusterIPs".to_owned(),
         };
@@ -258,7 +258,7 @@ impl ServiceAddresses {
 
     fn claim_port(&self, asked: u64, at: usize, is_taken: impl Fn(u16) -> bool) -> Result<u16, Cause> {
         let refuse = |why: &str| Cause {
-            reason: "FieldValueInvalid",
+            reason: "FieldValueInvalid".into(),
             message: format!("Invalid value: {asked}: {why}"),
             field: format!("spec.ports[{at}].nodePort"),
         };
@@ -311,7 +311,7 @@ fn random() -> u128 {
 }
 
 fn exhausted(field: &str, why: &str) -> Cause {
-    Cause { reason: "InternalError", message: why.to_owned(), field: field.to_owned() }
+    Cause::new("InternalError", why, field)
 }
 
 /// An address is given to a Service that can be named: upstream records it in an IPAddress that refers to the Service,
@@ -330,7 +330,7 @@ fn check_parent(service: &Value, asked: &str) -> Result<(), Cause> {
     }
     let which = if asked.is_empty() { String::new() } else { format!(" {asked}") };
     Err(Cause {
-        reason: "FieldValueInvalid",
+        reason: "FieldValueInvalid".into(),
         message: format!(
             "Invalid value: [\"{asked}\"]: failed to allocate IP{which}: IPAddress.networking.k8s.io \"{ip}\" is invalid: \
              spec.parentRef.name: {why}"

@@ -117,8 +117,7 @@ impl Modify for Disrupt {
         let allowed = status["disruptionsAllowed"].as_i64().unwrap_or(0);
         let refuse = |why: String| {
             let mut status = would_violate();
-            status.details.get_or_insert_default().causes =
-                vec![Cause { reason: "DisruptionBudget", message: why, field: String::new() }];
+            status.details.get_or_insert_default().causes = vec![Cause::new("DisruptionBudget", why, "")];
             Err(status)
         };
         if observed < generation {

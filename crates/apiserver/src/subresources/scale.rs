@@ -88,7 +88,7 @@ fn checked_replicas(scale: &Value, name: &str) -> Result<i64, Status> {
         return Ok(replicas);
     }
     let cause = Cause {
-        reason: "FieldValueInvalid",
+        reason: "FieldValueInvalid".into(),
         message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
         field: "spec.replicas".to_owned(),
     };

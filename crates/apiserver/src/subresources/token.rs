@@ -69,7 +69,7 @@ fn check_seconds(seconds: i64, name: &str) -> Result<(), Status> {
         _ => return Ok(()),
     };
     let cause = Cause {
-        reason: "FieldValueInvalid",
+        reason: "FieldValueInvalid".into(),
         message: format!("Invalid value: {seconds}: {why}"),
         field: "spec.expirationSeconds".to_owned(),
     };

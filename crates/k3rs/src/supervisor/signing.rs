@@ -35,7 +35,7 @@ pub(crate) fn serving_subject(node: &str, addresses: &[IpAddr]) -> Subject {
 }
 
 pub(super) fn forbidden(why: impl Into<String>) -> Status {
-    Status { code: 403, reason: "Forbidden", message: why.into(), details: None, resume: None }
+    Status { code: 403, reason: "Forbidden".into(), message: why.into(), details: None, resume: None }
 }
 
 impl Supervisor {

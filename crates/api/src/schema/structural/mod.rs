@@ -102,7 +102,7 @@ impl CustomSchema {
         ];
         let mut warnings = Vec::new();
         let Some(rules) = &self.rules else { return warnings };
-        if errors.causes().iter().any(|cause| BLOCKING.contains(&cause.reason)) {
+        if errors.causes().iter().any(|cause| BLOCKING.contains(&&*cause.reason)) {
             let why = "some validation rules were not checked because the object was invalid; correct the existing \
                        errors to complete validation";
             errors.invalid(&Path::root("<nil>"), Value::Null, why);

@@ -197,8 +197,8 @@ impl MutatingPolicies {
 fn refuse(wrong: Vec<(String, &'static str)>, request: &Request) -> Result<(), Status> {
     let Some((message, reason)) = wrong.first().cloned() else { return Ok(()) };
     let mut status = request.forbid("");
-    (status.message, status.reason) = (message, reason);
-    let causes = wrong.into_iter().map(|(message, _)| Cause { reason: "", message, field: String::new() });
+    (status.message, status.reason) = (message, reason.into());
+    let causes = wrong.into_iter().map(|(message, _)| Cause::plain(message));
     status.details.get_or_insert_default().causes.extend(causes);
     Err(status)
 }

@@ -274,8 +274,8 @@ impl Outcome {
         }
         let Some((message, Reason(reason, code))) = self.denied else { return Ok(()) };
         let mut status = request.forbid(&message);
-        (status.reason, status.code) = (reason, code);
-        status.details.get_or_insert_default().causes.push(Cause { reason: "", message, field: String::new() });
+        (status.reason, status.code) = (reason.into(), code);
+        status.details.get_or_insert_default().causes.push(Cause::plain(message));
         Err(status)
     }
 }

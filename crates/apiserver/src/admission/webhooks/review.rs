@@ -120,9 +120,7 @@ fn patch(version: ReviewVersion, mutating: bool, response: &Value) -> Result<Opt
 pub(super) fn denial(webhook: &str, result: &Value) -> Status {
     let mut status = Status::from_json(result);
     status.code = status.code.max(400);
-    // Webhooks give reasons in words of their own, too, which are worth telling.
-    let reason = result["reason"].as_str().unwrap_or_default();
-    let said = [status.message.as_str(), reason].into_iter().find(|text| !text.is_empty());
+    let said = [status.message.as_str(), &status.reason].into_iter().find(|text| !text.is_empty());
     status.message = match said {
         Some(said) => format!("admission webhook {webhook:?} denied the request: {said}"),
         None => format!("admission webhook {webhook:?} denied the request without explanation"),
@@ -174,6 +172,22 @@ mod tests {
         let read = verdict(ReviewVersion::V1, "u", true, &answer(response)).unwrap();
         assert_eq!(read.patch, Some(json!([{"op": "remove", "path": "/a"}])));
         assert_eq!((read.allowed, read.warnings.len(), read.annotations.len()), (true, 1, 1));
+    }
+
+    #[test]
+    fn a_denial_says_all_that_the_webhook_did() {
+        let result = json!({
+            "status": "Success", "message": "no", "reason": "it is Monday", "code": 451,
+            "details": {"name": "a", "group": "g", "kind": "k", "uid": "u", "retryAfterSeconds": 7, "causes": [
+                {"reason": "Calendar", "message": "see there", "field": "spec.day"},
+            ]},
+        });
+        let told = denial("deny.example.com", &result).to_json();
+        assert_eq!(
+            (&told["status"], &told["reason"], &told["code"]),
+            (&json!("Failure"), &result["reason"], &json!(451))
+        );
+        assert_eq!(told["details"], result["details"]);
     }
 
     #[test]
