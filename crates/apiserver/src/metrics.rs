@@ -208,7 +208,7 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         .chain(admission::WEBHOOK_FAMILIES)
         .chain(audit::FAMILIES)
         .chain(flowcontrol::FAMILIES)
-        .chain(authn::FAMILIES);
+        .chain(authn::families());
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }

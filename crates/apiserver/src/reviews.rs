@@ -6,8 +6,8 @@ use api::status::Status;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
-use crate::authn::User;
 use crate::authn::serviceaccounts::Verified;
+use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
 use crate::authz::{Attributes, Target};
 use crate::registry::{Call, Outcome, Served, document};
@@ -33,7 +33,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     server.registry.admission.check(call, &mut asked).await?;
     let mut review = asked.object.take().unwrap_or_default();
     let status = match served.row.plural.as_str() {
-        "tokenreviews" => token(server, &review["spec"]).await,
+        "tokenreviews" => token(server, &review["spec"], call).await,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
         "selfsubjectaccessreviews" => access(server, &call.user.clone(), &review["spec"], None)?,
@@ -47,7 +47,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     Ok(Outcome::Document { code: 201, document: review })
 }
 
-async fn token(server: &ApiServer, spec: &Value) -> Value {
+async fn token(server: &ApiServer, spec: &Value, call: &mut Call) -> Value {
     let token = spec["token"].as_str().unwrap_or_default();
     let audiences: Vec<String> = spec["audiences"]
         .as_array()
@@ -55,7 +55,11 @@ async fn token(server: &ApiServer, spec: &Value) -> Value {
         .flatten()
         .filter_map(|name| name.as_str().map(str::to_owned))
         .collect();
-    match server.authenticator.token(token, &audiences).await {
+    let mut notes = Notes::default();
+    let found = server.authenticator.token(token, &audiences, &mut notes).await;
+    call.warnings.append(&mut notes.warnings);
+    call.annotations.append(&mut notes.annotations);
+    match found {
         Some(Verified { user, audiences }) => {
             json!({"authenticated": true, "user": user.info(), "audiences": audiences})
         }

@@ -1,38 +1,31 @@
-//! The listener: TLS, HTTP/1.1 and HTTP/2, and the five limits that every listener of ours has.
+//! The listener: TLS, HTTP/1.1 and HTTP/2, within the limits that every listener of ours has.
 
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::listener::{Answer, Limits, Over, Pace, Paced, Place, Places};
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::authn::PeerCertificates;
 use crate::response::Response;
 use crate::streaming::PeerAddress;
 
-/// A client that has not shaken hands by then is gone or means harm.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The same for the head of a request over HTTP/1.1.
-const HEADER: Duration = Duration::from_secs(30);
-/// What a head may hold, as Go's servers have it.
-const HEAD_BYTES: usize = 1 << 20;
 /// An HTTP/2 connection is asked for a sign of life after this, and closed without one.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(15);
-/// Open connections; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 10_000;
 /// Requests at once over one HTTP/2 connection; client-go multiplexes all its watches over one.
 const STREAMS: u32 = 1000;
 /// A watch must not be held up by its window.
@@ -63,21 +56,21 @@ pub async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     service: impl Service,
+    limits: Limits,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let (places, limits) = (Places::new(&limits), Arc::new(limits));
     loop {
-        let slot = tokio::select! {
-            () = stop.cancelled() => return,
-            // The semaphore is never closed.
-            slot = slots.clone().acquire_owned() => slot,
-        };
-        let socket = tokio::select! {
+        let Some(room) = stop.run_until_cancelled(places.room()).await else { return };
+        let (socket, place) = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => socket,
+                Ok((socket, from)) => match room.of(from.ip()) {
+                    Some(place) => (socket, place),
+                    None => continue,
+                },
                 // Out of files or memory: those who hold them will let go, and the next accept waits for them.
                 Err(why) => {
                     warn!(%why, "accepting a connection");
@@ -86,56 +79,64 @@ pub async fn serve(
                 }
             },
         };
-        let (acceptor, service, stop) = (acceptor.clone(), service.clone(), stop.clone());
+        let (acceptor, service, limits, stop) = (acceptor.clone(), service.clone(), limits.clone(), stop.clone());
         tasks.spawn(async move {
-            if let Err(why) = connection(socket, acceptor, service, stop).await {
+            if let Err(why) = connection(socket, place, acceptor, service, &limits, stop).await {
                 debug!(%why, "connection ended");
             }
-            drop(slot);
         });
     }
 }
 
 async fn connection(
     socket: TcpStream,
+    place: Place,
     acceptor: TlsAcceptor,
     service: impl Service,
+    limits: &Limits,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     socket.set_nodelay(true)?;
     let address = PeerAddress(socket.peer_addr()?);
-    let stream = timeout(HANDSHAKE, acceptor.accept(socket))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
-    let peer =
-        stream.get_ref().1.peer_certificates().map(|chain| {
-            PeerCertificates::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect())
-        });
-    let service = tower::util::MapRequest::new(service, move |mut request: http::Request<Incoming>| {
+    let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"));
+    let stream = timeout(limits.handshake, acceptor.accept(socket)).await.map_err(|_| late("the TLS handshake"))??;
+    let session = stream.get_ref().1;
+    let peer = session
+        .peer_certificates()
+        .map(|chain| PeerCertificates::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
+    let pace = Pace::new(limits, session.alpn_protocol() != Some(b"h2"));
+    let answering = pace.clone();
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        let busy = answering.begin();
         request.extensions_mut().insert(address);
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
-        request
+        let answered = service.clone().oneshot(request);
+        async move { answered.await.map(|response| response.map(|body| Answer::new(body, busy))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER).max_buf_size(HEAD_BYTES);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_WAIT)
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(HEAD_BYTES as u32)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let stream = TokioIo::new(Paced::new(stream, pace.clone(), place));
+    let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+        ended = connection.as_mut() => return ended,
+        () = stop.cancelled() => {}
+        over = pace.over() => match over {
+            Over::Head => return Err(late("the head of a request").into()),
+            Over::Idle => debug!("connection without requests"),
+        },
     }
+    connection.as_mut().graceful_shutdown();
+    connection.await
 }

@@ -25,7 +25,7 @@ use crate::audit::{self, Audit, AuditError};
 use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
-use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, FrontProxies, User};
+use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, FrontProxies, User, tracking};
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
@@ -190,6 +190,7 @@ impl ApiServer {
             cache("storage.k8s.io", "volumeattachments")?,
             cache("resource.k8s.io", "resourceslices")?,
         );
+        let (uses, tellers) = tracking::channel();
         let authorizer = Arc::new(Authorizer { nodes, rbac });
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
@@ -244,6 +245,7 @@ impl ApiServer {
                 static_tokens: StaticTokens::new(config.tokens),
                 service_accounts: Arc::new(service_accounts),
                 bootstrap_tokens,
+                uses,
                 others,
                 anonymous,
             },
@@ -266,15 +268,17 @@ impl ApiServer {
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
+        tasks.spawn(tellers.run(server.clone(), stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
         Ok(server)
     }
 
-    /// Begins to keep what extends the server (APIServices, their availability, whom others are to believe), and by what
-    /// rules requests are served.
+    /// Begins to keep what extends the server (APIServices, their availability, whom others are to believe), by what
+    /// rules requests are served, and since when uses of old tokens are told.
     pub fn extend(self: &Arc<Self>) {
         self.streams.spawn(aggregation::run(self.clone()));
         self.streams.spawn(flowcontrol::keep(self.clone()));
+        self.streams.spawn(tracking::keep(self.clone()));
     }
 
     /// Tells in the status of policies what is likely wrong with their expressions, until `stop`. Upstream that is one

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::audit::{self, Trail};
-use crate::authn::{PeerCertificates, User, impersonation};
+use crate::authn::{Notes, PeerCertificates, User, impersonation};
 use crate::authz::Attributes;
 use crate::flowcontrol::Flow;
 use crate::metrics::Record;
@@ -56,6 +56,8 @@ struct Known {
     /// Not set for components in this process, unless there is an audit log.
     id: Option<HeaderValue>,
     trail: Option<Trail>,
+    /// Texts for `Warning` headers, of who sent it.
+    warnings: Vec<String>,
     /// By what it was given its place.
     flow: Option<Flow>,
 }
@@ -120,7 +122,7 @@ impl ApiService {
         let carrier = Carrier::take(&mut request, &info);
         let server = self.server.clone();
         let named = self.identity.is_none() || server.audit.is_some();
-        let mut known = Known { id: named.then(|| audit::id(request.headers())), trail: None, flow: None };
+        let mut known = Known { id: named.then(|| audit::id(request.headers())), ..Known::default() };
         let response = match AssertUnwindSafe(self.in_time(info, query, request, &mut known)).catch_unwind().await {
             Ok(Ok(response)) => known.answered(response).await,
             Ok(Err(status)) => known.answered(response::refusal(&status)).await,
@@ -168,8 +170,9 @@ impl ApiService {
     {
         let server = self.server.clone();
         let peer = request.extensions().get::<PeerCertificates>().cloned();
-        let user = self.user(request.headers(), peer, &info).await;
-        known.begin(&server, &request, &info, &user);
+        let mut notes = Notes::default();
+        let user = self.user(request.headers(), peer, &info, &mut notes).await;
+        known.begin(&server, &request, &info, &user, notes);
         let mut user = user?;
         if let Some(acting) = impersonation::acting(&server.authorizer, &user, &info, request.headers())? {
             if let Some(trail) = &mut known.trail {
@@ -246,12 +249,13 @@ impl ApiService {
         headers: &HeaderMap,
         peer: Option<PeerCertificates>,
         info: &RequestInfo,
+        notes: &mut Notes,
     ) -> Result<User, Status> {
         if let Some(identity) = &self.identity {
             return Ok(identity.user.clone());
         }
         let authenticator = &self.server.authenticator;
-        match authenticator.authenticate(headers, peer.as_ref()).await? {
+        match authenticator.authenticate(headers, peer.as_ref(), notes).await? {
             Some(user) => Ok(user),
             None if authenticator.anonymous.lets_in(&info.path) => Ok(User::anonymous()),
             None => Err(Status::unauthorized()),
@@ -311,17 +315,31 @@ impl ApiService {
             Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await?,
             Err(status) => encode::refusal(&status, asked),
         };
-        warn(&mut response, &served, &call.warnings);
+        // A body that no one reads is refused before it is known what would be deprecated.
+        let unread = response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let deprecated = served.version.deprecated.iter().filter(|_| !unread);
+        warn(&mut response, deprecated.chain(&call.warnings));
         Ok(response)
     }
 }
 
 impl Known {
     /// Opens the trail of a request whose user was found out, or not.
-    fn begin<B>(&mut self, server: &ApiServer, request: &Request<B>, info: &RequestInfo, user: &Result<User, Status>) {
+    fn begin<B>(
+        &mut self,
+        server: &ApiServer,
+        request: &Request<B>,
+        info: &RequestInfo,
+        user: &Result<User, Status>,
+        notes: Notes,
+    ) {
+        self.warnings = notes.warnings;
         let (Some(audit), Some(id)) = (&server.audit, &self.id) else { return };
         let nobody = User::default();
         self.trail = audit.begin(id, request, info, user.as_ref().unwrap_or(&nobody));
+        if let Some(trail) = &mut self.trail {
+            trail.annotate_all(&notes.annotations);
+        }
         match (&mut self.trail, user) {
             (Some(trail), Ok(_)) => trail.received(),
             (Some(trail), Err(_)) => trail.unauthenticated(request),
@@ -338,6 +356,7 @@ impl Known {
         if let Some(flow) = &self.flow {
             flow.name_in(response.headers_mut());
         }
+        warn(&mut response, &self.warnings);
         if let Some(id) = self.id {
             response.headers_mut().entry(audit::ID).or_insert(id);
         }
@@ -420,12 +439,9 @@ fn refusal(info: &RequestInfo, why: &str) -> Status {
 }
 
 /// Adds the texts that a client shows its user beside the answer (RFC 7234 section 5.5).
-fn warn(response: &mut Response, served: &Served, warnings: &[String]) {
+fn warn<'a>(response: &mut Response, texts: impl IntoIterator<Item = &'a String>) {
     let mut said: Vec<&String> = Vec::new();
-    // A body that no one reads is refused before it is known what would be deprecated.
-    let deprecated =
-        served.version.deprecated.iter().filter(|_| response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    for text in deprecated.chain(warnings).collect::<Vec<_>>() {
+    for text in texts {
         // A write that was tried twice has found the same twice.
         if said.contains(&text) {
             continue;

@@ -11,7 +11,7 @@
 //! patch      merge, JSON, strategic patches, apply        events     Events, deduplicated
 //! lease      leader election                              clock      time, injected
 //! metrics    counters for Prometheus                     tls        to servers that cannot prove who they are
-//! testing    a cluster in memory, for tests
+//! testing    a cluster in memory, for tests            listener   limits of those who listen
 //! ```
 
 pub mod backoff;
@@ -19,6 +19,7 @@ pub mod clock;
 pub mod events;
 pub mod informer;
 pub mod lease;
+pub mod listener;
 pub mod metrics;
 pub mod patch;
 pub mod reconcile;

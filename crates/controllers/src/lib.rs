@@ -19,6 +19,7 @@ pub mod endpoints;
 pub mod endpointslices;
 pub mod garbagecollector;
 pub mod jobs;
+pub mod legacytokens;
 pub mod namespaces;
 pub mod nodeipam;
 pub mod nodelifecycle;
@@ -151,6 +152,7 @@ pub const CONTROLLERS: &[Row] = rows! {
     "endpointslice-mirroring-controller" => endpointslices::mirroring::run,
     "garbage-collector-controller" => garbagecollector::run,
     "job-controller" => jobs::run,
+    "legacy-serviceaccount-token-cleaner-controller" => legacytokens::run,
     "namespace-controller" => namespaces::run,
     "node-ipam-controller" => nodeipam::run,
     "node-lifecycle-controller" => nodelifecycle::run,

@@ -11,6 +11,7 @@ use apiserver::encryption::SecretEncryption;
 use apiserver::server::{ApiServer, Config, Settings, StartError};
 use apiserver::service::ApiService;
 use apiserver::{bootstrap, serve};
+use client::listener::Limits;
 use client::request::Requests;
 use ipnet::IpNet;
 use store::sqlite::SqliteStore;
@@ -125,7 +126,7 @@ impl Server {
         let names = serving_names(&options);
         let serving = serving_certificate(&layout, &authorities.server, &names)?;
         let clients = [authorities.client.der(), authorities.front.der()].concat();
-        let tls = Arc::new(tls::server(tls::Certificate::new(&serving)?, &clients, tls::HTTP)?);
+        let tls = Arc::new(tls::api_server(tls::Certificate::new(&serving)?, &clients));
 
         let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let tunnels = Tunnels::new(tasks.clone(), listening.clone());
@@ -172,7 +173,7 @@ impl Server {
             components::client(&api, supervisor_user(), "k3rs"),
         );
         let service = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
-        tasks.spawn(serve::serve(listener, tls, service, tasks.clone(), listening.clone()));
+        tasks.spawn(serve::serve(listener, tls, service, Limits::default(), tasks.clone(), listening.clone()));
         let (working, workers) = (CancellationToken::new(), TaskTracker::new());
         if options.controllers {
             let settings = controllers::Settings {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiserver::authn::x509::AnyCertificate;
 use parking_lot::RwLock;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -69,7 +70,7 @@ pub(crate) fn certified(pair: &Pair) -> Result<Arc<CertifiedKey>, TlsError> {
     Ok(Arc::new(key))
 }
 
-/// A listener that shows `certificate` and takes clients' certificates by `clients`, and clients without one.
+/// A listener that shows `certificate` and takes clients' certificates by `clients`, no others, and clients without one.
 pub fn server(
     certificate: Arc<Certificate>,
     clients: &[CertificateDer<'static>],
@@ -80,6 +81,15 @@ pub fn server(
     let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(certificate);
     config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
     Ok(config)
+}
+
+/// A listener of the API: it has clients prove that the certificates that they show are theirs, and leaves it to those
+/// who answer whether they are good. `clients` are the authorities that it wants them of.
+pub fn api_server(certificate: Arc<Certificate>, clients: &[CertificateDer<'static>]) -> ServerConfig {
+    let verifier = Arc::new(AnyCertificate::new(clients));
+    let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(certificate);
+    config.alpn_protocols = HTTP.iter().map(|it| it.to_vec()).collect();
+    config
 }
 
 /// A client that trusts servers by `servers`, and shows `certificate` if it has one.

@@ -22,8 +22,8 @@ impl FrontProxies {
     /// The user whom a front proxy names; `None` if it is none, or names nobody.
     pub(super) fn user(&self, headers: &HeaderMap, peer: &PeerCertificates) -> Option<User> {
         let user = RemoteUser::read(headers)?;
-        let proxy = self.authorities.user(peer.chain())?;
-        let believed = self.allowed_names.is_empty() || self.allowed_names.contains(&proxy.name);
-        believed.then_some(user)
+        let proxy = self.authorities.prove(peer.chain()).ok()?;
+        let is_allowed = |proxy: User| self.allowed_names.contains(&proxy.name);
+        (self.allowed_names.is_empty() || proxy.user.is_some_and(is_allowed)).then_some(user)
     }
 }

@@ -11,9 +11,11 @@ mod configuration;
 mod figures;
 mod frontproxy;
 pub(crate) mod impersonation;
+mod kepttokens;
 pub mod oidc;
 pub mod serviceaccounts;
 pub mod tokens;
+pub(crate) mod tracking;
 pub mod webhook;
 pub mod x509;
 
@@ -28,17 +30,19 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
+use tracing::debug;
 
 pub use self::anonymous::Anonymous;
 pub(crate) use self::bootstraptokens::BootstrapTokens;
 use self::configuration::{Configuration, ConfigurationError};
-pub(crate) use self::figures::FAMILIES;
 pub use self::frontproxy::FrontProxies;
 use self::oidc::{Issuer, IssuerError, IssuerOptions};
 use self::serviceaccounts::{ServiceAccountTokens, Verified};
 use self::tokens::StaticTokens;
+use self::tracking::Uses;
 use self::webhook::{TokenWebhook, WebhookError, WebhookOptions};
-use self::x509::ClientCas;
+use self::x509::{ClientCas, Proven, Unproven};
+use crate::clock;
 use crate::outbound::Outbound;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -54,6 +58,16 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// What is to be said of a request beside who sent it.
+#[derive(Debug, Default)]
+pub struct Notes {
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+    /// For the audit log.
+    pub annotations: BTreeMap<String, String>,
+    used: Option<kepttokens::Use>,
+}
+
 /// The certificate chain that a TLS client proved to hold, leaf first; set by the listener, one for a connection.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(Arc<Peer>);
@@ -61,9 +75,9 @@ pub struct PeerCertificates(Arc<Peer>);
 #[derive(Debug)]
 struct Peer {
     chain: Vec<CertificateDer<'static>>,
-    /// Whom the chain names, found out at the connection's first request: a signature costs more to verify than most
+    /// What the chain proves, found out at the connection's first request: a signature costs more to verify than most
     /// requests to answer.
-    user: OnceLock<Option<User>>,
+    proven: OnceLock<Result<Proven, Unproven>>,
 }
 
 /// All the ways in, asked in upstream's order.
@@ -73,6 +87,7 @@ pub struct Authenticator {
     pub static_tokens: StaticTokens,
     pub service_accounts: Arc<ServiceAccountTokens>,
     pub(crate) bootstrap_tokens: Option<BootstrapTokens>,
+    pub(crate) uses: Uses,
     pub(crate) others: Others,
     pub(crate) anonymous: Anonymous,
 }
@@ -137,9 +152,20 @@ impl Options {
     }
 }
 
+impl Notes {
+    fn annotate(&mut self, key: &str, value: &str) {
+        self.annotations.insert(format!("authentication.k8s.io/{key}"), value.to_owned());
+    }
+}
+
+/// The figures of all ways in.
+pub(crate) fn families() -> impl Iterator<Item = &'static client::metrics::Family> {
+    figures::FAMILIES.into_iter().chain(serviceaccounts::FAMILIES).chain(kepttokens::FAMILIES)
+}
+
 impl PeerCertificates {
     pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
-        Self(Arc::new(Peer { chain, user: OnceLock::new() }))
+        Self(Arc::new(Peer { chain, proven: OnceLock::new() }))
     }
 
     /// Leaf first.
@@ -147,8 +173,20 @@ impl PeerCertificates {
         &self.0.chain
     }
 
-    fn user(&self, authorities: &ClientCas) -> Option<User> {
-        self.0.user.get_or_init(|| authorities.user(&self.0.chain).map(User::authenticated)).clone()
+    /// The user whom the chain names, if it names one; `Err` if it is not good, or no longer.
+    fn user(&self, authorities: &ClientCas) -> Result<Option<User>, Status> {
+        let prove = || {
+            let proven = authorities.prove(&self.0.chain);
+            proven.map(|proven| Proven { user: proven.user.map(User::authenticated), ..proven })
+        };
+        match self.0.proven.get_or_init(prove) {
+            Ok(proven) if proven.until >= clock::unix_seconds() => Ok(proven.user.clone()),
+            Ok(_) => Err(Status::unauthorized()),
+            Err(why) => {
+                debug!(%why, "a client's certificate is not good");
+                Err(Status::unauthorized())
+            }
+        }
     }
 }
 
@@ -208,35 +246,43 @@ impl Authenticator {
         &self,
         headers: &HeaderMap,
         peer: Option<&PeerCertificates>,
+        notes: &mut Notes,
     ) -> Result<Option<User>, Status> {
         let begun = Instant::now();
-        let found = self.identify(headers, peer).await;
+        let found = self.identify(headers, peer, notes).await;
         figures::tell(&found, begun.elapsed());
         found
     }
 
-    async fn identify(&self, headers: &HeaderMap, peer: Option<&PeerCertificates>) -> Result<Option<User>, Status> {
+    async fn identify(
+        &self,
+        headers: &HeaderMap,
+        peer: Option<&PeerCertificates>,
+        notes: &mut Notes,
+    ) -> Result<Option<User>, Status> {
         if let Some(user) = peer.and_then(|peer| self.front_proxies.user(headers, peer)) {
             return Ok(Some(user.authenticated()));
         }
-        if let Some(user) = peer.and_then(|peer| peer.user(&self.client_cas)) {
+        let certified = peer.map_or(Ok(None), |peer| peer.user(&self.client_cas));
+        if let Ok(Some(user)) = certified {
             return Ok(Some(user));
         }
         let token = bearer(headers).map(str::to_owned).or_else(|| crate::websocket::bearer(headers));
         match token {
             Some(token) => {
-                let verified = self.token(&token, &[]).await;
+                let verified = self.token(&token, &[], notes).await;
                 verified.map(|verified| Some(verified.user)).ok_or_else(Status::unauthorized)
             }
             None if headers.contains_key(AUTHORIZATION) => Err(Status::unauthorized()),
-            None => Ok(None),
+            // Whoever shows what is not good is not nobody.
+            None => certified,
         }
     }
 
     /// The user of a bearer token that is good for one of `audiences` (the API server's own, if empty), and those of
     /// them that it is good for.
-    pub async fn token(&self, token: &str, audiences: &[String]) -> Option<Verified> {
-        let found = match self.known_token(token, audiences) {
+    pub async fn token(&self, token: &str, audiences: &[String], notes: &mut Notes) -> Option<Verified> {
+        let found = match self.known_token(token, audiences, notes) {
             Some(found) => Some(found),
             None => self.others.token(token, audiences, self.service_accounts.audiences()).await,
         };
@@ -244,14 +290,15 @@ impl Authenticator {
     }
 
     /// A token of the cluster's own.
-    fn known_token(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+    fn known_token(&self, token: &str, audiences: &[String], notes: &mut Notes) -> Option<Verified> {
         let here = |user| for_server(user, audiences, self.service_accounts.audiences());
         let bootstrap = || self.bootstrap_tokens.as_ref()?.user(token);
-        self.static_tokens
-            .user(token)
-            .and_then(here)
-            .or_else(|| self.service_accounts.verify(token, audiences))
-            .or_else(|| bootstrap().and_then(here))
+        let own = self.static_tokens.user(token).and_then(here);
+        let own = own.or_else(|| self.service_accounts.verify(token, audiences, notes));
+        if let Some(told) = notes.used.take() {
+            self.uses.tell(told);
+        }
+        own.or_else(|| bootstrap().and_then(here))
     }
 }
 

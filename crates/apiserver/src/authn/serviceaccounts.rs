@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use client::metrics::Family;
+use jiff::Timestamp;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
@@ -13,7 +15,12 @@ use ring::signature::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::User;
+use super::{Notes, User, kepttokens};
+
+static VALID: Family =
+    Family::counter("serviceaccount_valid_tokens_total", "[ALPHA] Uses of tokens that end by themselves", &[]);
+
+pub(crate) static FAMILIES: [&Family; 1] = [&VALID];
 
 /// Finds a live object: plural resource of the core group, and key.
 pub type Lookup = dyn Fn(&str, &ObjectKey) -> Option<Arc<Entry>> + Send + Sync;
@@ -45,25 +52,17 @@ pub struct Claims {
     pub sub: String,
 }
 
-/// What a token says that is kept in a Secret, and ends with it (before KEP-1205).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct KeptClaims {
-    iss: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
-    namespace: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
-    secret: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
-    account: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
-    uid: String,
-    sub: String,
-}
+/// By how much the clocks of those who issue and those who verify may differ, in seconds; also how long a token outlives
+/// the beginning of the end of what it is bound to.
+const LEEWAY: i64 = 60;
 
-/// The issuer of tokens that are kept in Secrets.
-const KEPT: &str = "kubernetes/serviceaccount";
-/// On Secrets whose tokens were not used for so long that they are no longer good.
-const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+/// Of the parts of a header (RFC 7515) those that we use.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    #[serde(default)]
+    kid: String,
+}
 
 /// What a token is bound to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,14 +132,7 @@ impl ServiceAccountTokens {
 
     /// Signs a token for the account with this uid, good as long as the Secret of its namespace holds it.
     pub fn issue_kept(&self, account: &ObjectKey, uid: &str, secret: &str) -> Result<String, KeyError> {
-        self.sign(&KeptClaims {
-            iss: KEPT.to_owned(),
-            namespace: account.namespace.clone(),
-            secret: secret.to_owned(),
-            account: account.name.clone(),
-            uid: uid.to_owned(),
-            sub: format!("system:serviceaccount:{}:{}", account.namespace, account.name),
-        })
+        self.sign(&kepttokens::Claims::new(account, uid, secret))
     }
 
     fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
@@ -152,50 +144,39 @@ impl ServiceAccountTokens {
     }
 
     /// The user of `token`, if it is ours, current, alive, and good for one of `audiences` (ours, if empty).
-    pub fn verify(&self, token: &str, audiences: &[String]) -> Option<Verified> {
+    pub fn verify(&self, token: &str, audiences: &[String], notes: &mut Notes) -> Option<Verified> {
         let signed = self.signed(token)?;
-        let Ok(claims) = serde_json::from_slice::<Claims>(&signed) else {
-            return self.verify_kept(token, &serde_json::from_slice(&signed).ok()?, audiences);
+        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
+        let among = |those: &[String]| -> Option<Vec<String>> {
+            let good: Vec<String> = wanted.iter().filter(|audience| those.contains(audience)).cloned().collect();
+            (!good.is_empty()).then_some(good)
         };
         let now = (self.now)();
-        if claims.iss != self.issuer || now >= claims.exp || now < claims.nbf {
+        let Ok(claims) = serde_json::from_slice::<Claims>(&signed) else {
+            let claims: kepttokens::Claims = serde_json::from_slice(&signed).ok()?;
+            // It says nothing of audiences: it is for this server.
+            let audiences = among(&self.audiences)?;
+            return Some(Verified { user: claims.user(token, &*self.lookup, now, notes)?, audiences });
+        };
+        let current = now - LEEWAY <= claims.exp && now + LEEWAY >= claims.nbf && now + LEEWAY >= claims.iat;
+        if claims.iss != self.issuer || !current {
             return None;
         }
-        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
-        let good: Vec<String> = wanted.iter().filter(|audience| claims.aud.contains(audience)).cloned().collect();
-        if good.is_empty() || !self.alive(&claims.kubernetes) {
+        let audiences = among(&claims.aud)?;
+        if !self.alive(&claims.kubernetes, now) {
             return None;
         }
-        Some(Verified { user: user(&claims), audiences: good })
-    }
-
-    /// A token that a Secret holds: it is for this server, and says nothing of when it ends.
-    fn verify_kept(&self, token: &str, claims: &KeptClaims, audiences: &[String]) -> Option<Verified> {
-        let subject = format!("system:serviceaccount:{}:{}", claims.namespace, claims.account);
-        if claims.iss != KEPT || claims.sub != subject {
-            return None;
-        }
-        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
-        let good: Vec<String> = wanted.iter().filter(|audience| self.audiences.contains(audience)).cloned().collect();
-        let here = |name: &str| ObjectKey::new(claims.namespace.as_str(), name);
-        let account = (self.lookup)("serviceaccounts", &here(&claims.account))?;
-        let secret = (self.lookup)("secrets", &here(&claims.secret))?.to_value();
-        let held = STANDARD.decode(secret["data"]["token"].as_str()?).ok()?;
-        let going = !secret["metadata"]["deletionTimestamp"].is_null();
-        let invalid = !secret["metadata"]["labels"][INVALID_SINCE].is_null();
-        if good.is_empty() || account.uid != claims.uid || going || invalid || held != token.as_bytes() {
-            return None;
-        }
-        let user = User { uid: claims.uid.clone(), ..User::service_account(&claims.namespace, &claims.account) };
-        Some(Verified { user, audiences: good })
+        VALID.add(&[], 1.0);
+        Some(Verified { user: user(&claims), audiences })
     }
 
     /// What a token says that was signed with our key.
     fn signed(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, body) = signed.split_once('.')?;
-        let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        if header["alg"] != "ES256" {
+        let header: Header = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+        // Who names a key means that one.
+        if header.alg != "ES256" || !(header.kid.is_empty() || header.kid == self.key_id) {
             return None;
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -205,11 +186,15 @@ impl ServiceAccountTokens {
         URL_SAFE_NO_PAD.decode(body).ok()
     }
 
-    /// True while everything that the token is bound to is still the object it was.
-    fn alive(&self, binding: &Binding) -> bool {
+    /// True while everything that the token is bound to is still the object it was, or is going since a moment only.
+    fn alive(&self, binding: &Binding, now: i64) -> bool {
+        let going = |entry: &Entry| {
+            let since = entry.relations().deletion_timestamp.as_ref().and_then(|text| text.parse::<Timestamp>().ok());
+            since.is_some_and(|since| since.as_second() < now - LEEWAY)
+        };
         let here = |resource: &str, namespace: &str, bound: &Bound| {
             (self.lookup)(resource, &ObjectKey::new(namespace, bound.name.as_str()))
-                .is_some_and(|entry| entry.uid == bound.uid)
+                .is_some_and(|entry| entry.uid == bound.uid && !going(&entry))
         };
         here("serviceaccounts", &binding.namespace, &binding.serviceaccount)
             && binding.pod.as_ref().is_none_or(|pod| here("pods", &binding.namespace, pod))
@@ -271,6 +256,8 @@ fn user(claims: &Claims) -> User {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn tokens(alive: bool) -> ServiceAccountTokens {
@@ -302,7 +289,7 @@ mod tests {
         let tokens = tokens(true);
         let (token, expires) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
         assert_eq!(expires, 1_600);
-        let user = tokens.verify(&token, &[]).unwrap().user;
+        let user = tokens.verify(&token, &[], &mut Notes::default()).unwrap().user;
         assert_eq!(user.name, "system:serviceaccount:shop:web");
         assert!(user.is_in("system:serviceaccounts:shop"));
         assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["web-0"]);
@@ -324,14 +311,68 @@ mod tests {
                 .unwrap();
         let account = ObjectKey::new("shop", "web");
         let token = tokens.issue_kept(&account, "u1", "web-token").unwrap();
-        assert!(tokens.verify(&token, &[]).is_none(), "no Secret holds it");
+        assert!(tokens.verify(&token, &[], &mut Notes::default()).is_none(), "no Secret holds it");
         held.lock().clone_from(&token);
-        let verified = tokens.verify(&token, &[]).unwrap();
+        let verified = tokens.verify(&token, &[], &mut Notes::default()).unwrap();
         assert_eq!((verified.user.name.as_str(), verified.user.uid.as_str()), ("system:serviceaccount:shop:web", "u1"));
-        assert!(tokens.verify(&token, &["elsewhere".to_owned()]).is_none());
+        assert!(tokens.verify(&token, &["elsewhere".to_owned()], &mut Notes::default()).is_none());
         let other = tokens.issue_kept(&account, "u2", "web-token").unwrap();
         held.lock().clone_from(&other);
-        assert!(tokens.verify(&other, &[]).is_none(), "another account of that name");
+        assert!(tokens.verify(&other, &[], &mut Notes::default()).is_none(), "another account of that name");
+    }
+
+    #[test]
+    fn what_is_signed_with_our_key_must_be_right_all_the_same() {
+        let tokens = tokens(true);
+        let check = |what: &str, change: fn(&mut Value), good: bool| {
+            let (token, _) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+            let body = token.split('.').nth(1).unwrap();
+            let mut claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap();
+            change(&mut claims);
+            let token = tokens.sign(&claims).unwrap();
+            assert_eq!(tokens.verify(&token, &[], &mut Notes::default()).is_some(), good, "{what}");
+        };
+        check("as it is", |_| {}, true);
+        check("just over", |it| it["exp"] = json!(940), true);
+        check("expired", |it| it["exp"] = json!(939), false);
+        check("not yet valid", |it| it["nbf"] = json!(1_061), false);
+        check("of the future", |it| it["iat"] = json!(1_061), false);
+        check("of another issuer", |it| it["iss"] = json!("https://elsewhere"), false);
+        check("of the issuer of old tokens", |it| it["iss"] = json!(kepttokens::ISSUER), false);
+        check("for others", |it| it["aud"] = json!(["vault"]), false);
+        check("for nobody", |it| it["aud"] = json!([]), false);
+        check("of another account", |it| it["kubernetes.io"]["serviceaccount"]["uid"] = json!("u2"), false);
+        check("of another Pod", |it| it["kubernetes.io"]["pod"]["uid"] = json!("u2"), false);
+        check("with a Secret", |it| it["kubernetes.io"]["secret"] = json!({"name": "s", "uid": "u1"}), true);
+        check("of another Secret", |it| it["kubernetes.io"]["secret"] = json!({"name": "s", "uid": "u2"}), false);
+        // A Pod's Node is told, and not asked about.
+        check("of another Node", |it| it["kubernetes.io"]["node"] = json!({"name": "n", "uid": "u2"}), true);
+        let bound_to_node = |it: &mut Value| {
+            it["kubernetes.io"]["pod"] = Value::Null;
+            it["kubernetes.io"]["node"] = json!({"name": "n", "uid": "u2"});
+        };
+        check("bound to another Node", bound_to_node, false);
+        check("without its account", |it| it["kubernetes.io"]["serviceaccount"] = Value::Null, false);
+        check("without a time", |it| it["exp"] = Value::Null, false);
+    }
+
+    #[test]
+    fn whoever_names_a_key_means_that_one() {
+        let tokens = tokens(true);
+        let (token, _) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+        let claims = token.split('.').nth(1).unwrap();
+        let check = |header: Value, good: bool| {
+            let signed = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header.to_string()));
+            let signature = tokens.key.sign(&tokens.random, signed.as_bytes()).unwrap();
+            let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
+            assert_eq!(tokens.verify(&token, &[], &mut Notes::default()).is_some(), good, "{header}");
+        };
+        check(json!({"alg": "ES256", "kid": tokens.key_id}), true);
+        check(json!({"alg": "ES256"}), true);
+        check(json!({"alg": "ES256", "kid": "another"}), false);
+        check(json!({"alg": "none", "kid": tokens.key_id}), false);
+        check(json!({"alg": "HS256", "kid": tokens.key_id}), false);
+        check(json!({"kid": tokens.key_id}), false);
     }
 
     #[test]
@@ -341,14 +382,16 @@ mod tests {
 
         let (head, tail) = token.split_at(token.len() - 4);
         let forged = format!("{head}{}", if tail == "AAAA" { "BBBB" } else { "AAAA" });
-        assert!(good.verify(&forged, &[]).is_none());
-        assert!(tokens(true).verify(&token, &[]).is_none(), "another key");
-        assert!(good.verify(&token, &["vault".to_owned()]).is_none(), "another audience");
-        good.now = || 1_600;
-        assert!(good.verify(&token, &[]).is_none(), "expired");
+        assert!(good.verify(&forged, &[], &mut Notes::default()).is_none());
+        assert!(tokens(true).verify(&token, &[], &mut Notes::default()).is_none(), "another key");
+        assert!(good.verify(&token, &["vault".to_owned()], &mut Notes::default()).is_none(), "another audience");
+        good.now = || 1_660;
+        assert!(good.verify(&token, &[], &mut Notes::default()).is_some(), "clocks differ");
+        good.now = || 1_661;
+        assert!(good.verify(&token, &[], &mut Notes::default()).is_none(), "expired");
 
         let orphaned = tokens(false);
         let (token, _) = orphaned.issue(binding(), &[], 600, "j".to_owned()).unwrap();
-        assert!(orphaned.verify(&token, &[]).is_none(), "the account is gone");
+        assert!(orphaned.verify(&token, &[], &mut Notes::default()).is_none(), "the account is gone");
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use api::object::ObjectKey;
 use apiserver::authn::oidc::IssuerOptions;
 use apiserver::authn::webhook::WebhookOptions;
-use apiserver::authn::{Anonymous, Options};
+use apiserver::authn::{Anonymous, Options, User};
 use apiserver::server::Settings;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -56,6 +57,57 @@ async fn bootstrap_tokens_are_their_secrets() {
         .expect(200);
     cluster.server.registry.caches.reach_current().await;
     assert_eq!(who(&cluster, "abcdef.0123456789abcdef").await.code, 401);
+}
+
+/// Waits until an object that a watch tells of is as it should be.
+async fn seen(cluster: &Cluster, watched: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let admin = User::component("admin", &["system:masters"]);
+    let request = Request::get(format!("{watched}&watch=true")).body(Full::new(Bytes::new())).unwrap();
+    let mut events = cluster.call(admin, request).await;
+    loop {
+        let event = events.line().await.unwrap();
+        if is_so(&event["object"]) {
+            return event["object"].clone();
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_is_told_when_tokens_of_secrets_are_used() {
+    let cluster = Cluster::start().await;
+    cluster.server.extend();
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let tracking = "kube-apiserver-legacy-service-account-token-tracking";
+    let maps = format!("/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3D{tracking}");
+    let map = seen(&cluster, &maps, |_| true).await;
+    assert_eq!(map["data"], json!({"since": today}));
+
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let account = json!({"metadata": {"name": "web"}, "secrets": [{"name": "web-token"}]});
+    let account =
+        cluster.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await.expect(201)["metadata"]
+            .clone();
+    let key = ObjectKey::new("default", "web");
+    let kept = &cluster.server.authenticator.service_accounts;
+    let token = kept.issue_kept(&key, account["uid"].as_str().unwrap(), "web-token").unwrap();
+    let secret = json!({
+        "metadata": {"name": "web-token", "annotations": {"kubernetes.io/service-account.name": "web"}},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": token},
+    });
+    cluster.send("POST", secrets, secret).await.expect(201);
+    cluster.server.registry.caches.reach_current().await;
+    let answer = who(&cluster, &token).await;
+    let warning = answer.headers["warning"].to_str().unwrap().to_owned();
+    assert!(warning.starts_with("299 - \"Use tokens from the TokenRequest API"), "{warning}");
+    assert_eq!(answer.expect(201)["status"]["userInfo"]["username"], "system:serviceaccount:default:web");
+    let labels = |object: &Value| object["metadata"]["labels"].clone();
+    let one = format!("{secrets}?fieldSelector=metadata.name%3Dweb-token");
+    seen(&cluster, &one, |it| labels(it) == json!({"kubernetes.io/legacy-token-last-used": today})).await;
+
+    let invalid = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": today}}});
+    cluster.patch(&format!("{secrets}/web-token"), "merge-patch+json", invalid).await.expect(200);
+    cluster.server.registry.caches.reach_current().await;
+    assert_eq!(who(&cluster, &token).await.code, 401);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use store::Backend;
 use store::memory::MemoryStore;
@@ -66,6 +67,15 @@ impl Cluster {
         Self::start_as(dialer, None, Vec::new(), Settings::default()).await
     }
 
+    /// One that believes certificates of these authorities, and a front proxy.
+    pub(crate) async fn start_certified(
+        client_cas: Vec<CertificateDer<'static>>,
+        front_proxy: Option<FrontProxy>,
+    ) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        Self::start_all(store, NoNodes, client_cas, front_proxy, Vec::new(), Settings::default()).await
+    }
+
     /// A cluster that believes a front proxy.
     pub(crate) async fn start_behind(dialer: impl NodeDialer, front_proxy: Option<FrontProxy>) -> Self {
         Self::start_as(dialer, front_proxy, Vec::new(), Settings::default()).await
@@ -88,7 +98,7 @@ impl Cluster {
 
     /// One that stores in this, and knows bearer tokens beforehand.
     pub(crate) async fn start_over(store: Arc<dyn Backend>, tokens: Vec<(String, User)>, settings: Settings) -> Self {
-        Self::start_all(store, NoNodes, None, tokens, settings).await
+        Self::start_all(store, NoNodes, Vec::new(), None, tokens, settings).await
     }
 
     async fn start_as(
@@ -97,12 +107,14 @@ impl Cluster {
         tokens: Vec<(String, User)>,
         settings: Settings,
     ) -> Self {
-        Self::start_all(Arc::new(MemoryStore::new()), dialer, front_proxy, tokens, settings).await
+        let store = Arc::new(MemoryStore::new());
+        Self::start_all(store, dialer, Vec::new(), front_proxy, tokens, settings).await
     }
 
     async fn start_all(
         store: Arc<dyn Backend>,
         dialer: impl NodeDialer,
+        client_cas: Vec<CertificateDer<'static>>,
         front_proxy: Option<FrontProxy>,
         tokens: Vec<(String, User)>,
         settings: Settings,
@@ -110,7 +122,7 @@ impl Cluster {
         let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let config = Config {
             version: "v1.36.3+test".to_owned(),
-            client_cas: Vec::new(),
+            client_cas,
             client_authority: String::new(),
             front_proxy,
             tokens,

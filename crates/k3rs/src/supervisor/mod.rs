@@ -21,6 +21,7 @@ pub(crate) mod node_passwords;
 mod signing;
 
 use std::convert::Infallible;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -30,6 +31,7 @@ use apiserver::authn::x509::ClientCas;
 use apiserver::response::{self, BoxError, Response};
 use apiserver::service::ApiService;
 use bytes::Bytes;
+use client::listener::Limits;
 use futures::future::BoxFuture;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -37,6 +39,7 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use crate::certificates::Authority;
 use crate::tunnel::{self, Tunnels};
@@ -219,10 +222,12 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let read = Limited::new(body, MAX_BODY).collect().await;
-    read.map(http_body_util::Collected::to_bytes).map_err(|why| {
+    let wanted = |why: &dyn Display| {
         Status::bad_request(format!("a certificate request of at most {MAX_BODY} bytes is wanted: {why}"))
-    })
+    };
+    let read = timeout(Limits::default().body, Limited::new(body, MAX_BODY).collect()).await;
+    let read = read.map_err(|_| wanted(&"it did not come in time"))?;
+    read.map(http_body_util::Collected::to_bytes).map_err(|why| wanted(&why))
 }
 
 /// The API with the supervisor in front of it. Cheap to clone.

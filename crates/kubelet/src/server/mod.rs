@@ -25,17 +25,18 @@ mod websockets;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
+use client::listener::{Answer, Limits, Pace, Paced, Place, Places};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,13 +45,13 @@ pub use auth::{Attributes, Authorizer, Delegated, User};
 
 use crate::handle::Handle;
 
-/// The five limits of the listener: a slow or greedy client holds nothing for long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(32);
-const HEADER_BYTES: usize = 64 * 1024;
 /// Of a request body: no path takes one of any size.
 const BODY_BYTES: usize = 64 * 1024;
-const CONNECTIONS: usize = 1024;
+
+/// What the listener bounds: who asks a node is few, and asks little.
+pub fn limits() -> Limits {
+    Limits { head_bytes: 64 * 1024, connections: 1024, of_one_address: 1024, ..Limits::default() }
+}
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// The answer to a request that is not served.
@@ -60,6 +61,7 @@ type Refused = Box<Response<Body>>;
 struct Shared {
     handle: Handle,
     authorizer: Arc<dyn Authorizer>,
+    limits: Limits,
     tasks: TaskTracker,
     token: CancellationToken,
 }
@@ -70,51 +72,66 @@ pub async fn serve(
     tls: Arc<ServerConfig>,
     handle: Handle,
     authorizer: Arc<dyn Authorizer>,
+    limits: Limits,
     token: CancellationToken,
 ) {
     let tasks = TaskTracker::new();
     let acceptor = TlsAcceptor::from(tls);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let shared = Arc::new(Shared { handle, authorizer, tasks: tasks.clone(), token: token.clone() });
-    loop {
-        let place = tokio::select! {
-            () = token.cancelled() => break,
-            place = Arc::clone(&places).acquire_owned() => place,
-        };
-        let accepted = tokio::select! {
-            () = token.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let (acceptor, shared, ended) = (acceptor.clone(), Arc::clone(&shared), token.clone());
-        match accepted {
-            Ok((stream, _)) => {
-                tasks.spawn(async move {
-                    let _place = place;
-                    let _ended = ended.run_until_cancelled(connection(acceptor, stream, shared)).await;
-                });
+    let places = Places::new(&limits);
+    let shared = Arc::new(Shared { handle, authorizer, limits, tasks: tasks.clone(), token: token.clone() });
+    while let Some(room) = token.run_until_cancelled(places.room()).await {
+        let Some(accepted) = token.run_until_cancelled(listener.accept()).await else { break };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "connection not accepted");
+                tokio::task::yield_now().await;
+                continue;
             }
-            Err(error) => tracing::debug!(%error, "connection not accepted"),
-        }
+        };
+        let Some(place) = room.of(from.ip()) else { continue };
+        let (acceptor, shared, ended) = (acceptor.clone(), Arc::clone(&shared), token.clone());
+        tasks.spawn(async move {
+            let _ended = ended.run_until_cancelled(connection(acceptor, stream, place, shared)).await;
+        });
     }
     tasks.close();
     tasks.wait().await;
 }
 
-async fn connection(acceptor: TlsAcceptor, stream: tokio::net::TcpStream, shared: Arc<Shared>) {
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await else { return };
+async fn connection(acceptor: TlsAcceptor, stream: TcpStream, place: Place, shared: Arc<Shared>) {
+    let Ok(Ok(stream)) = timeout(shared.limits.handshake, acceptor.accept(stream)).await else { return };
     let user = auth::user(stream.get_ref().1.peer_certificates());
+    answer(stream, user, place, shared).await;
+}
+
+/// Answers what `user` asks on a connection.
+async fn answer<S>(stream: S, user: Option<User>, place: Place, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = shared.limits.clone();
+    let pace = Pace::new(&limits, true);
+    let answering = Arc::clone(&pace);
     let service = service_fn(move |request| {
-        let (shared, user) = (Arc::clone(&shared), user.clone());
-        async move { Ok::<_, std::convert::Infallible>(routes::answer(&shared, user.as_ref(), request).await) }
+        let (shared, user, busy) = (Arc::clone(&shared), user.clone(), answering.begin());
+        async move {
+            let response = routes::answer(&shared, user.as_ref(), request).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Answer::new(body, busy)))
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS)
-        .max_buf_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
+        .header_read_timeout(None)
+        .max_buf_size(limits.head_bytes)
+        .serve_connection(TokioIo::new(Paced::new(stream, Arc::clone(&pace), place)), service)
         .with_upgrades();
-    if let Err(error) = serving.await {
-        tracing::debug!(%error, "connection ended");
+    tokio::select! {
+        ended = serving => if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        },
+        // What has no request, or half of one, is owed nothing.
+        over = pace.over() => tracing::debug!(?over, "connection closed"),
     }
 }
 

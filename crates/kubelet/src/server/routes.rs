@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Limited, StreamBody};
 use hyper::body::Incoming;
 use jiff::SignedDuration;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::auth::{self, Attributes, User};
 use super::upgrade::{Carrier, Offer, Upgrade};
@@ -55,7 +56,9 @@ pub(super) async fn answer(shared: &Shared, user: Option<&User>, request: Reques
             logs(shared, &name(namespace, pod, None), container, &query).await
         }
         ["exec" | "attach" | "portForward", ..] => {
-            let request = drained(request).await;
+            let Ok(request) = timeout(shared.limits.body, drained(request)).await else {
+                return text(StatusCode::REQUEST_TIMEOUT, "the body of the request did not come");
+            };
             streamed(shared, &path, &query, request).await.unwrap_or_else(|refused| *refused)
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found"),

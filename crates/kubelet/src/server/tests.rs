@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::cri::streams::Session;
 use futures::future::BoxFuture;
@@ -35,10 +36,15 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::start_within(limits()).await
+    }
+
+    async fn start_within(limits: Limits) -> Self {
         let node = TestNode::start().await;
         let shared = Arc::new(Shared {
             handle: node.handle(),
             authorizer: Arc::new(ByName),
+            limits,
             tasks: TaskTracker::new(),
             token: CancellationToken::new(),
         });
@@ -50,14 +56,10 @@ impl Served {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let user = auth::User { name: user.to_owned(), groups: Vec::new() };
         let shared = Arc::clone(&self.shared);
-        let service = service_fn(move |request| {
-            let (shared, user) = (Arc::clone(&shared), user.clone());
-            let user = (!user.name.is_empty()).then_some(user);
-            async move { Ok::<_, std::convert::Infallible>(routes::answer(&shared, user.as_ref(), request).await) }
-        });
+        let user = (!user.name.is_empty()).then_some(user);
         let serving = async move {
-            let http = hyper::server::conn::http1::Builder::new();
-            let _ended = http.serve_connection(TokioIo::new(theirs), service).with_upgrades().await;
+            let place = Places::new(&shared.limits).room().await.of([192, 0, 2, 1].into()).unwrap();
+            answer(theirs, user, place, shared).await;
         };
         self.shared.tasks.spawn(serving);
         ours
@@ -99,6 +101,28 @@ async fn nobody_is_anonymous_and_not_everybody_may() {
     }
     assert_eq!(served.get("admin", "/nonsense").await.0, 404);
     assert_eq!(served.get("admin", "/logs/../../etc/shadow").await.0, 404);
+}
+
+#[tokio::test]
+async fn input_9_who_asks_nothing_or_never_ends_asking_is_left() {
+    let short = Limits { head: Duration::from_millis(50), idle: Duration::from_millis(50), ..limits() };
+    let body = Duration::from_millis(50);
+    let served = Served::start_within(Limits { body, ..short }).await;
+    let check = async |sent: &str, expected: &str| {
+        let mut stream = served.connect("admin");
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut told = String::new();
+        timeout(Duration::from_secs(10), stream.read_to_string(&mut told)).await.unwrap().unwrap();
+        assert_eq!(told.lines().next().unwrap_or_default(), expected, "{sent:?}");
+    };
+    check("", "").await;
+    check("GET /healthz HT", "").await;
+    check("GET /healthz HTTP/1.1\r\nhost: n1\r\n\r\n", "HTTP/1.1 200 OK").await;
+    check("GET /healthz HTTP/1.1\r\nhost: n1\r\n\r\nGET /hea", "HTTP/1.1 200 OK").await;
+    let slow = "POST /exec/a/b/c HTTP/1.1\r\nhost: n1\r\ncontent-length: 10\r\n\r\nab";
+    check(slow, "HTTP/1.1 408 Request Timeout").await;
+    let field = format!("a: {}\r\n", "x".repeat(1 << 17));
+    assert_eq!(served.get_with("admin", "/healthz", &field).await.0, 431);
 }
 
 #[tokio::test]

@@ -94,6 +94,21 @@ async fn input_23_tokens_that_are_wrong() {
     }
 
     // Bound to what has gone.
+    let pod = json!({"serviceAccountName": "a", "containers": [{"name": "c", "image": "app"}]});
+    for (kind, objects, spec) in [
+        ("Pod", "/api/v1/namespaces/default/pods", pod),
+        ("Secret", "/api/v1/namespaces/default/secrets", Value::Null),
+        ("Node", "/api/v1/nodes", Value::Null),
+    ] {
+        cluster.send("POST", objects, json!({"metadata": {"name": "b"}, "spec": spec})).await.expect(201);
+        cluster.server.registry.caches.reach_current().await;
+        let bound = json!({"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": "b"}});
+        let bearer = bearer(&token(&cluster, bound).await);
+        assert_eq!(ask(&cluster, &[("authorization", &bearer)]).await.code, 200, "{kind}");
+        cluster.send("DELETE", &format!("{objects}/b"), Value::Null).await.expect(200);
+        cluster.server.registry.caches.reach_current().await;
+        assert_eq!(ask(&cluster, &[("authorization", &bearer)]).await.code, 401, "{kind}");
+    }
     cluster.send("DELETE", &format!("{ACCOUNTS}/a"), Value::Null).await.expect(200);
     cluster.server.registry.caches.reach_current().await;
     assert_eq!(ask(&cluster, &[("authorization", &bearer(&good))]).await.code, 401);

@@ -3,7 +3,9 @@
 //! server serves on.
 
 mod bodies;
+mod certificates;
 mod credentials;
+mod limits;
 mod listener;
 mod lists;
 mod storms;

@@ -117,7 +117,8 @@ pub async fn start(
     .await?;
     let listener = listen::on((Ipv4Addr::UNSPECIFIED, options.port).into()).await?;
     let authorizer = Arc::new(Delegated::new(access.kubelet.clone()));
-    tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, stop.clone()));
+    let limits = kubelet::server::limits();
+    tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, limits, stop.clone()));
     let agent = kubelet.run(stop.clone());
     tasks.spawn(async move {
         agent.await;

@@ -1,0 +1,354 @@
+//! What a listener of ours gives to clients that it knows nothing of: so many connections, in all and to one address, and
+//! so much time for each step. Who speaks HTTP or TLS over them is not known here.
+//!
+//! ```text
+//! accept -> Place (waits for room in all, refuses an address that has too many)
+//!        -> handshake -> Paced stream: idle -> head -> busy -> idle ...
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Buf;
+use http_body::{Body, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+/// The limits of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Until a client has shaken hands.
+    pub handshake: Duration,
+    /// From the first byte of a request to the end of its head, over HTTP/1.1.
+    pub head: Duration,
+    /// What a head may hold.
+    pub head_bytes: usize,
+    /// For the body of a request, where nothing else says how long a request may take.
+    pub body: Duration,
+    /// Without a request.
+    pub idle: Duration,
+    /// Open connections; further ones wait in the kernel's queue.
+    pub connections: usize,
+    /// Of these, those of one address; further ones are closed.
+    pub of_one_address: usize,
+}
+
+impl Default for Limits {
+    /// Those of Go's servers, as upstream sets them, where upstream has them.
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(32),
+            head_bytes: 1 << 20,
+            body: Duration::from_secs(60),
+            idle: Duration::from_secs(90),
+            connections: 10_000,
+            // A crowd behind one address, such as a balancer, still leaves half to others.
+            of_one_address: 5_000,
+        }
+    }
+}
+
+/// The places of a listener.
+pub struct Places {
+    all: Arc<Semaphore>,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    of_one_address: usize,
+}
+
+/// Room for a connection, of whom is not known yet.
+pub struct Room {
+    permit: OwnedSemaphorePermit,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    of_one_address: usize,
+}
+
+/// A connection's place, until this is dropped.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Places {
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(limits.connections)),
+            taken: Arc::default(),
+            of_one_address: limits.of_one_address,
+        }
+    }
+
+    /// Waits until there is room for one more connection.
+    pub async fn room(&self) -> Room {
+        let permit = self.all.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Room { permit, taken: self.taken.clone(), of_one_address: self.of_one_address }
+    }
+}
+
+impl Room {
+    /// The place of a connection from this address; `None` if it has as many as it may have.
+    pub fn of(self, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let mut taken = self.taken.lock();
+        let count = taken.entry(address).or_default();
+        if *count >= self.of_one_address {
+            return None;
+        }
+        *count += 1;
+        drop(taken);
+        Some(Place { _permit: self.permit, taken: self.taken, address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock();
+        match taken.get_mut(&self.address) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.address)),
+        }
+    }
+}
+
+/// Where a connection is, and how long it may stay there.
+pub struct Pace {
+    phase: Mutex<Phase>,
+    changed: Notify,
+    idle: Duration,
+    /// None where heads cannot be told from other bytes, as over HTTP/2.
+    head: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Idle(Instant),
+    Head(Instant),
+    /// So many requests are being answered.
+    Busy(usize),
+}
+
+/// Which limit a connection has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Idle,
+    Head,
+}
+
+impl Pace {
+    /// For a connection that begins now. `heads`: it is of HTTP/1.1, where bytes after an answer begin a head.
+    pub fn new(limits: &Limits, heads: bool) -> Arc<Self> {
+        Arc::new(Self {
+            phase: Mutex::new(Phase::Idle(Instant::now())),
+            changed: Notify::new(),
+            idle: limits.idle,
+            head: heads.then_some(limits.head),
+        })
+    }
+
+    /// A request has come; it is being answered until what is returned is dropped.
+    pub fn begin(self: &Arc<Self>) -> Busy {
+        let mut phase = self.phase.lock();
+        let before = if let Phase::Busy(count) = *phase { count } else { 0 };
+        *phase = Phase::Busy(before + 1);
+        drop(phase);
+        self.changed.notify_one();
+        Busy(self.clone())
+    }
+
+    fn heard(&self) {
+        let mut phase = self.phase.lock();
+        if self.head.is_some() && matches!(*phase, Phase::Idle(_)) {
+            *phase = Phase::Head(Instant::now());
+            drop(phase);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Completes when the connection has stayed too long where it is. For one waiter.
+    pub async fn over(&self) -> Over {
+        loop {
+            let phase = *self.phase.lock();
+            let (until, over) = match phase {
+                Phase::Idle(since) => (Some(since + self.idle), Over::Idle),
+                Phase::Head(since) => (self.head.map(|head| since + head), Over::Head),
+                Phase::Busy(_) => (None, Over::Idle),
+            };
+            tokio::select! {
+                biased;
+                () = self.changed.notified() => {}
+                // The deadline that backs up a request, or the end of an answer.
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => return over,
+            }
+        }
+    }
+}
+
+/// A request that is being answered.
+pub struct Busy(Arc<Pace>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut phase = self.0.phase.lock();
+        *phase = match *phase {
+            Phase::Busy(count) if count > 1 => Phase::Busy(count - 1),
+            _ => Phase::Idle(Instant::now()),
+        };
+        drop(phase);
+        self.0.changed.notify_one();
+    }
+}
+
+/// A stream whose bytes are heard by its [`Pace`], and which has a [`Place`] as long as it is there, whoever holds it.
+pub struct Paced<S> {
+    stream: S,
+    pace: Arc<Pace>,
+    _place: Place,
+}
+
+impl<S> Paced<S> {
+    pub fn new(stream: S, pace: Arc<Pace>, place: Place) -> Self {
+        Self { stream, pace, _place: place }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.pace.heard();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// The body of an answer, which is being given until its end.
+pub struct Answer<B> {
+    body: B,
+    _busy: Busy,
+}
+
+impl<B> Answer<B> {
+    pub fn new(body: B, busy: Busy) -> Self {
+        Self { body, _busy: busy }
+    }
+}
+
+impl<B: Body<Data: Buf> + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            head: Duration::from_secs(1),
+            idle: Duration::from_secs(3),
+            connections: 3,
+            of_one_address: 2,
+            ..Limits::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_leaves_room_for_others() {
+        let places = Places::new(&limits());
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
+        let first = places.room().await.of(one);
+        let second = places.room().await.of(mapped);
+        assert!(first.is_some() && second.is_some());
+        assert!(places.room().await.of(one).is_none());
+        let third = places.room().await.of(other);
+        assert!(third.is_some());
+        assert!(tokio::time::timeout(Duration::from_millis(1), places.room()).await.is_err(), "there are no more");
+        drop(second);
+        assert!(places.room().await.of(one).is_some());
+        drop((first, third));
+        assert!(places.taken.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_step_has_its_time() {
+        let (head, idle) = (Duration::from_millis(30), Duration::from_millis(90));
+        let limits = Limits { head, idle, ..limits() };
+        let over = async |pace: &Pace, expected: Over, least: Duration| {
+            let begun = Instant::now();
+            assert_eq!(pace.over().await, expected);
+            // What is waited for began a moment before.
+            assert!(begun.elapsed() + Duration::from_millis(10) >= least, "{:?}", begun.elapsed());
+        };
+        let pace = Pace::new(&limits, true);
+        over(&pace, Over::Idle, idle).await;
+
+        let pace = Pace::new(&limits, true);
+        pace.heard();
+        over(&pace, Over::Head, head).await;
+
+        let pace = Pace::new(&limits, true);
+        pace.heard();
+        let (busy, other) = (pace.begin(), pace.begin());
+        pace.heard();
+        assert!(tokio::time::timeout(2 * idle, pace.over()).await.is_err(), "it is being answered");
+        drop(busy);
+        assert!(tokio::time::timeout(2 * idle, pace.over()).await.is_err());
+        drop(other);
+        over(&pace, Over::Idle, idle).await;
+
+        let pace = Pace::new(&limits, false);
+        pace.heard();
+        over(&pace, Over::Idle, idle).await;
+    }
+}
