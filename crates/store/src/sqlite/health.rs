@@ -131,11 +131,13 @@ impl Writer {
 
     /// Starts over on a full disk, unless the file does not hold what was acknowledged.
     fn full(&mut self) -> Health {
-        let path = &self.guard.path;
+        let path = &self.guard.path.clone();
         give_up_reserve(path);
         match reopen(path) {
             Ok((connection, newest)) if newest == self.newest => {
                 self.connection = connection;
+                // What the failed step and the connection that ended have left is what was just looked at.
+                self.identity_changed();
                 Health::Full(no_space(path))
             }
             Ok((_, newest)) => {
