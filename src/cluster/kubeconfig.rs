@@ -248,7 +248,7 @@ impl Target {
         let (changed, result) = work(&mut document)?;
         if changed {
             let text =
-                serde_saphyr::to_string(&document).map_err(|error| failed(io::Error::other(error.to_string())))?;
+                api::codec::yaml::write(&document).map_err(|error| failed(io::Error::other(error.to_string())))?;
             files::write_atomic(&path, text.as_bytes(), 0o600).map_err(failed)?;
         }
         Ok(result)

@@ -81,7 +81,7 @@ fn document(global: &Global, name: &str) -> Result<Value> {
 }
 
 fn text(global: &Global, name: &str) -> Result<String> {
-    serde_saphyr::to_string(&document(global, name)?)
+    api::codec::yaml::write(&document(global, name)?)
         .map_err(|error| Failure::io("writing YAML", &std::io::Error::other(error.to_string())))
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, Spanned};
@@ -148,9 +148,10 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 }
 
-/// Writes one document.
-pub fn write(document: &Value) -> Result<String, YamlError> {
-    serde_saphyr::to_string(document).map_err(|why| YamlError(why.to_string()))
+/// Writes one document. Long texts stay on their lines: people cut certificates out of kubeconfigs by line.
+pub fn write(document: &impl Serialize) -> Result<String, YamlError> {
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_string_with_options(document, options).map_err(|why| YamlError(why.to_string()))
 }
 
 /// The reader's errors show the source over several lines; a refusal is one line.
@@ -178,6 +179,13 @@ mod tests {
         assert_eq!((parse(&write(&deepest).unwrap()).unwrap(), duplicates(&nested(MAX_DEPTH))), (deepest, None));
         assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap(), json!({"a": 1}));
         assert_eq!(parse("").unwrap(), json!(null));
+    }
+
+    #[test]
+    fn long_texts_stay_on_their_lines() {
+        let long = "a ".repeat(200) + "b";
+        let text = write(&json!({"certificate": long, "script": "a\nb\n"})).unwrap();
+        assert_eq!(text, format!("certificate: {long}\nscript: |\n  a\n  b\n"));
     }
 
     #[test]
