@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode, header};
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, audit, authn, flowcontrol, limits};
+use crate::{admission, audit, authn, authz, flowcontrol, limits};
 
 /// Upstream's buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[
@@ -208,7 +208,8 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         .chain(admission::WEBHOOK_FAMILIES)
         .chain(audit::FAMILIES)
         .chain(flowcontrol::FAMILIES)
-        .chain(authn::families());
+        .chain(authn::families())
+        .chain(authz::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
 }

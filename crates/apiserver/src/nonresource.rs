@@ -1,9 +1,10 @@
 //! Paths that are not resources: what the server is, what it serves, how it is.
 
 use api::status::Status;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use crate::negotiate::JSON;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
@@ -30,18 +31,17 @@ pub(crate) fn answer(
         "" => Ok(response::json(StatusCode::OK, &json!({"paths": paths(server)}))),
         "/version" => Ok(response::json(StatusCode::OK, &server.version)),
         "/.well-known/openid-configuration" => {
-            let tokens = &server.authenticator.service_accounts;
-            let jwks = format!("{}/openid/v1/jwks", tokens.issuer().trim_end_matches('/'));
-            Ok(response::json(StatusCode::OK, &tokens.discovery(&jwks)))
+            let document = server.authenticator.service_accounts.discovery(&server.keys_uri);
+            Ok(published(response::bytes(StatusCode::OK, JSON, document.to_string())))
         }
         "/metrics" => Ok(metrics::answer(server)),
         _ if let Some(what) = path.strip_prefix("/debug/api_priority_and_fairness/") => {
             Ok(server.flow_control.dump(what).map_or_else(nothing, |table| response::text(StatusCode::OK, table)))
         }
-        "/openid/v1/jwks" if !accepts_keys(headers) => Err(Status::no_representation(KEYS)),
-        "/openid/v1/jwks" => {
+        KEYS_PATH if !accepts_keys(headers) => Err(Status::no_representation(KEYS)),
+        KEYS_PATH => {
             let keys = server.authenticator.service_accounts.jwks();
-            Ok(response::bytes(StatusCode::OK, KEYS, keys.to_string()))
+            Ok(published(response::bytes(StatusCode::OK, KEYS, keys.to_string())))
         }
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
@@ -57,7 +57,15 @@ pub(crate) fn answer(
     }
 }
 
+/// Where the public keys of ServiceAccount tokens are.
+pub(crate) const KEYS_PATH: &str = "/openid/v1/jwks";
 const KEYS: &str = "application/jwk-set+json";
+
+/// What anybody may keep for an hour, as upstream allows of the documents about its tokens.
+fn published(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
+}
 
 /// Whether a client takes a set of keys, which has a media type of its own.
 fn accepts_keys(headers: &HeaderMap) -> bool {
@@ -92,7 +100,7 @@ fn paths(server: &ApiServer) -> Vec<String> {
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
     paths.extend(
-        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]
+        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", KEYS_PATH, "/readyz", "/version"]
             .map(str::to_owned),
     );
     paths.sort();

@@ -31,6 +31,7 @@ use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
 use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Checks;
+use crate::nonresource;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
@@ -53,6 +54,8 @@ pub struct Config {
     pub service_account_key: Vec<u8>,
     pub issuer: String,
     pub audiences: Vec<String>,
+    /// `HOST:PORT` where others reach this server.
+    pub external_address: String,
     /// Where ClusterIPs come from, primary family first.
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
@@ -63,11 +66,13 @@ pub struct Config {
 }
 
 /// What upstream's kube-apiserver takes as flags and a cluster may want otherwise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub audit: audit::Options,
     pub capacity: Capacity,
     pub authentication: authn::Options,
+    /// Where others find the keys of ServiceAccount tokens, if not at this server (`--service-account-jwks-uri`).
+    pub keys_uri: Option<String>,
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
     pub history: Duration,
 }
@@ -78,6 +83,7 @@ impl Default for Settings {
             audit: audit::Options::default(),
             capacity: Capacity::default(),
             authentication: authn::Options::default(),
+            keys_uri: None,
             history: HISTORY,
         }
     }
@@ -93,6 +99,8 @@ pub struct ApiServer {
     pub authorizer: Arc<Authorizer>,
     /// The document at `/version`.
     pub version: Value,
+    /// Where others find the keys of ServiceAccount tokens.
+    pub(crate) keys_uri: String,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) aggregation: Aggregation,
     pub(crate) outbound: Arc<Outbound>,
@@ -130,7 +138,6 @@ impl ApiServer {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
-        let audit = Audit::open(&config.settings.audit, tasks, stop.clone())?;
         let from = store.current();
         let caches = Caches::new(store.clone(), config.transformer);
         let catalogue = Arc::new(Catalogue::default());
@@ -180,6 +187,7 @@ impl ApiServer {
             nodes: cache("", "nodes")?,
         };
         let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
+        let audit = Audit::open(&config.settings.audit, &outbound, tasks, stop.clone())?;
         let (anonymous, others) = config.settings.authentication.open(&outbound)?;
         let secrets = cache("", "secrets")?;
         let bootstrap_tokens =
@@ -235,7 +243,10 @@ impl ApiServer {
         let ranges =
             Ranges::new(service_cidrs.clone(), cache(NETWORKING, "servicecidrs")?, cache(NETWORKING, "ipaddresses")?);
         let addresses = ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports);
+        let at_this_server = || format!("https://{}{}", config.external_address, nonresource::KEYS_PATH);
+        let keys_uri = config.settings.keys_uri.unwrap_or_else(at_this_server);
         let server = Arc::new_cyclic(|server| Self {
+            keys_uri,
             aggregation,
             outbound,
             client_authority: config.client_authority,

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use api::status::{Status, Subject};
 use api::validation::quote;
@@ -20,7 +21,7 @@ use tracing::error;
 
 use crate::audit::{self, Trail};
 use crate::authn::{Notes, PeerCertificates, User, impersonation};
-use crate::authz::Attributes;
+use crate::authz::{self, Attributes};
 use crate::flowcontrol::Flow;
 use crate::metrics::Record;
 use crate::negotiate;
@@ -174,6 +175,7 @@ impl ApiService {
         let user = self.user(request.headers(), peer, &info, &mut notes).await;
         known.begin(&server, &request, &info, &user, notes);
         let mut user = user?;
+        known.received().await?;
         if let Some(acting) = impersonation::acting(&server.authorizer, &user, &info, request.headers())? {
             if let Some(trail) = &mut known.trail {
                 trail.impersonates(&acting.user, acting.constraint);
@@ -195,7 +197,9 @@ impl ApiService {
             }
         };
         let attributes = Attributes::of(&user, &info);
+        let begun = Instant::now();
         let decision = server.authorizer.authorize(&attributes);
+        authz::attempt(decision.allowed, begun.elapsed());
         if let Some(trail) = &mut known.trail {
             trail.authorized(&decision);
         }
@@ -340,11 +344,19 @@ impl Known {
         if let Some(trail) = &mut self.trail {
             trail.annotate_all(&notes.annotations);
         }
-        match (&mut self.trail, user) {
-            (Some(trail), Ok(_)) => trail.received(),
-            (Some(trail), Err(_)) => trail.unauthenticated(request),
-            (None, _) => {}
+        if let (Some(trail), Err(_)) = (&mut self.trail, user) {
+            trail.unauthenticated(request);
         }
+    }
+
+    /// Records that the request has come; what must be recorded and cannot be is not served.
+    async fn received(&mut self) -> Result<(), Status> {
+        let Some(trail) = &mut self.trail else { return Ok(()) };
+        if trail.received().await {
+            return Ok(());
+        }
+        audit::reject();
+        Err(Status::internal("failed to store audit event"))
     }
 
     /// Records the answer, which gets the name of its request.

@@ -140,6 +140,7 @@ impl Server {
             service_account_key: signing_key(&layout.tls("service.key"))?,
             issuer: audience.clone(),
             audiences: vec![audience, "k3s".to_owned()],
+            external_address: SocketAddr::new(options.advertise, options.bind.port()).to_string(),
             service_cidrs: options.service_cidrs.clone(),
             node_ports: options.node_ports.clone(),
             transformer: Arc::new(secret_encryption(&layout)?),

@@ -158,7 +158,8 @@ impl Requirement {
         }
     }
 
-    fn from_json(expression: &Value) -> Result<Self, LabelSelectorError> {
+    /// From an item of `matchExpressions`, or whatever has its form.
+    pub fn from_json(expression: &Value) -> Result<Self, LabelSelectorError> {
         let operator = match expression["operator"].as_str().unwrap_or_default() {
             "In" => Operator::In,
             "NotIn" => Operator::NotIn,

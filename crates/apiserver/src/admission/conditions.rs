@@ -2,12 +2,14 @@
 //! expressions are about.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::cel::{self, Activation};
 use serde_json::Value;
 
+use super::figures;
 use crate::authn::User;
-use crate::authz::{Attributes, Authorizer, Target};
+use crate::authz::{Attributes, Authorizer, Target, terms};
 use api::cel::expressions::{Compiler, Evaluation, Expression, Fault, OUT_OF_BUDGET, Purpose};
 
 /// What expressions are about.
@@ -54,7 +56,7 @@ impl cel::Authorizer for Rights {
             resource: request.resource.to_owned(),
             subresource: request.subresource.to_owned(),
             name: request.name.to_owned(),
-            fields: request.field_selector.to_owned(),
+            fields: terms(request.field_selector),
         };
         self.of(request.service_account, request.verb, target)
     }
@@ -84,6 +86,16 @@ impl<'a> About<'a> {
     }
 }
 
+/// Of whom conditions are, as figures tell it.
+pub(super) struct Whose<'a> {
+    /// `webhook` or `policy`.
+    pub(super) kind: &'static str,
+    pub(super) name: &'a str,
+    /// In upstream's words, of which there are more than two.
+    pub(super) step: &'a str,
+    pub(super) operation: &'a str,
+}
+
 /// The conditions of one webhook or policy, compiled.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
@@ -103,14 +115,32 @@ impl Conditions {
 
     /// Whether all hold. One condition that does not decides, whatever is wrong with others; else what cannot be
     /// evaluated refuses the write, or with `fails_closed` unset lets it pass.
-    pub(super) fn matches(&self, evaluation: &mut Evaluation<'_>, fails_closed: bool) -> Result<bool, String> {
+    pub(super) fn matches(
+        &self,
+        evaluation: &mut Evaluation<'_>,
+        fails_closed: bool,
+        whose: &Whose<'_>,
+    ) -> Result<bool, String> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let begun = Instant::now();
+        let found = self.hold(evaluation, fails_closed, whose);
+        figures::conditions(whose, begun.elapsed());
+        found
+    }
+
+    fn hold(&self, evaluation: &mut Evaluation<'_>, fails_closed: bool, whose: &Whose<'_>) -> Result<bool, String> {
         let mut wrong = Vec::new();
         let mut held = true;
         for condition in &self.conditions {
             match evaluation.evaluate(condition) {
                 Ok(cel::Value::Bool(true)) => {}
                 Ok(_) => held = false,
-                Err(Fault::Failed(why)) => wrong.push(why),
+                Err(Fault::Failed(why)) => {
+                    figures::condition_failed(whose);
+                    wrong.push(why);
+                }
                 Err(Fault::OutOfBudget) if fails_closed => return Err(OUT_OF_BUDGET.to_owned()),
                 Err(Fault::OutOfBudget) => return Ok(false),
             }

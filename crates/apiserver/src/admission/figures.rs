@@ -1,11 +1,12 @@
 //! How long admission took and what policies said, by upstream's names.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use client::metrics::{Family, Series};
 
 use super::Operation;
+use super::conditions::Whose;
 
 static STEPS: Family = Family::histogram(
     "apiserver_admission_step_admission_duration_seconds",
@@ -25,7 +26,26 @@ static CHECK_SECONDS: Family = Family::histogram(
     &[0.000_000_5, 0.001, 0.01, 0.1, 1.0],
 );
 
-pub(crate) static FAMILIES: [&Family; 3] = [&STEPS, &CHECKS, &CHECK_SECONDS];
+static PLUGINS: Family = Family::histogram(
+    "apiserver_admission_controller_admission_duration_seconds",
+    "[STABLE] How long each plugin took, by name, step, operation and whether it refused",
+    &["name", "operation", "rejected", "type"],
+    &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5],
+);
+static CONDITION_SECONDS: Family = Family::histogram(
+    "apiserver_admission_match_condition_evaluation_seconds",
+    "[ALPHA] How long match conditions took, by whose they are",
+    &["kind", "name", "operation", "type"],
+    &[0.001, 0.005, 0.01, 0.025, 0.1, 0.2, 0.25],
+);
+static CONDITION_ERRORS: Family = Family::counter(
+    "apiserver_admission_match_condition_evaluation_errors_total",
+    "[ALPHA] Match conditions that could not be evaluated, by whose they are",
+    &["kind", "name", "operation", "type"],
+);
+
+pub(crate) static FAMILIES: [&Family; 6] =
+    [&STEPS, &CHECKS, &CHECK_SECONDS, &PLUGINS, &CONDITION_SECONDS, &CONDITION_ERRORS];
 
 const OPERATIONS: [Operation; 4] = [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect];
 
@@ -40,6 +60,31 @@ static SERIES: LazyLock<[[[Series; 2]; 4]; 2]> = LazyLock::new(|| {
 pub(super) fn step(validating: bool, operation: Operation, rejected: bool, took: Duration) {
     let at = OPERATIONS.iter().position(|it| *it == operation).unwrap_or_default();
     SERIES[usize::from(validating)][at][usize::from(rejected)].observe(took.as_secs_f64());
+}
+
+/// The series of one plugin in one step, by operation and whether it refused; each looked up when it is first used, so
+/// that nobody is told of what never happens.
+#[derive(Default)]
+pub(super) struct OfPlugin([[OnceLock<Series>; 2]; 4]);
+
+impl OfPlugin {
+    pub(super) fn observe(&self, name: &str, step: &str, operation: Operation, rejected: bool, took: Duration) {
+        let at = OPERATIONS.iter().position(|it| *it == operation).unwrap_or_default();
+        let label = if rejected { "true" } else { "false" };
+        let series =
+            self.0[at][usize::from(rejected)].get_or_init(|| PLUGINS.of(&[name, operation.name(), label, step]));
+        series.observe(took.as_secs_f64());
+    }
+}
+
+/// Counts one evaluation of all conditions of somebody.
+pub(super) fn conditions(whose: &Whose<'_>, took: Duration) {
+    CONDITION_SECONDS.observe(&[whose.kind, whose.name, whose.operation, whose.step], took.as_secs_f64());
+}
+
+/// Counts a condition that could not be evaluated.
+pub(super) fn condition_failed(whose: &Whose<'_>) {
+    CONDITION_ERRORS.add(&[whose.kind, whose.name, whose.operation, whose.step], 1.0);
 }
 
 /// Counts what one validation of a policy came to: `allow`, `deny`, `warn` or `audit`.

@@ -28,7 +28,7 @@ mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::status::Status;
 use parking_lot::Mutex;
@@ -153,7 +153,43 @@ pub trait Plugin: Send + Sync {
 /// The plugins, in order.
 #[derive(Default)]
 pub struct Admission {
-    pub plugins: Vec<Arc<dyn Plugin>>,
+    pub(crate) plugins: Vec<Placed>,
+}
+
+/// A plugin in its place, with upstream's name and what upstream has it do, by which it is told of. What is no plugin
+/// upstream has no name.
+pub(crate) struct Placed {
+    name: &'static str,
+    steps: Steps,
+    plugin: Arc<dyn Plugin>,
+    admitted: figures::OfPlugin,
+    validated: figures::OfPlugin,
+}
+
+/// In which steps a plugin has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    Admit,
+    Validate,
+    Both,
+}
+
+impl Placed {
+    pub(crate) fn new(name: &'static str, steps: Steps, plugin: impl Plugin + 'static) -> Self {
+        let (admitted, validated) = Default::default();
+        Self { name, steps, plugin: Arc::new(plugin), admitted, validated }
+    }
+
+    /// Tells how long one step took.
+    fn tell(&self, validating: bool, operation: Operation, rejected: bool, took: Duration) {
+        let (series, step, other) = match validating {
+            false => (&self.admitted, "admit", Steps::Validate),
+            true => (&self.validated, "validate", Steps::Admit),
+        };
+        if !self.name.is_empty() && self.steps != other {
+            series.observe(self.name, step, operation, rejected, took);
+        }
+    }
 }
 
 impl Request {
@@ -284,8 +320,12 @@ impl Admission {
     }
 
     async fn admit_once(&self, request: &mut Request) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            plugin.admit(request).await?;
+        let mut begun = Instant::now();
+        for placed in &self.plugins {
+            let outcome = placed.plugin.admit(request).await;
+            let ended = Instant::now();
+            placed.tell(false, request.operation, outcome.is_err(), ended - std::mem::replace(&mut begun, ended));
+            outcome?;
         }
         Ok(())
     }
@@ -300,8 +340,12 @@ impl Admission {
     }
 
     async fn validate_once(&self, request: &Request) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            plugin.validate(request).await?;
+        let mut begun = Instant::now();
+        for placed in &self.plugins {
+            let outcome = placed.plugin.validate(request).await;
+            let ended = Instant::now();
+            placed.tell(true, request.operation, outcome.is_err(), ended - std::mem::replace(&mut begun, ended));
+            outcome?;
         }
         Ok(())
     }

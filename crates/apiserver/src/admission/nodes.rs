@@ -3,17 +3,26 @@
 //! A node's credentials lie on a host that runs other people's programs. Whoever takes them must not get further: not to
 //! other nodes, nor to labels, taints or tokens that would bring other workloads or their rights to him.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use api::object::ObjectKey;
-use api::status::Status;
+use api::object::{Entry, ObjectKey};
+use api::resources::core::pods::references;
+use api::status::{Status, Subject};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use store::BoxFuture;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::pem::parse_x509_pem;
+use x509_parser::prelude::FromDer;
 
 use super::{Operation, Plugin, Request};
+use crate::authn::User;
+use crate::authz::Attributes;
 use crate::authz::node::node_of;
 use crate::cache::ResourceCache;
 use crate::document::Document;
+use crate::server::ApiServer;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Labels of Kubernetes's own domains that a kubelet sets.
@@ -34,81 +43,222 @@ const OWN_LABELS: [&str; 11] = [
 const OWN_DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 /// A domain by which administrators keep workloads to nodes that they trust.
 const RESTRICTED_DOMAIN: &str = "node-restriction.kubernetes.io";
+/// Signers of certificates that are for nodes.
+const NODE_SIGNERS: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+/// The verb of the right to tokens for audiences that a Pod does not ask for.
+const AUDIENCES: &str = "request-serviceaccounts-token-audience";
 
+/// Sees what a node's writes refer to.
 pub struct NodeRestriction {
-    pub pods: Arc<ResourceCache>,
+    /// Whose authorizer is asked about audiences.
+    pub(crate) server: Weak<ApiServer>,
+    pub(crate) pods: Arc<ResourceCache>,
+    pub(crate) nodes: Arc<ResourceCache>,
+    pub(crate) claims: Arc<ResourceCache>,
+    pub(crate) volumes: Arc<ResourceCache>,
+    pub(crate) drivers: Arc<ResourceCache>,
+}
+
+/// Why a node may not.
+#[derive(Debug, PartialEq)]
+enum Refusal {
+    Forbidden(String),
+    /// What the write is about is not there: a resource and a name.
+    Missing(&'static str, String),
+}
+
+type Verdict = Result<(), Refusal>;
+
+fn no(why: impl Into<String>) -> Verdict {
+    Err(Refusal::Forbidden(why.into()))
 }
 
 impl Plugin for NodeRestriction {
-    fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
-        let refusal = node_of(&request.user).and_then(|node| self.refuse(node, request).err());
-        Box::pin(async move { refusal.map_or(Ok(()), |why| Err(request.forbid(&why))) })
+    fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
+        let refusal = node_of(&request.user).and_then(|node| self.judge(node, request).err());
+        Box::pin(async move {
+            match refusal {
+                None => Ok(()),
+                Some(Refusal::Forbidden(why)) => Err(request.forbid(&why)),
+                Some(Refusal::Missing(resource, name)) => {
+                    Err(Status::not_found(Subject { group: "", resource }, &name))
+                }
+            }
+        })
     }
 }
 
 impl NodeRestriction {
-    fn refuse(&self, node: &str, request: &Request) -> Result<(), String> {
+    fn judge(&self, node: &str, request: &Request) -> Verdict {
         match (request.group.as_str(), request.resource.as_str(), request.subresource.as_str()) {
-            _ if request.operation == Operation::Connect => Ok(()),
+            ("", "pods", "") => self.pod(node, request),
+            ("", "pods", "status") => pod_status(node, request),
             ("", "pods", "eviction") => self.eviction(node, request),
-            ("", "pods", _) => pod(node, request),
+            ("", "pods", other) => {
+                no(format!("unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed"))
+            }
             ("", "nodes", _) => itself(node, request),
             ("", "persistentvolumeclaims", "status") => claim(node, request),
-            ("", "persistentvolumeclaims", _) => Err("may only update PVC status".to_owned()),
-            ("", "serviceaccounts", "token") => self.token(node, request),
+            ("", "persistentvolumeclaims", _) => no("may only update PVC status"),
+            ("", "serviceaccounts", "token") if request.operation == Operation::Create => self.token(node, request),
             ("coordination.k8s.io", "leases", _) => lease(node, request),
             ("storage.k8s.io", "csinodes", _) if name(request) != node => {
-                Err(format!("can only access CSINode with the same name as the requesting node {node}"))
+                no("can only access CSINode with the same name as the requesting node")
             }
+            ("resource.k8s.io", "resourceslices", _) => slice(node, request),
+            ("certificates.k8s.io", "certificatesigningrequests", _) => signing_request(node, request),
             _ => Ok(()),
         }
     }
 
-    fn eviction(&self, node: &str, request: &Request) -> Result<(), String> {
-        let pod = self.pods.get(&ObjectKey::new(request.namespace.as_str(), request.name.as_str()));
-        match pod.is_some_and(|pod| is_on(&pod.to_value(), node)) {
-            true => Ok(()),
-            false => Err(format!("node {node} can only evict pods with spec.nodeName set to itself")),
+    fn find_pod(&self, namespace: &str, name: &str) -> Result<Arc<Entry>, Refusal> {
+        self.pods.get(&ObjectKey::new(namespace, name)).ok_or_else(|| Refusal::Missing("pods", name.to_owned()))
+    }
+
+    fn pod(&self, node: &str, request: &Request) -> Verdict {
+        match request.operation {
+            Operation::Create => self.mirror(node, request.object.as_ref().unwrap_or(&Value::Null)),
+            Operation::Delete => {
+                let on = match &request.old {
+                    Some(pod) => is_on(pod, node),
+                    None => is_on(&self.find_pod(&request.namespace, &request.name)?.to_value(), node),
+                };
+                match on {
+                    true => Ok(()),
+                    false => no(format!("node \"{node}\" can only delete pods with spec.nodeName set to itself")),
+                }
+            }
+            other => no(format!(
+                "unexpected operation \"{}\", node \"{node}\" can only create and delete mirror pods",
+                other.name()
+            )),
+        }
+    }
+
+    /// A Pod that the node runs by itself, and only shows: it has nothing of the API's.
+    fn mirror(&self, node: &str, pod: &Value) -> Verdict {
+        if !pod["metadata"]["annotations"][MIRROR].is_string() {
+            return no(format!(
+                "pod does not have \"{MIRROR}\" annotation, node \"{node}\" can only create mirror pods"
+            ));
+        }
+        if !is_on(pod, node) {
+            return no(format!("node \"{node}\" can only create pods with spec.nodeName set to itself"));
+        }
+        let itself = self.nodes.get(&ObjectKey::new("", node));
+        let uid = itself.map(|node| node.uid.clone());
+        owned(node, pod["metadata"]["ownerReferences"].as_array().map_or(&[], Vec::as_slice), uid.as_deref())?;
+        match api_reference(&pod["spec"]) {
+            Ok(None) => Ok(()),
+            Ok(Some(what)) => no(format!("node \"{node}\" can not create pods that reference {what}")),
+            Err(why) => no(format!("error checking mirror pod for API references: {why}")),
+        }
+    }
+
+    fn eviction(&self, node: &str, request: &Request) -> Verdict {
+        if request.operation != Operation::Create {
+            return no(format!("unexpected operation {}", request.operation.name()));
+        }
+        match name(request) {
+            "" => no("could not determine pod from request data"),
+            name if is_on(&self.find_pod(&request.namespace, name)?.to_value(), node) => Ok(()),
+            _ => no(format!("node {node} can only evict pods with spec.nodeName set to itself")),
         }
     }
 
     /// A token must be bound to a Pod of the node, and end with it.
-    fn token(&self, node: &str, request: &Request) -> Result<(), String> {
+    fn token(&self, node: &str, request: &Request) -> Verdict {
         let Some(asked) = &request.object else { return Ok(()) };
         let bound = &asked["spec"]["boundObjectRef"];
         let text = |field: &str| bound[field].as_str().unwrap_or_default();
         if text("apiVersion") != "v1" || text("kind") != "Pod" || text("name").is_empty() {
-            return Err("node requested token not bound to a pod".to_owned());
+            return no("node requested token not bound to a pod");
         }
-        if text("uid").is_empty() {
-            return Err("node requested token with a pod binding without a uid".to_owned());
+        let uid = text("uid");
+        if uid.is_empty() {
+            return no("node requested token with a pod binding without a uid");
         }
-        let pod = self.pods.get(&ObjectKey::new(request.namespace.as_str(), text("name")));
-        match pod.filter(|pod| pod.uid == text("uid")).map(|pod| pod.to_value()) {
-            // Whoever binds the token tells that the Pod is not there.
-            None => Ok(()),
-            Some(pod) if !is_on(&pod, node) => {
-                Err("node requested token bound to a pod scheduled on a different node".to_owned())
-            }
-            Some(pod) => audiences(&pod, &asked["spec"]["audiences"]),
+        let entry = self.find_pod(&request.namespace, text("name"))?;
+        if entry.uid != uid {
+            return no(format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have \
+                 been deleted and then recreated"
+            ));
+        }
+        let pod = entry.to_value();
+        if !is_on(&pod, node) {
+            return no("node requested token bound to a pod scheduled on a different node");
+        }
+        self.audience(&pod, &asked["spec"]["audiences"], request)
+    }
+
+    /// Only one that a volume of the Pod asks for (without a name the API server's), or that the node has a right to.
+    fn audience(&self, pod: &Value, asked: &Value, request: &Request) -> Verdict {
+        let wanted = match asked.as_array().map_or(&[][..], Vec::as_slice) {
+            [] => "",
+            [one] => one.as_str().unwrap_or_default(),
+            _ => return no("node may only request 0 or 1 audiences"),
+        };
+        match self.wants_audience(pod, wanted) {
+            Ok(true) => Ok(()),
+            Ok(false) if self.has_right(&request.user, wanted, request) => Ok(()),
+            Ok(false) => no(format!(
+                "audience \"{wanted}\" not found in pod spec volume, {} is not authorized to request tokens for this \
+                 audience",
+                request.user.name
+            )),
+            Err(why) => no(format!("error validating audience \"{wanted}\": {why}")),
         }
     }
-}
 
-/// Only those that a volume of the Pod asks for; without a name, the API server's.
-fn audiences(pod: &Value, asked: &Value) -> Result<(), String> {
-    let asked: Vec<&str> = asked.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let wanted = match asked[..] {
-        [] => "",
-        [one] => one,
-        _ => return Err("node may only request 0 or 1 audiences".to_owned()),
-    };
-    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
-    let sources = volumes.flat_map(|volume| volume["projected"]["sources"].as_array().into_iter().flatten());
-    let mut tokens = sources.map(|source| &source["serviceAccountToken"]).filter(|token| token.is_object());
-    match tokens.any(|token| token["audience"].as_str().unwrap_or_default() == wanted) {
-        true => Ok(()),
-        false => Err(format!("audience \"{wanted}\" not found in pod spec volume")),
+    fn has_right(&self, user: &User, audience: &str, request: &Request) -> bool {
+        let asked = Attributes::resource(user, AUDIENCES, "", audience, &request.namespace, &request.name);
+        self.server.upgrade().is_some_and(|server| server.authorizer.authorize(&asked).allowed)
+    }
+
+    /// Whether a volume of the Pod, or the driver of one, asks for tokens for an audience; what cannot be found out is
+    /// told unless another volume does.
+    fn wants_audience(&self, pod: &Value, audience: &str) -> Result<bool, String> {
+        let is_it = |token: &Value| token.is_object() && token["audience"].as_str().unwrap_or_default() == audience;
+        let mut wrong = Vec::new();
+        for volume in items(&pod["spec"], "volumes") {
+            if items(&volume["projected"], "sources").iter().any(|source| is_it(&source["serviceAccountToken"])) {
+                return Ok(true);
+            }
+            match self.driver(pod, volume) {
+                Ok(None) => {}
+                Ok(Some(driver)) => match self.drivers.get(&ObjectKey::new("", driver.as_str())) {
+                    Some(found) if items(&found.to_value()["spec"], "tokenRequests").iter().any(is_it) => {
+                        return Ok(true);
+                    }
+                    Some(_) => {}
+                    None => wrong.push(format!("csidriver.storage.k8s.io \"{driver}\" not found")),
+                },
+                Err(why) => wrong.push(why),
+            }
+        }
+        match wrong.as_slice() {
+            [] => Ok(false),
+            [one] => Err(one.clone()),
+            many => Err(format!("[{}]", many.join(", "))),
+        }
+    }
+
+    /// The driver behind a volume, also by a claim.
+    fn driver(&self, pod: &Value, volume: &Value) -> Result<Option<String>, String> {
+        let own = volume["csi"]["driver"].as_str();
+        let stated = volume["persistentVolumeClaim"]["claimName"].as_str().map(str::to_owned);
+        let made = || {
+            let template = volume["ephemeral"]["volumeClaimTemplate"].is_object();
+            template.then(|| format!("{}-{}", pod.name(), volume["name"].as_str().unwrap_or_default()))
+        };
+        let Some(name) = stated.or_else(made) else { return Ok(own.map(str::to_owned)) };
+        let claim = self.claims.get(&ObjectKey::new(pod.namespace(), name.as_str()));
+        let claim = claim.ok_or_else(|| format!("persistentvolumeclaim \"{name}\" not found"))?.to_value();
+        let name = claim["spec"]["volumeName"].as_str().unwrap_or_default();
+        let found = self.volumes.get(&ObjectKey::new("", name));
+        let found = found.ok_or_else(|| format!("persistentvolume \"{name}\" not found"))?.to_value();
+        Ok(found["spec"]["csi"]["driver"].as_str().map(str::to_owned))
     }
 }
 
@@ -119,85 +269,150 @@ fn name(request: &Request) -> &str {
     }
 }
 
+fn items<'v>(value: &'v Value, field: &str) -> &'v [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
 fn is_on(pod: &Value, node: &str) -> bool {
     pod["spec"]["nodeName"] == node
 }
 
-fn pod(node: &str, request: &Request) -> Result<(), String> {
-    let old = request.old.as_ref().unwrap_or(&Value::Null);
-    let new = request.object.as_ref().unwrap_or(&Value::Null);
-    match (request.subresource.as_str(), request.operation) {
-        ("", Operation::Create) => mirror(node, new),
-        ("", Operation::Delete) if is_on(old, node) => Ok(()),
-        ("", Operation::Delete) => {
-            Err(format!("node \"{node}\" can only delete pods with spec.nodeName set to itself"))
+/// The same, where nothing and an empty list or map are.
+fn same(one: &Value, other: &Value) -> bool {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    one == other || (is_empty(one) && is_empty(other))
+}
+
+/// A mirror Pod belongs to its node alone. `uid` is the node's, if there is one.
+fn owned(node: &str, owners: &[Value], uid: Option<&str>) -> Verdict {
+    let owner = match owners {
+        [] => return no(format!("node \"{node}\" can only create pods with an owner reference set to itself")),
+        [owner] => owner,
+        _ => return no(format!("node \"{node}\" can only create pods with a single owner reference set to itself")),
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return no(format!("node \"{node}\" can only create pods with an owner reference set to itself"));
+    }
+    if owner["controller"] != true {
+        return no(format!("node \"{node}\" can only create pods with a controller owner reference set to itself"));
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return no(format!("node \"{node}\" must not set blockOwnerDeletion on an owner reference"));
+    }
+    let stated = owner["uid"].as_str().unwrap_or_default();
+    match uid {
+        None => Err(Refusal::Missing("nodes", node.to_owned())),
+        Some(uid) if uid == stated => Ok(()),
+        Some(uid) => no(format!("node {node} UID mismatch: expected {stated} got {uid}")),
+    }
+}
+
+/// What of the API a Pod's spec needs, in upstream's words; `Err` where that cannot be known
+/// (upstream: `HasAPIObjectReference`).
+fn api_reference(spec: &Value) -> Result<Option<&'static str>, String> {
+    const OWN: [&str; 22] = [
+        "awsElasticBlockStore",
+        "azureDisk",
+        "cephfs",
+        "cinder",
+        "downwardAPI",
+        "emptyDir",
+        "fc",
+        "flexVolume",
+        "flocker",
+        "gcePersistentDisk",
+        "gitRepo",
+        "hostPath",
+        "image",
+        "iscsi",
+        "nfs",
+        "photonPersistentDisk",
+        "portworxVolume",
+        "quobyte",
+        "rbd",
+        "scaleIO",
+        "storageos",
+        "vsphereVolume",
+    ];
+    const OTHERS: [(&str, &str); 7] = [
+        ("configMap", "configmaps (via configmap volumes)"),
+        ("secret", "secrets (via secret volumes)"),
+        ("csi", "csidrivers (via CSI volumes)"),
+        ("glusterfs", "endpoints (via glusterFS volumes)"),
+        ("persistentVolumeClaim", "persistentvolumeclaims"),
+        ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+        ("azureFile", "secrets (via azureFile volumes)"),
+    ];
+    const SOURCES: [(&str, &str); 5] = [
+        ("configMap", "configmaps (via projected volumes)"),
+        ("secret", "secrets (via projected volumes)"),
+        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+        ("clusterTrustBundle", "clustertrustbundles"),
+        ("podCertificate", "podcertificates"),
+    ];
+    if spec["serviceAccountName"].as_str().is_some_and(|account| !account.is_empty()) {
+        return Ok(Some("serviceaccounts"));
+    }
+    if !references::secrets(spec).is_empty() {
+        return Ok(Some("secrets"));
+    }
+    if !references::config_maps(spec).is_empty() {
+        return Ok(Some("configmaps"));
+    }
+    if !items(spec, "resourceClaims").is_empty() {
+        return Ok(Some("resourceclaims"));
+    }
+    for volume in items(spec, "volumes") {
+        let has = |kind: &str| !volume[kind].is_null();
+        let name = volume["name"].as_str().unwrap_or_default();
+        if OWN.into_iter().any(has) {
+            continue;
         }
-        ("", _) => Err(format!("node \"{node}\" can only create and delete mirror pods")),
-        ("status", Operation::Update) if !is_on(old, node) => {
-            Err(format!("node \"{node}\" can only update pod status for pods with spec.nodeName set to itself"))
+        if let Some((_, what)) = OTHERS.into_iter().find(|(kind, _)| has(kind)) {
+            return Ok(Some(what));
         }
-        ("status", Operation::Update) => {
-            let claims = |pod: &Value| pod["status"]["resourceClaimStatuses"].clone();
-            match (old["metadata"]["labels"] == new["metadata"]["labels"], claims(old) == claims(new)) {
-                (true, true) => Ok(()),
-                (false, _) => Err(format!("node \"{node}\" cannot update labels through pod status")),
-                (_, false) => Err(format!("node \"{node}\" cannot update resource claim statues")),
+        if !has("projected") {
+            return Err(format!("unknown volume type for volume  \"{name}\""));
+        }
+        for source in items(&volume["projected"], "sources") {
+            if let Some((_, what)) = SOURCES.into_iter().find(|(kind, _)| !source[*kind].is_null()) {
+                return Ok(Some(what));
+            }
+            if source["downwardAPI"].is_null() {
+                return Err(format!("unknown source for projected volume \"{name}\""));
             }
         }
-        (other, _) => Err(format!("unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed")),
+    }
+    Ok(None)
+}
+
+fn pod_status(node: &str, request: &Request) -> Verdict {
+    let (Operation::Update, Some(old), Some(new)) = (request.operation, &request.old, &request.object) else {
+        return no(format!("unexpected operation \"{}\"", request.operation.name()));
+    };
+    if !is_on(old, node) {
+        return no(format!("node \"{node}\" can only update pod status for pods with spec.nodeName set to itself"));
+    }
+    if !same(&old["metadata"]["labels"], &new["metadata"]["labels"]) {
+        return no(format!("node \"{node}\" cannot update labels through pod status"));
+    }
+    let of = |field: &str| same(&old["status"][field], &new["status"][field]);
+    match (of("resourceClaimStatuses"), of("extendedResourceClaimStatus")) {
+        (true, true) => Ok(()),
+        (false, _) => no(format!("node \"{node}\" cannot update resource claim statues")),
+        (_, false) => no(format!("node \"{node}\" cannot update extended resource claim status")),
     }
 }
 
-/// A Pod that the node runs by itself, and only shows: it has nothing of the API's.
-fn mirror(node: &str, pod: &Value) -> Result<(), String> {
-    if !pod["metadata"]["annotations"][MIRROR].is_string() {
-        return Err(format!("pod does not have \"{MIRROR}\" annotation, node \"{node}\" can only create mirror pods"));
-    }
-    if !is_on(pod, node) {
-        return Err(format!("node \"{node}\" can only create pods with spec.nodeName set to itself"));
-    }
-    let owners = pod["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let owned = matches!(owners, [owner] if owner["apiVersion"] == "v1"
-        && owner["kind"] == "Node"
-        && owner["name"] == node
-        && owner["controller"] == true
-        && owner["blockOwnerDeletion"] != true);
-    if !owned {
-        return Err(format!("node \"{node}\" can only create pods with an owner reference set to itself"));
-    }
-    let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
-    if !account.is_empty() || refers(&pod["spec"]) {
-        return Err(format!("node \"{node}\" can not create pods that reference other API objects"));
-    }
-    Ok(())
-}
-
-/// Whether a Pod's spec names Secrets, ConfigMaps, claims or tokens.
-fn refers(spec: &Value) -> bool {
-    const FIELDS: [&str; 11] = [
-        "secret",
-        "secretRef",
-        "secretKeyRef",
-        "configMap",
-        "configMapRef",
-        "configMapKeyRef",
-        "imagePullSecrets",
-        "persistentVolumeClaim",
-        "serviceAccountToken",
-        "nodePublishSecretRef",
-        "resourceClaims",
-    ];
-    match spec {
-        Value::Array(items) => items.iter().any(refers),
-        Value::Object(map) => map.iter().any(|(field, value)| FIELDS.contains(&field.as_str()) || refers(value)),
-        _ => false,
-    }
-}
-
-fn itself(node: &str, request: &Request) -> Result<(), String> {
+fn itself(node: &str, request: &Request) -> Verdict {
     let asked = name(request);
     if asked != node {
-        return Err(format!("node \"{node}\" is not allowed to modify node \"{asked}\""));
+        return no(format!("node \"{node}\" is not allowed to modify node \"{asked}\""));
     }
     let none = Value::Null;
     let (old, new) = match (request.operation, &request.old, &request.object) {
@@ -205,24 +420,31 @@ fn itself(node: &str, request: &Request) -> Result<(), String> {
         (Operation::Update, Some(old), Some(new)) => (old, new),
         _ => return Ok(()),
     };
+    let (source, before) = (&new["spec"]["configSource"], &old["spec"]["configSource"]);
     let forbidden = forbidden_labels(&old["metadata"]["labels"], &new["metadata"]["labels"]);
     if request.operation == Operation::Create {
+        if !source.is_null() {
+            return no(format!("node \"{node}\" is not allowed to create pods with a non-nil configSource"));
+        }
         return match forbidden.is_empty() {
             true => Ok(()),
             false => {
-                Err(format!("node \"{node}\" is not allowed to set the following labels: {}", forbidden.join(", ")))
+                no(format!("node \"{node}\" is not allowed to set the following labels: {}", forbidden.join(", ")))
             }
         };
     }
-    if old["spec"]["taints"] != new["spec"]["taints"] {
-        return Err(format!("node \"{node}\" is not allowed to modify taints"));
+    if !source.is_null() && source != before {
+        return no(format!("node \"{node}\" is not allowed to update configSource to a new non-nil configSource"));
     }
-    if old["metadata"]["ownerReferences"] != new["metadata"]["ownerReferences"] {
-        return Err(format!("node \"{node}\" is not allowed to modify ownerReferences"));
+    if !same(&old["spec"]["taints"], &new["spec"]["taints"]) {
+        return no(format!("node \"{node}\" is not allowed to modify taints"));
+    }
+    if !same(&old["metadata"]["ownerReferences"], &new["metadata"]["ownerReferences"]) {
+        return no(format!("node \"{node}\" is not allowed to modify ownerReferences"));
     }
     match forbidden.is_empty() {
         true => Ok(()),
-        false => Err(format!("is not allowed to modify labels: {}", forbidden.join(", "))),
+        false => no(format!("is not allowed to modify labels: {}", forbidden.join(", "))),
     }
 }
 
@@ -247,35 +469,77 @@ fn is_forbidden(label: &str) -> bool {
     kubernetes && !OWN_LABELS.contains(&label) && !OWN_DOMAINS.iter().any(|own| within(own))
 }
 
-fn claim(node: &str, request: &Request) -> Result<(), String> {
-    let (Some(old), Some(new)) = (&request.old, &request.object) else { return Ok(()) };
+fn claim(node: &str, request: &Request) -> Verdict {
+    let (Operation::Update, Some(old), Some(new)) = (request.operation, &request.old, &request.object) else {
+        return no(format!("unexpected operation \"{}\"", request.operation.name()));
+    };
     let rest = |claim: &Value| {
         let mut claim = claim.clone();
         for (parent, fields) in [
             ("metadata", &["resourceVersion", "managedFields"][..]),
             ("status", &["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"]),
         ] {
-            let Some(map) = claim[parent].as_object_mut() else { continue };
+            let Some(map) = claim.get_mut(parent).and_then(Value::as_object_mut) else { continue };
             map.retain(|field, _| !fields.contains(&field.as_str()));
         }
         claim
     };
     match rest(old) == rest(new) {
         true => Ok(()),
-        false => Err(format!(
+        false => no(format!(
             "node \"{node}\" is not allowed to update fields other than status.quantity and status.conditions"
         )),
     }
 }
 
-fn lease(node: &str, request: &Request) -> Result<(), String> {
+fn lease(node: &str, request: &Request) -> Verdict {
     if request.namespace != "kube-node-lease" {
-        return Err("can only access leases in the \"kube-node-lease\" system namespace".to_owned());
+        return no("can only access leases in the \"kube-node-lease\" system namespace");
     }
     match name(request) == node {
         true => Ok(()),
-        false => Err(format!("can only access node lease with the same name as the requesting node {node}")),
+        false => no("can only access node lease with the same name as the requesting node"),
     }
+}
+
+/// The authorizer does not know what is to be made, nor each of what is to be deleted together.
+fn slice(node: &str, request: &Request) -> Verdict {
+    let (slice, verb) = match request.operation {
+        Operation::Create => (&request.object, "create"),
+        Operation::Delete => (&request.old, "delete"),
+        _ => return Ok(()),
+    };
+    match slice.as_ref().is_some_and(|slice| slice["spec"]["nodeName"] == node) {
+        true => Ok(()),
+        false => no(format!("can only {verb} ResourceSlice with the same NodeName as the requesting node")),
+    }
+}
+
+/// A certificate as a node must be for itself.
+fn signing_request(node: &str, request: &Request) -> Verdict {
+    let (Operation::Create, Some(object)) = (request.operation, &request.object) else { return Ok(()) };
+    if !object["spec"]["signerName"].as_str().is_some_and(|signer| NODE_SIGNERS.contains(&signer)) {
+        return Ok(());
+    }
+    let name = format!("system:node:{node}");
+    match common_name(object["spec"]["request"].as_str().unwrap_or_default()) {
+        Err(why) => no(format!("unable to parse csr: {why}")),
+        Ok(asked) if asked == name => Ok(()),
+        Ok(_) => no(format!("can only create a node CSR with CN={name}")),
+    }
+}
+
+/// The name that a request (PEM in base64) asks for; of several the last, as Go reads them.
+fn common_name(request: &str) -> Result<String, String> {
+    let pem = STANDARD.decode(request).map_err(|why| why.to_string())?;
+    let (_, block) = parse_x509_pem(&pem)
+        .ok()
+        .filter(|(_, block)| block.label == "CERTIFICATE REQUEST")
+        .ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    let (_, parsed) = X509CertificationRequest::from_der(&block.contents).map_err(|why| why.to_string())?;
+    let subject = &parsed.certification_request_info.subject;
+    let name = subject.iter_common_name().last().and_then(|name| name.as_str().ok());
+    Ok(name.unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -305,37 +569,71 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_pod_has_nothing_of_the_apis() {
-        let good = json!({
-            "metadata": {
-                "annotations": {MIRROR: "x"},
-                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "controller": true}],
-            },
-            "spec": {"nodeName": "n1", "containers": [{"name": "c", "env": [{"name": "A", "value": "b"}]}]},
-        });
-        assert_eq!(mirror("n1", &good), Ok(()));
-        assert!(mirror("n2", &good).is_err());
-        let but = |pointer: &str, value: Value| {
-            let mut pod = good.clone();
-            *pod.pointer_mut(pointer).unwrap() = value;
-            mirror("n1", &pod)
+    fn a_mirror_pod_belongs_to_its_node() {
+        let good = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1", "controller": true});
+        let check = |owners: &[Value], uid: Option<&str>, expected: &str| {
+            let said = match owned("n1", owners, uid) {
+                Ok(()) => String::new(),
+                Err(Refusal::Forbidden(why)) => why,
+                Err(Refusal::Missing(resource, name)) => format!("no {resource} {name}"),
+            };
+            assert_eq!(said, expected, "{owners:?}");
         };
-        assert!(but("/metadata/annotations", json!({})).is_err());
-        assert!(but("/metadata/ownerReferences", json!([])).is_err());
-        let from_secret = json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]);
-        assert!(but("/spec/containers/0/env", from_secret).unwrap_err().contains("reference"));
+        let but = |field: &str, value: Value| {
+            let mut owner = good.clone();
+            owner[field] = value;
+            [owner]
+        };
+        let itself = "node \"n1\" can only create pods with an owner reference set to itself";
+        check(std::slice::from_ref(&good), Some("u1"), "");
+        check(&but("blockOwnerDeletion", json!(false)), Some("u1"), "");
+        check(&[], Some("u1"), itself);
+        check(&but("name", json!("n2")), Some("u1"), itself);
+        check(&but("kind", json!("Pod")), Some("u1"), itself);
+        check(
+            &[good.clone(), good.clone()],
+            Some("u1"),
+            "node \"n1\" can only create pods with a single owner reference set to itself",
+        );
+        check(
+            &but("controller", json!(false)),
+            Some("u1"),
+            "node \"n1\" can only create pods with a controller owner reference set to itself",
+        );
+        check(
+            &but("blockOwnerDeletion", json!(true)),
+            Some("u1"),
+            "node \"n1\" must not set blockOwnerDeletion on an owner reference",
+        );
+        check(std::slice::from_ref(&good), Some("u2"), "node n1 UID mismatch: expected u1 got u2");
+        check(std::slice::from_ref(&good), None, "no nodes n1");
     }
 
     #[test]
-    fn tokens_are_for_the_audiences_that_the_pod_asks_for() {
-        let pod = json!({"spec": {"volumes": [{"projected": {"sources": [
-            {"serviceAccountToken": {"path": "token"}}, {"serviceAccountToken": {"audience": "vault", "path": "v"}},
-        ]}}]}});
-        for good in [json!(null), json!([]), json!(["vault"])] {
-            assert_eq!(audiences(&pod, &good), Ok(()), "{good}");
-        }
-        for bad in [json!(["other"]), json!(["vault", "other"])] {
-            assert!(audiences(&pod, &bad).is_err(), "{bad}");
-        }
+    fn a_mirror_pod_has_nothing_of_the_apis() {
+        let check = |spec: Value, expected: Result<Option<&'static str>, &str>| {
+            assert_eq!(api_reference(&spec), expected.map_err(str::to_owned), "{spec}");
+        };
+        let volume = |kind: &str, value: Value| json!({"volumes": [{"name": "v", kind: value}]});
+        let projected = |kind: &str, value: Value| volume("projected", json!({"sources": [{kind: value}]}));
+        check(json!({"containers": [{"name": "c", "env": [{"name": "A", "value": "b"}]}]}), Ok(None));
+        check(json!({"serviceAccountName": "a"}), Ok(Some("serviceaccounts")));
+        check(json!({"imagePullSecrets": [{"name": "a"}]}), Ok(Some("secrets")));
+        check(json!({"resourceClaims": [{"name": "a"}]}), Ok(Some("resourceclaims")));
+        let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "s", "key": "k"}}}]);
+        check(json!({"containers": [{"name": "c", "env": env}]}), Ok(Some("configmaps")));
+        check(volume("hostPath", json!({"path": "/a"})), Ok(None));
+        check(volume("emptyDir", json!({})), Ok(None));
+        check(volume("secret", json!({"secretName": "a"})), Ok(Some("secrets")));
+        check(volume("secret", json!({})), Ok(Some("secrets (via secret volumes)")));
+        check(volume("csi", json!({"driver": "d"})), Ok(Some("csidrivers (via CSI volumes)")));
+        check(volume("persistentVolumeClaim", json!({"claimName": "a"})), Ok(Some("persistentvolumeclaims")));
+        check(volume("ephemeral", json!({})), Ok(Some("persistentvolumeclaims (via ephemeral volumes)")));
+        check(volume("newest", json!({})), Err("unknown volume type for volume  \"v\""));
+        check(projected("downwardAPI", json!({})), Ok(None));
+        let token = json!({"path": "t"});
+        check(projected("serviceAccountToken", token), Ok(Some("serviceaccounts (via projected volumes)")));
+        check(projected("clusterTrustBundle", json!({})), Ok(Some("clustertrustbundles")));
+        check(projected("newest", json!({})), Err("unknown source for projected volume \"v\""));
     }
 }

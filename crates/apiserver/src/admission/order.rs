@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use super::{
     CertificateSubjects, ClaimResizes, DefaultIngressClass, DefaultStorageClass, DefaultTolerations, LimitRanges,
-    MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Plugin, PodResizes,
+    MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Placed, PodResizes,
     PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, SigningRequests,
-    StorageInUse, ValidatingPolicies, ValidatingWebhooks,
+    Steps, StorageInUse, ValidatingPolicies, ValidatingWebhooks,
 };
 use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
@@ -27,6 +27,9 @@ pub(crate) struct Configured {
 /// Where the plugins look things up.
 pub(crate) struct Sources {
     caches: Arc<Caches>,
+    claims: Arc<ResourceCache>,
+    drivers: Arc<ResourceCache>,
+    volumes: Arc<ResourceCache>,
     device_classes: Arc<ResourceCache>,
     ingress_classes: Arc<ResourceCache>,
     limit_ranges: Arc<ResourceCache>,
@@ -49,6 +52,9 @@ impl Sources {
     ) -> Result<Self, StartError> {
         Ok(Self {
             caches,
+            claims: cache("", "persistentvolumeclaims")?,
+            drivers: cache("storage.k8s.io", "csidrivers")?,
+            volumes: cache("", "persistentvolumes")?,
             device_classes: cache("resource.k8s.io", "deviceclasses")?,
             ingress_classes: cache("networking.k8s.io", "ingressclasses")?,
             limit_ranges: cache("", "limitranges")?,
@@ -70,43 +76,66 @@ impl Sources {
         server: &Weak<ApiServer>,
         configured: Configured,
         addresses: ServiceAddresses,
-    ) -> Vec<Arc<dyn Plugin>> {
+    ) -> Vec<Placed> {
         let Self { caches, namespaces, nodes, pods, storage_classes, .. } = self;
         vec![
-            Arc::new(NamespaceLifecycle { caches: caches.clone(), namespaces: namespaces.clone() }),
-            Arc::new(LimitRanges { ranges: self.limit_ranges }),
-            Arc::new(ServiceAccounts { caches: caches.clone(), accounts: self.service_accounts }),
-            Arc::new(NodeRestriction { pods: pods.clone() }),
-            Arc::new(NodeTaints),
-            Arc::new(PodSecurity { caches, namespaces, pods: pods.clone() }),
-            Arc::new(Priority { classes: self.priority_classes }),
-            Arc::new(DefaultTolerations),
-            Arc::new(DefaultStorageClass { classes: storage_classes.clone() }),
-            Arc::new(StorageInUse),
-            Arc::new(ClaimResizes { classes: storage_classes }),
-            Arc::new(RuntimeClasses { classes: self.runtime_classes }),
+            Placed::new(
+                "NamespaceLifecycle",
+                Steps::Admit,
+                NamespaceLifecycle { caches: caches.clone(), namespaces: namespaces.clone() },
+            ),
+            Placed::new("LimitRanger", Steps::Both, LimitRanges { ranges: self.limit_ranges }),
+            Placed::new(
+                "ServiceAccount",
+                Steps::Both,
+                ServiceAccounts { caches: caches.clone(), accounts: self.service_accounts },
+            ),
+            Placed::new(
+                "NodeRestriction",
+                Steps::Admit,
+                NodeRestriction {
+                    server: server.clone(),
+                    pods: pods.clone(),
+                    nodes: nodes.clone(),
+                    claims: self.claims,
+                    volumes: self.volumes,
+                    drivers: self.drivers,
+                },
+            ),
+            Placed::new("TaintNodesByCondition", Steps::Admit, NodeTaints),
+            Placed::new("PodSecurity", Steps::Validate, PodSecurity { caches, namespaces, pods: pods.clone() }),
+            Placed::new("Priority", Steps::Both, Priority { classes: self.priority_classes }),
+            Placed::new("DefaultTolerationSeconds", Steps::Admit, DefaultTolerations),
+            Placed::new("DefaultStorageClass", Steps::Admit, DefaultStorageClass { classes: storage_classes.clone() }),
+            Placed::new("StorageObjectInUseProtection", Steps::Admit, StorageInUse),
+            Placed::new("PersistentVolumeClaimResize", Steps::Validate, ClaimResizes { classes: storage_classes }),
+            Placed::new("RuntimeClass", Steps::Both, RuntimeClasses { classes: self.runtime_classes }),
             // `CertificateApproval`, `CertificateSigning`, `ClusterTrustBundleAttest`.
-            Arc::new(Signers { server: server.clone() }),
-            Arc::new(CertificateSubjects),
-            Arc::new(DefaultIngressClass { classes: self.ingress_classes }),
-            Arc::new(PodTopology { nodes: nodes.clone() }),
-            Arc::new(PodResizes { nodes }),
-            Arc::new(configured.mutating_policies),
-            Arc::new(configured.mutating_webhooks),
-            Arc::new(configured.validating_policies),
-            Arc::new(configured.validating_webhooks),
+            Placed::new("", Steps::Validate, Signers { server: server.clone() }),
+            Placed::new("CertificateSubjectRestriction", Steps::Validate, CertificateSubjects),
+            Placed::new("DefaultIngressClass", Steps::Admit, DefaultIngressClass { classes: self.ingress_classes }),
+            Placed::new("PodTopologyLabels", Steps::Admit, PodTopology { nodes: nodes.clone() }),
+            Placed::new("", Steps::Validate, PodResizes { nodes }),
+            Placed::new("MutatingAdmissionPolicy", Steps::Admit, configured.mutating_policies),
+            Placed::new("MutatingAdmissionWebhook", Steps::Admit, configured.mutating_webhooks),
+            Placed::new("ValidatingAdmissionPolicy", Steps::Validate, configured.validating_policies),
+            Placed::new("ValidatingAdmissionWebhook", Steps::Validate, configured.validating_webhooks),
             // Behind the plugins: what upstream's registry itself gives requests for certificates and Services.
-            Arc::new(SigningRequests),
-            Arc::new(addresses),
+            Placed::new("", Steps::Both, SigningRequests),
+            Placed::new("", Steps::Both, addresses),
             // Last: what is charged is to be stored.
-            Arc::new(ResourceQuotas {
-                server: server.clone(),
-                quotas: self.quotas,
-                pods,
-                device_classes: self.device_classes,
-                resource_claims: self.resource_claims,
-                queues: super::quotas::Queues::default(),
-            }),
+            Placed::new(
+                "ResourceQuota",
+                Steps::Validate,
+                ResourceQuotas {
+                    server: server.clone(),
+                    quotas: self.quotas,
+                    pods,
+                    device_classes: self.device_classes,
+                    resource_claims: self.resource_claims,
+                    queues: super::quotas::Queues::default(),
+                },
+            ),
         ]
     }
 }

@@ -11,6 +11,8 @@ use super::policy::{Level, Stage};
 use crate::authn::User;
 use crate::request::RequestInfo;
 
+const TRUNCATED: &str = "audit.k8s.io/truncated";
+
 /// Fields in the order of Go's struct, which is the order of upstream's log.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,6 +105,28 @@ impl Event {
             reached: now,
             annotations: BTreeMap::new(),
         }
+    }
+}
+
+impl Event {
+    /// The event as a line, of at most so many bytes: larger ones lose their objects. `None` if it is too large still.
+    pub(super) fn line(&self, most: Option<usize>) -> Option<Vec<u8>> {
+        let fits = |line: &Vec<u8>| most.is_none_or(|most| line.len() <= most);
+        let line = self.written();
+        if fits(&line) {
+            return Some(line);
+        }
+        let mut event = self.clone();
+        (event.request_object, event.response_object) = (None, None);
+        event.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
+        Some(event.written()).filter(fits)
+    }
+
+    fn written(&self) -> Vec<u8> {
+        // Its maps have text for keys: it can always be written.
+        let mut line = serde_json::to_vec(self).unwrap_or_default();
+        line.push(b'\n');
+        line
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _, civil};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +54,26 @@ struct Line {
     _room: OwnedSemaphorePermit,
 }
 
+impl AsRef<[u8]> for Line {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The file, written by whoever has something to tell.
+pub(super) struct Direct(Mutex<Target>);
+
+impl Direct {
+    pub(super) fn open(path: &Path, retention: Retention) -> io::Result<Self> {
+        Ok(Self(Mutex::new(Target::open(path, retention)?)))
+    }
+
+    /// Returns when the line is written, or why it is not.
+    pub(super) fn write(&self, line: &[u8]) -> io::Result<()> {
+        self.0.lock().write(&[line])
+    }
+}
+
 impl Log {
     /// Opens the file at `path` (`-`: the standard output), which is written on `tasks` until `stop`.
     pub(super) fn open(
@@ -61,10 +82,7 @@ impl Log {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> io::Result<Self> {
-        let target = match path == Path::new("-") {
-            true => Target::Stdout,
-            false => Target::File(LogFile::open(path, retention)?),
-        };
+        let target = Target::open(path, retention)?;
         let (queue, lines) = mpsc::channel(WAITING);
         tasks.spawn(keep(target, lines, stop));
         Ok(Self { queue, room: Arc::new(Semaphore::new(WAITING_BYTES)) })
@@ -120,11 +138,18 @@ enum Target {
 }
 
 impl Target {
-    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+    fn open(path: &Path, retention: Retention) -> io::Result<Self> {
+        Ok(match path == Path::new("-") {
+            true => Self::Stdout,
+            false => Self::File(LogFile::open(path, retention)?),
+        })
+    }
+
+    fn write(&mut self, lines: &[impl AsRef<[u8]>]) -> io::Result<()> {
         match self {
             Self::Stdout => {
                 let mut out = io::stdout().lock();
-                lines.iter().try_for_each(|line| out.write_all(&line.bytes))?;
+                lines.iter().try_for_each(|line| out.write_all(line.as_ref()))?;
                 out.flush()
             }
             Self::File(file) => file.write(lines),
@@ -149,9 +174,9 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file, size, retention })
     }
 
-    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+    fn write(&mut self, lines: &[impl AsRef<[u8]>]) -> io::Result<()> {
         let mut piece = Vec::new();
-        for Line { bytes, .. } in lines {
+        for bytes in lines.iter().map(AsRef::as_ref) {
             let full = self.size + (piece.len() + bytes.len()) as u64 > self.retention.size;
             if self.retention.size > 0 && full && self.size + piece.len() as u64 > 0 {
                 self.append(&mut piece)?;

@@ -6,35 +6,43 @@
 //! event    what is told of one request at one of its stages
 //! trail    one request's events, from its arrival to the end of its answer
 //! log      the queue and the file
+//! webhook  another server that is told
 //! ```
 //!
 //! Without a policy a request costs the name that its answer carries (`Audit-Id`), and nothing else. With one, nobody
-//! waits for the file: events are queued, and where the queue is full they are counted as lost. That is upstream's mode
-//! `batch`; its default for files, `blocking`, would let a slow disk hold up the API.
+//! waits for the file or the other server: events are queued, and where the queue is full they are counted as lost. That
+//! is upstream's mode `batch`; `blocking`, its default for files, lets a slow disk hold up the API, and is to be asked for.
 
 mod event;
 mod log;
 mod policy;
 mod trail;
+mod webhook;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use client::metrics::Family;
+use futures::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Request};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
-use self::log::Log;
+use self::event::Event;
 pub use self::log::Retention;
+use self::log::{Direct, Log};
 pub use self::policy::PolicyError;
 use self::policy::{Level, Policy};
 pub(crate) use self::trail::Trail;
+pub use self::webhook::{Batch, Truncate, WebhookOptions};
+use self::webhook::{Hook, Queue};
 use crate::authn::User;
+use crate::outbound::Outbound;
 use crate::request::RequestInfo;
 
 /// How a request is named in the audit log; a client may choose the name.
@@ -50,14 +58,39 @@ static ERRORS: Family = Family::counter(
 static LEVELS: Family =
     Family::counter("apiserver_audit_level_total", "[ALPHA] Requests by the level of their audit events", &["level"]);
 
-pub(crate) static FAMILIES: [&Family; 3] = [&EVENTS, &ERRORS, &LEVELS];
+static REJECTED: Family = Family::counter(
+    "apiserver_audit_requests_rejected_total",
+    "[ALPHA] Requests that were not served since they could not be recorded",
+    &[],
+);
 
-/// What is to be recorded, and where. Both paths are needed: one alone records nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) static FAMILIES: [&Family; 4] = [&EVENTS, &ERRORS, &LEVELS, &REJECTED];
+
+/// Counts a request that is not served.
+pub(crate) fn reject() {
+    REJECTED.add(&[], 1.0);
+}
+
+/// Who waits until an event is recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody.
+    #[default]
+    Batch,
+    /// Its request.
+    Blocking,
+    /// Its request, which is refused before anything is done if that it has come cannot be recorded.
+    BlockingStrict,
+}
+
+/// What is to be recorded, and where. Without a policy, or a place, nothing is.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     pub policy_file: Option<PathBuf>,
     /// `-` is the standard output.
     pub log_path: Option<PathBuf>,
+    pub log_mode: Mode,
+    pub webhook: WebhookOptions,
     pub retention: Retention,
     /// The size in bytes of an event above which it loses its objects; `None` leaves all as they are.
     pub truncate: Option<usize>,
@@ -72,30 +105,112 @@ pub enum AuditError {
     Policy { path: PathBuf, source: PolicyError },
     #[error("opening the audit log {}: {source}", path.display())]
     Log { path: PathBuf, source: io::Error },
+    #[error("the audit webhook's {}: {why}", path.display())]
+    Webhook { path: PathBuf, why: String },
 }
 
-/// A policy, and the log that it fills.
+/// A policy, and the places where what it wants is recorded. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Audit {
-    policy: std::sync::Arc<Policy>,
-    log: Log,
+    policy: Arc<Policy>,
+    sinks: Arc<[Sink]>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A place where events are recorded.
+struct Sink {
+    way: Way,
+    /// The size in bytes of an event above which it loses its objects.
     truncate: Option<usize>,
+    /// What cannot be recorded here must not be done.
+    strict: bool,
+}
+
+enum Way {
+    Log(Log),
+    Direct(Direct),
+    Queue(Queue),
+    Hook(Arc<Hook>),
 }
 
 impl Audit {
-    /// Reads the policy and opens the log, which is written on `tasks` until `stop`. `None` if nothing is to be recorded.
+    /// Reads the policy and opens what is recorded in, which is written on `tasks` until `stop`. `None` if nothing is to
+    /// be recorded.
     pub(crate) fn open(
         options: &Options,
+        outbound: &Arc<Outbound>,
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Option<Self>, AuditError> {
-        let (Some(policy), Some(log)) = (&options.policy_file, &options.log_path) else { return Ok(None) };
+        let Some(policy) = &options.policy_file else { return Ok(None) };
+        let mut sinks = Vec::new();
+        if let Some(path) = &options.log_path {
+            let way = match options.log_mode {
+                Mode::Batch => Log::open(path, options.retention, tasks, stop.clone()).map(Way::Log),
+                Mode::Blocking | Mode::BlockingStrict => Direct::open(path, options.retention).map(Way::Direct),
+            };
+            let way = way.map_err(|source| AuditError::Log { path: path.clone(), source })?;
+            sinks.push(Sink { way, truncate: options.truncate, strict: options.log_mode == Mode::BlockingStrict });
+        }
+        let webhook = &options.webhook;
+        let hook = Hook::open(webhook, outbound.clone());
+        if let Some(hook) = hook.map_err(|(path, why)| AuditError::Webhook { path, why })? {
+            let way = match webhook.mode {
+                Mode::Batch => Way::Queue(Queue::open(hook, webhook, tasks, stop.clone())),
+                Mode::Blocking | Mode::BlockingStrict => Way::Hook(hook),
+            };
+            let truncate = webhook.truncate.map(|truncate| truncate.event);
+            sinks.push(Sink { way, truncate, strict: webhook.mode == Mode::BlockingStrict });
+        }
+        if sinks.is_empty() {
+            return Ok(None);
+        }
         let text =
             std::fs::read_to_string(policy).map_err(|source| AuditError::Read { path: policy.clone(), source })?;
         let policy = Policy::parse(&text).map_err(|source| AuditError::Policy { path: policy.clone(), source })?.into();
-        let log = Log::open(log, options.retention, tasks, stop)
-            .map_err(|source| AuditError::Log { path: log.clone(), source })?;
-        Ok(Some(Self { policy, log, truncate: options.truncate }))
+        Ok(Some(Self { policy, sinks: sinks.into(), tasks: tasks.clone(), stop }))
+    }
+
+    /// Records an event; false if it is to be recorded and cannot be.
+    async fn record(self, event: Box<Event>) -> bool {
+        let mut recorded = true;
+        for sink in &*self.sinks {
+            let Some(line) = event.line(sink.truncate) else {
+                ERRORS.add(&["truncate"], 1.0);
+                continue;
+            };
+            let done = match &sink.way {
+                Way::Log(log) => {
+                    log.write(line);
+                    true
+                }
+                Way::Queue(queue) => {
+                    queue.write(line);
+                    true
+                }
+                Way::Direct(file) => match file.write(&line) {
+                    Ok(()) => true,
+                    Err(why) => {
+                        ERRORS.add(&["log"], 1.0);
+                        error!(%why, lost = 1, "writing the audit log");
+                        false
+                    }
+                },
+                Way::Hook(hook) => hook.send(&[line], &self.stop).await,
+            };
+            recorded &= done || !sink.strict;
+        }
+        recorded
+    }
+
+    /// Records an event of which nobody waits to hear.
+    fn record_unheard(&self, event: Box<Event>) {
+        let mut recording = Box::pin(self.clone().record(event));
+        // Mostly it is done with that; else somebody must see to it.
+        if recording.as_mut().now_or_never().is_none() {
+            self.tasks.spawn(recording);
+        }
     }
 
     /// The trail of a request by `user`, who is nobody if his credentials were not good. `None` if it leaves none.

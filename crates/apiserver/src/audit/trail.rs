@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::event::Event;
 use super::policy::{Decision, Level, Stage};
-use super::{Audit, ERRORS, EVENTS};
+use super::{Audit, EVENTS};
 use crate::authn::{PeerCertificates, User};
 use crate::authz;
 use crate::limits;
@@ -27,7 +27,6 @@ use crate::response::{self, Lengthy, Response};
 use crate::streaming::PeerAddress;
 
 const MAX_AGENT: usize = 1024;
-const TRUNCATED: &str = "audit.k8s.io/truncated";
 
 /// A request that leaves its traces in the log.
 pub(crate) struct Trail {
@@ -77,9 +76,9 @@ impl Trail {
         }
     }
 
-    /// Tells that the request has come.
-    pub(crate) fn received(&mut self) {
-        self.emit(Stage::RequestReceived);
+    /// Tells that the request has come; false if it must not be served, since that cannot be recorded.
+    pub(crate) async fn received(&mut self) -> bool {
+        self.emit(Stage::RequestReceived).await
     }
 
     /// Says with what a client tried to be somebody. Such a request has one event, with the refusal.
@@ -166,7 +165,7 @@ impl Trail {
             "metadata": {}, "status": "Failure", "message": "APIServer panic'd: see the server's log",
             "reason": "InternalError", "code": 500,
         }));
-        self.emit(Stage::Panic);
+        self.emit_unheard(Stage::Panic);
     }
 
     /// Tells what the request came to; at once, or when the body of its answer ends.
@@ -176,10 +175,10 @@ impl Trail {
         let status = self.event.response_status.get_or_insert_with(|| json!({"metadata": {}}));
         status["code"] = json!(code.as_u16());
         if !self.long_running {
-            self.emit(Stage::ResponseComplete);
+            self.emit(Stage::ResponseComplete).await;
             return response;
         }
-        self.emit(Stage::ResponseStarted);
+        self.emit(Stage::ResponseStarted).await;
         response::keeping(response, Lasting(self))
     }
 
@@ -210,30 +209,28 @@ impl Trail {
         Response::from_parts(parts, response::full(bytes))
     }
 
-    fn emit(&mut self, stage: Stage) {
+    /// Reaches a stage; the event to be recorded of it, unless none is.
+    fn reach(&mut self, stage: Stage) -> Option<Box<Event>> {
         if self.omit_stages.contains(&stage) {
-            return;
+            return None;
         }
         self.event.stage = stage;
         self.event.reached = if stage == Stage::RequestReceived { self.event.received } else { Timestamp::now() };
         EVENTS.add(&[], 1.0);
-        match self.line() {
-            Some(line) => self.audit.log.write(line),
-            None => ERRORS.add(&["truncate"], 1.0),
+        Some(self.event.clone())
+    }
+
+    async fn emit(&mut self, stage: Stage) -> bool {
+        match self.reach(stage) {
+            Some(event) => self.audit.clone().record(event).await,
+            None => true,
         }
     }
 
-    /// The event as a line of the log; `None` if it is too large, even without its objects.
-    fn line(&self) -> Option<Vec<u8>> {
-        let fits = |line: &Vec<u8>| self.audit.truncate.is_none_or(|most| line.len() <= most);
-        let line = line_of(&self.event);
-        if fits(&line) {
-            return Some(line);
+    fn emit_unheard(&mut self, stage: Stage) {
+        if let Some(event) = self.reach(stage) {
+            self.audit.record_unheard(event);
         }
-        let mut event = self.event.clone();
-        (event.request_object, event.response_object) = (None, None);
-        event.annotations.insert(TRUNCATED.to_owned(), "true".to_owned());
-        Some(line_of(&event)).filter(fits)
     }
 }
 
@@ -242,15 +239,8 @@ struct Lasting(Trail);
 
 impl Drop for Lasting {
     fn drop(&mut self) {
-        self.0.emit(Stage::ResponseComplete);
+        self.0.emit_unheard(Stage::ResponseComplete);
     }
-}
-
-fn line_of(event: &Event) -> Vec<u8> {
-    // Its maps have text for keys: it can always be written.
-    let mut line = serde_json::to_vec(event).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
 
 fn is_refusal(code: StatusCode) -> bool {

@@ -167,7 +167,7 @@ impl Mode {
                 resource: right.resource.to_owned(),
                 subresource: right.subresource,
                 name: right.name,
-                fields: String::new(),
+                fields: Vec::new(),
             };
             let attributes = Attributes { user: user.clone(), verb: verb.to_owned(), target };
             if self != Self::Legacy && right.resource == "groups" {

@@ -229,10 +229,6 @@ impl ServiceAccountTokens {
     pub fn audiences(&self) -> &[String] {
         &self.audiences
     }
-
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
 }
 
 fn user(claims: &Claims) -> User {

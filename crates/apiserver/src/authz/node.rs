@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use api::object::ObjectKey;
+use api::selector::field::Term;
 use serde_json::Value;
 
 use super::bound::BoundPods;
@@ -41,7 +42,7 @@ struct Asked<'a> {
     verb: &'a str,
     key: ObjectKey,
     subresource: &'a str,
-    fields: &'a str,
+    fields: &'a [Term],
 }
 
 impl NodeAuthorizer {
@@ -275,11 +276,8 @@ fn owns_generic(pod: &Value, claim: &str) -> bool {
 }
 
 /// True when a field selector asks for what is `node`'s and no other's.
-fn selects(fields: &str, field: &str, node: &str) -> bool {
-    fields.split(',').any(|term| {
-        let wanted = term.trim().strip_prefix(field).and_then(|rest| rest.strip_prefix('='));
-        wanted.is_some_and(|value| value.strip_prefix('=').unwrap_or(value) == node)
-    })
+fn selects(fields: &[Term], field: &str, node: &str) -> bool {
+    fields.iter().any(|term| term.field == field && !term.negated && term.value == node)
 }
 
 /// True when `name` stands in `value` as the text of one of `fields`, or as the name in it.
@@ -308,6 +306,7 @@ fn is_name(value: &Value, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authz::terms;
     use serde_json::json;
 
     #[test]
@@ -333,10 +332,17 @@ mod tests {
     #[test]
     fn pods_are_selected_by_their_node() {
         for good in ["spec.nodeName=n1", "spec.nodeName==n1", "status.phase=Running,spec.nodeName=n1"] {
-            assert!(selects(good, "spec.nodeName", "n1"), "{good}");
+            assert!(selects(&terms(good), "spec.nodeName", "n1"), "{good}");
         }
-        for bad in ["", "spec.nodeName=n2", "spec.nodeName!=n1", "spec.nodeName=n12", "metadata.name=n1"] {
-            assert!(!selects(bad, "spec.nodeName", "n1"), "{bad}");
+        for bad in [
+            "",
+            "spec.nodeName=n1,nonsense",
+            "spec.nodeName=n2",
+            "spec.nodeName!=n1",
+            "spec.nodeName=n12",
+            "metadata.name=n1",
+        ] {
+            assert!(!selects(&terms(bad), "spec.nodeName", "n1"), "{bad}");
         }
     }
 
@@ -348,7 +354,7 @@ mod tests {
             verb,
             key: ObjectKey::new(namespace, name),
             subresource,
-            fields: "",
+            fields: &[],
         };
         check(itself(&asked("get", "", "n1", "")), Ok(()));
         check(itself(&asked("get", "", "n2", "")), Err("node 'n1' cannot read 'n2', only its own Node object"));

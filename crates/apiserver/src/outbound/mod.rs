@@ -4,12 +4,14 @@
 //! address      where a call goes: a URL, or a Service and its endpoints
 //! tls          whom to believe there
 //! connections  connections that are kept, so that not every call begins with a handshake
+//! kubeconfig   whom to call, where flags name webhooks
 //! error        why a call failed, in the words of Go's client, which people search for
 //! ```
 
 mod address;
 mod connections;
 mod error;
+mod kubeconfig;
 mod tls;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use connections::{Connection, Connections, Key};
 
 pub(crate) use address::{Address, ServiceReference};
 pub(crate) use error::CallError;
+pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use tls::{client_config, unverified_config};
 
 /// The largest answer that is read, as large as the largest object with room for what stands around it.
@@ -226,7 +229,7 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, CallError> {
     let status = answer.status();
     let body = whole(answer).await?;
     match status {
-        StatusCode::OK | StatusCode::CREATED => Ok(body),
+        status if status.is_success() => Ok(body),
         other => Err(CallError::refused(other, &body)),
     }
 }

@@ -22,6 +22,8 @@ pub struct Call {
     pub warnings: Vec<String>,
     /// What admission has to say to the audit log.
     pub annotations: BTreeMap<String, String>,
+    /// Where the object has null for an empty list or map that the client wrote, as JSON pointers.
+    pub(crate) empties: Vec<String>,
     /// Admission has seen this write as what the client sent, such as a Scale: it is not asked about what becomes of it.
     pub(crate) admitted: bool,
     /// The subresource in whose name the object itself is written: the owner of what changes.
@@ -48,7 +50,19 @@ impl Call {
         body: Bytes,
     ) -> Self {
         let (warnings, annotations) = (Vec::new(), BTreeMap::new());
-        Self { user, verb, target, query, headers, body, warnings, annotations, admitted: false, through: None }
+        Self {
+            user,
+            verb,
+            target,
+            query,
+            headers,
+            body,
+            warnings,
+            annotations,
+            empties: Vec::new(),
+            admitted: false,
+            through: None,
+        }
     }
 
     pub fn param(&self, key: &str) -> Option<String> {

@@ -240,8 +240,9 @@ fn normalise(
     duplicates: Vec<String>,
 ) -> Result<(), Nonconforming> {
     let Some(model) = &served.model else { return Ok(()) };
-    let mut reports = codec::normalise::normalise(object, model, Unknown::Report)
+    let (mut reports, empties) = codec::normalise::normalise_noting(object, model, Unknown::Report)
         .map_err(|why| Nonconforming::Unfit(why.to_string()))?;
+    call.empties = empties;
     if served.custom.is_some() {
         // Upstream looks at the object first, and names what it does not know by path; then at its metadata.
         reports.sort_by_cached_key(|report| (report.starts_with("unknown field \"metadata."), report.clone()));

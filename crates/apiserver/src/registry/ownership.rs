@@ -3,7 +3,7 @@
 use api::apply::{self, FieldSet, Request};
 use api::schema::Model;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::patch::{APPLY_PATCH, content_type};
 use super::{Call, Served, decode};
@@ -46,8 +46,10 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
     }
     if served.is_written_as_shown() {
         // One and the same document: nothing is copied.
-        let written = std::mem::take(new);
+        let mut written = std::mem::take(new);
+        write_empties(&mut written, &call.empties, &json!([]));
         *new = request(served, call, model, |request| apply::update(request, old, written));
+        write_empties(new, &call.empties, &Value::Null);
         return;
     }
     let in_version = |object: &Value| {
@@ -56,11 +58,24 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
         object
     };
     let old = old.map(in_version);
-    let recorded = request(served, call, model, |request| apply::update(request, old.as_ref(), in_version(new)));
+    let mut written = in_version(new);
+    write_empties(&mut written, &call.empties, &json!([]));
+    let recorded = request(served, call, model, |request| apply::update(request, old.as_ref(), written));
     match recorded["metadata"].get("managedFields") {
         Some(fields) => new.set_meta("managedFields", fields.clone()),
         None => {
             new.remove_meta("managedFields");
+        }
+    }
+}
+
+/// Puts what the client wrote in place of the nulls that stand for it, or the other way round. What is not null any more
+/// has been given a default.
+fn write_empties(object: &mut Value, empties: &[String], as_written: &Value) {
+    for pointer in empties {
+        let found = object.pointer_mut(pointer);
+        if let Some(found) = found.filter(|found| found.is_null() || found.as_array().is_some_and(Vec::is_empty)) {
+            found.clone_from(as_written);
         }
     }
 }

@@ -2,25 +2,38 @@
 
 use std::path::Path;
 
-use apiserver::audit::Options;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::audit::{Batch, Mode, Options, WebhookOptions};
 use apiserver::authn::User;
 use apiserver::server::Settings;
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
 
 use crate::harness::Cluster;
+use crate::played::{Here, TlsServer};
+
+fn write(path: &Path, text: &str) {
+    std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
+}
+
+/// A folder with a policy, and what a server is told of it.
+fn policy(rules: &str) -> (Options, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = dir.path().join("policy.yaml");
+    write(&policy, &format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}"));
+    (Options { policy_file: Some(policy), ..Options::default() }, dir)
+}
 
 /// A cluster that records as `rules` say.
 async fn start(rules: &str) -> (Cluster, TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let policy = dir.path().join("policy.yaml");
-    let text = format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}");
-    std::io::Write::write_all(&mut std::fs::File::create(&policy).unwrap(), text.as_bytes()).unwrap();
-    let audit =
-        Options { policy_file: Some(policy), log_path: Some(dir.path().join("audit.log")), ..Options::default() };
+    let (options, dir) = policy(rules);
+    let audit = Options { log_path: Some(dir.path().join("audit.log")), ..options };
     (Cluster::start_set(Settings { audit, ..Settings::default() }).await, dir)
 }
 
@@ -134,4 +147,77 @@ async fn patches_and_deletions_are_told() {
     assert_eq!(events[1]["verb"], "delete");
     assert_eq!(events[1]["responseStatus"]["status"], "Success");
     assert_eq!(events[1]["responseStatus"]["details"]["name"], "a");
+}
+
+/// A server that hands on what it is told, and answers with this code.
+async fn listener(code: u16) -> (TlsServer, mpsc::UnboundedReceiver<Value>) {
+    let (told, heard) = mpsc::unbounded_channel();
+    let serve = move |request: Request<hyper::body::Incoming>| {
+        let told = told.clone();
+        let answer = async move {
+            assert_eq!(request.headers()["authorization"], "Bearer ours");
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            told.send(serde_json::from_slice(&body).unwrap()).unwrap();
+            Response::builder().status(code).body(Full::new(Bytes::new())).unwrap()
+        };
+        Box::pin(answer) as futures::future::BoxFuture<'static, _>
+    };
+    (TlsServer::start(&["127.0.0.1"], Arc::new(serve)).await, heard)
+}
+
+/// A cluster that tells `server` of everything that is not its own.
+async fn telling(server: &TlsServer, webhook: WebhookOptions) -> (Cluster, TempDir) {
+    let (options, dir) = policy(&format!("{OTHERS}- {{level: Metadata, omitStages: [RequestReceived]}}\n"));
+    let path = dir.path().join("config");
+    let config = json!({
+        "clusters": [{"name": "a", "cluster": {
+            "server": format!("https://127.0.0.1:{}/", server.port), "certificate-authority-data": server.authority,
+        }}],
+        "users": [{"name": "u", "user": {"token": "ours"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "a", "user": "u"}}],
+        "current-context": "c",
+    });
+    write(&path, &config.to_string());
+    let webhook = WebhookOptions { config_file: Some(path), backoff: Duration::from_millis(1), ..webhook };
+    let settings = Settings { audit: Options { webhook, ..options }, ..Settings::default() };
+    (Cluster::start_calling(Here, settings).await, dir)
+}
+
+#[tokio::test]
+async fn another_server_is_told_in_batches() {
+    let (server, mut heard) = listener(204).await;
+    let batch = Batch { size: 3, wait: Duration::from_secs(600), ..WebhookOptions::default().batch };
+    let (cluster, _dir) = telling(&server, WebhookOptions { batch, ..WebhookOptions::default() }).await;
+    for at in 0..4 {
+        cluster.send("GET", &format!("/api/v1/namespaces/default/pods/{at}"), Value::Null).await.expect(404);
+    }
+    let first = heard.recv().await.unwrap();
+    assert_eq!((&first["kind"], &first["apiVersion"]), (&json!("EventList"), &json!("audit.k8s.io/v1")));
+    let names = |list: &Value| -> Vec<Value> {
+        list["items"].as_array().unwrap().iter().map(|event| event["objectRef"]["name"].clone()).collect()
+    };
+    assert_eq!(names(&first), ["0", "1", "2"]);
+    // What is no batch yet does not hold up the end of the server.
+    cluster.end().await;
+}
+
+#[tokio::test]
+async fn who_must_be_heard_holds_up_what_is_told() {
+    let rule = "- {level: Metadata}\n";
+    for (mode, code, expected) in
+        [(Mode::Blocking, 200, 200), (Mode::BlockingStrict, 200, 200), (Mode::Blocking, 500, 200)]
+    {
+        let (server, mut heard) = listener(code).await;
+        let (cluster, _dir) = telling(&server, WebhookOptions { mode, ..WebhookOptions::default() }).await;
+        cluster.send("GET", "/version", Value::Null).await.expect(expected);
+        assert_eq!(heard.try_recv().unwrap()["items"].as_array().unwrap().len(), 1, "{mode:?} {code}");
+    }
+    // A log that cannot be written refuses what must be in it, and nothing else.
+    for (mode, expected) in [(Mode::BlockingStrict, 500), (Mode::Blocking, 200)] {
+        let (options, _dir) = policy(&format!("{OTHERS}{rule}"));
+        let audit = Options { log_path: Some("/dev/full".into()), log_mode: mode, ..options };
+        let cluster = Cluster::start_set(Settings { audit, ..Settings::default() }).await;
+        let answer = cluster.send("GET", "/version", Value::Null).await.expect(expected);
+        assert_eq!(answer["message"] == "Internal error occurred: failed to store audit event", expected == 500);
+    }
 }

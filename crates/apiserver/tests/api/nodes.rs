@@ -143,3 +143,94 @@ async fn a_node_gets_tokens_for_its_own_pods() {
     nodes.refused("POST", path, json!({"spec": {}}), "not bound to a pod").await;
     nodes.refused("POST", path, bound("on-n1", &Value::Null, json!([])), "without a uid").await;
 }
+
+#[tokio::test]
+async fn a_node_makes_what_is_of_itself() {
+    let nodes = Nodes::start().await;
+    let uid = nodes.0.send("GET", "/api/v1/nodes/n1", Value::Null).await.expect(200)["metadata"]["uid"].clone();
+    let mirror = |uid: &Value, spec: Value| {
+        let owner = json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": uid, "controller": true});
+        let mut pod = json!({
+            "metadata": {
+                "name": "static-n1", "annotations": {"kubernetes.io/config.mirror": "x"}, "ownerReferences": [owner],
+            },
+            "spec": spec,
+        });
+        pod["spec"]["nodeName"] = json!("n1");
+        pod["spec"]["containers"] = json!([{"name": "c", "image": "c:1"}]);
+        pod
+    };
+    let other = json!("another");
+    nodes.refused("POST", PODS, mirror(&other, json!({})), "node n1 UID mismatch: expected another got").await;
+    let volume = json!({"volumes": [{"name": "v", "configMap": {"name": "a"}}]});
+    nodes.refused("POST", PODS, mirror(&uid, volume), "can not create pods that reference configmaps").await;
+    nodes.ask("POST", PODS, mirror(&uid, json!({}))).await.expect(201);
+
+    let slices = "/apis/resource.k8s.io/v1/resourceslices";
+    let slice = |name: &str, node: &str| {
+        let pool = json!({"name": "p", "generation": 1, "resourceSliceCount": 1});
+        json!({"metadata": {"name": name}, "spec": {"driver": "d.example.com", "nodeName": node, "pool": pool}})
+    };
+    let why = "can only create ResourceSlice with the same NodeName as the requesting node";
+    nodes.refused("POST", slices, slice("theirs", "n2"), why).await;
+    nodes.ask("POST", slices, slice("ours", "n1")).await.expect(201);
+    nodes.0.send("POST", slices, slice("theirs", "n2")).await.expect(201);
+    nodes.ask("DELETE", &format!("{slices}/theirs"), Value::Null).await.expect(403);
+
+    let requests = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+    let signing = |name: &str, text: &str| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "system:nodes");
+        params.distinguished_name.push(rcgen::DnType::CommonName, text);
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        let spec = json!({
+            "signerName": "kubernetes.io/kube-apiserver-client-kubelet", "usages": ["digital signature", "client auth"],
+            "request": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, pem),
+        });
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let why = "can only create a node CSR with CN=system:node:n1";
+    nodes.refused("POST", requests, signing("theirs", "system:node:n2"), why).await;
+    nodes.refused("POST", requests, signing("anybodys", "system:admin"), why).await;
+    nodes.ask("POST", requests, signing("ours", "system:node:n1")).await.expect(201);
+}
+
+#[tokio::test]
+async fn a_node_gets_tokens_for_drivers_of_its_pods() {
+    let nodes = Nodes::start().await;
+    for (name, audience) in [("d1.example.com", "vault"), ("d2.example.com", "bank")] {
+        let driver = json!({"metadata": {"name": name}, "spec": {"tokenRequests": [{"audience": audience}]}});
+        nodes.0.send("POST", "/apis/storage.k8s.io/v1/csidrivers", driver).await.expect(201);
+    }
+    let pod = json!({
+        "metadata": {"name": "with"},
+        "spec": {"nodeName": "n1", "automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c:1"}],
+                 "volumes": [{"name": "v", "csi": {"driver": "d1.example.com"}}]},
+    });
+    let uid = nodes.0.send("POST", PODS, pod).await.expect(201)["metadata"]["uid"].clone();
+    nodes.0.server.registry.caches.reach_current().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let asked = |audience: &str| {
+        let reference = json!({"apiVersion": "v1", "kind": "Pod", "name": "with", "uid": uid});
+        json!({"spec": {"audiences": [audience], "boundObjectRef": reference}})
+    };
+    nodes.ask("POST", path, asked("vault")).await.expect(201);
+    let why = "audience \"bank\" not found in pod spec volume, system:node:n1 is not authorized";
+    nodes.refused("POST", path, asked("bank"), why).await;
+
+    // Whoever has a right to it needs no volume.
+    let rule = json!({"verbs": ["request-serviceaccounts-token-audience"], "apiGroups": [""], "resources": ["bank"]});
+    let role = json!({"metadata": {"name": "bank"}, "rules": [rule]});
+    let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    nodes.0.send("POST", roles, role).await.expect(201);
+    let binding = json!({
+        "metadata": {"name": "bank"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "bank"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+    });
+    nodes.0.send("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await.expect(201);
+    nodes.0.server.registry.caches.reach_current().await;
+    nodes.ask("POST", path, asked("bank")).await.expect(201);
+}

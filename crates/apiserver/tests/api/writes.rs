@@ -260,3 +260,22 @@ async fn a_pod_gets_its_account_its_token_and_its_tolerations() {
     let reviewed = cluster.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review).await.expect(201);
     assert_eq!(reviewed["status"]["user"]["username"], "system:serviceaccount:default:default");
 }
+
+#[tokio::test]
+async fn who_writes_an_empty_list_owns_it() {
+    let cluster = Cluster::start().await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = |name: &str, more: Value| {
+        let mut slice = json!({"metadata": {"name": name}, "addressType": "IPv4"});
+        slice.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        slice
+    };
+    let owned = |object: &Value, field: &str| {
+        let fields = &object["metadata"]["managedFields"][0]["fieldsV1"];
+        fields.get(format!("f:{field}")).is_some()
+    };
+    let made = cluster.send("POST", slices, slice("a", json!({"endpoints": []}))).await.expect(201);
+    assert_eq!((owned(&made, "endpoints"), owned(&made, "ports"), &made["endpoints"]), (true, false, &Value::Null));
+    let made = cluster.send("POST", slices, slice("b", json!({"endpoints": null}))).await.expect(201);
+    assert!(!owned(&made, "endpoints"), "{made}");
+}

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
+use api::resources::core::pods::references;
 use client::informer::Informer;
 use client::patch::Patch;
 use client::reconcile::{Action, Controller};
@@ -83,7 +84,11 @@ impl Cleaner {
 
     /// The Secrets that Pods of a namespace name.
     fn mounted(&self, namespace: &str) -> Vec<String> {
-        self.pods.list(Some(namespace)).iter().flat_map(|pod| plan::secrets_of(&pod.to_value()["spec"])).collect()
+        let pods = self.pods.list(Some(namespace));
+        let of = |pod: &Arc<Entry>| -> Vec<String> {
+            references::secrets(&pod.to_value()["spec"]).into_iter().map(str::to_owned).collect()
+        };
+        pods.iter().flat_map(of).collect()
     }
 
     async fn invalidate(&self, secret: &Entry, now: Now) -> Result<(), RequestError> {

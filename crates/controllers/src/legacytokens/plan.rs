@@ -94,27 +94,6 @@ fn date(text: &str) -> Option<Date> {
     Date::strptime("%Y-%m-%d", text).ok().filter(|date| date.to_string() == text)
 }
 
-/// The Secrets that the spec of a Pod names, in all ways that there are.
-pub(super) fn secrets_of(spec: &Value) -> Vec<String> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut names: Vec<Value> = list(&spec["imagePullSecrets"]).iter().map(|it| it["name"].clone()).collect();
-    for containers in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in list(&spec[containers]) {
-            names.extend(list(&container["envFrom"]).iter().map(|it| it["secretRef"]["name"].clone()));
-            names.extend(list(&container["env"]).iter().map(|it| it["valueFrom"]["secretKeyRef"]["name"].clone()));
-        }
-    }
-    for volume in list(&spec["volumes"]) {
-        names.extend(["azureFile", "secret"].map(|kind| volume[kind]["secretName"].clone()));
-        for kind in ["cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"] {
-            names.push(volume[kind]["secretRef"]["name"].clone());
-        }
-        names.push(volume["csi"]["nodePublishSecretRef"]["name"].clone());
-        names.extend(list(&volume["projected"]["sources"]).iter().map(|it| it["secret"]["name"].clone()));
-    }
-    names.into_iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -165,21 +144,5 @@ mod tests {
         check(labels(INVALID_SINCE, "soon"), &[], Step::Invalidate);
         check(labels(INVALID_SINCE, "2025-07-01"), &[], Step::Keep);
         check(labels(INVALID_SINCE, "2025-06-30"), &[], Step::Delete);
-    }
-
-    #[test]
-    fn secrets_are_found_wherever_a_pod_names_them() {
-        let spec = json!({
-            "imagePullSecrets": [{"name": "a"}],
-            "initContainers": [{"envFrom": [{"secretRef": {"name": "b"}}, {"configMapRef": {"name": "x"}}]}],
-            "containers": [{"env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "c", "key": "k"}}}]}],
-            "volumes": [
-                {"name": "v", "secret": {"secretName": "d"}},
-                {"name": "w", "projected": {"sources": [{"secret": {"name": "e"}}, {"configMap": {"name": "x"}}]}},
-                {"name": "y", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "f"}}},
-                {"name": "z", "configMap": {"name": "x"}},
-            ],
-        });
-        assert_eq!(secrets_of(&spec), ["a", "b", "c", "d", "e", "f"]);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use apiserver::audit::{Mode, Truncate};
 use apiserver::authn::Anonymous;
 use apiserver::authn::oidc::IssuerOptions;
 use apiserver::server::Settings;
@@ -23,7 +24,7 @@ const TABLE: &[(&str, Set)] = &[
     ("audit-log-maxsize", |settings, value| {
         number::<u32>(value).map(|megabytes| settings.audit.retention.size = u64::from(megabytes) << 20)
     }),
-    ("audit-log-mode", |_, value| only("batch", value)),
+    ("audit-log-mode", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
     ("audit-log-path", |settings, value| {
         settings.audit.log_path = path(value);
         Ok(())
@@ -43,6 +44,57 @@ const TABLE: &[(&str, Set)] = &[
         settings.audit.policy_file = path(value);
         Ok(())
     }),
+    ("audit-webhook-batch-buffer-size", |settings, value| {
+        number(value).map(|most| settings.audit.webhook.batch.buffer = most)
+    }),
+    ("audit-webhook-batch-max-size", |settings, value| {
+        number(value).map(|most| settings.audit.webhook.batch.size = most)
+    }),
+    ("audit-webhook-batch-max-wait", |settings, value| {
+        duration(value).map(|time| settings.audit.webhook.batch.wait = time)
+    }),
+    ("audit-webhook-batch-throttle-burst", |settings, value| {
+        let burst = number(value)?;
+        settings.audit.webhook.batch.throttle = settings.audit.webhook.batch.throttle.map(|(rate, _)| (rate, burst));
+        Ok(())
+    }),
+    // By name it comes between what says how.
+    ("audit-webhook-batch-throttle-enable", |settings, value| {
+        let usual = settings.audit.webhook.batch.throttle;
+        switch(value).map(|on| settings.audit.webhook.batch.throttle = usual.filter(|_| on))
+    }),
+    ("audit-webhook-batch-throttle-qps", |settings, value| {
+        let rate: f64 = number(value)?;
+        if !(rate.is_finite() && rate > 0.0) {
+            return Err(format!("{value} is no number of lists a second"));
+        }
+        settings.audit.webhook.batch.throttle = settings.audit.webhook.batch.throttle.map(|(_, burst)| (rate, burst));
+        Ok(())
+    }),
+    ("audit-webhook-config-file", |settings, value| {
+        settings.audit.webhook.config_file = path(value);
+        Ok(())
+    }),
+    ("audit-webhook-initial-backoff", |settings, value| {
+        duration(value).map(|time| settings.audit.webhook.backoff = time)
+    }),
+    ("audit-webhook-mode", |settings, value| mode(value).map(|mode| settings.audit.webhook.mode = mode)),
+    ("audit-webhook-truncate-enabled", |settings, value| {
+        let most = settings.audit.webhook.truncate.unwrap_or_default();
+        switch(value).map(|on| settings.audit.webhook.truncate = on.then_some(most))
+    }),
+    ("audit-webhook-truncate-max-batch-size", |settings, value| {
+        let batch = number(value)?;
+        // Said before or after the switch, which alone turns it on.
+        settings.audit.webhook.truncate = settings.audit.webhook.truncate.map(|it| Truncate { batch, ..it });
+        Ok(())
+    }),
+    ("audit-webhook-truncate-max-event-size", |settings, value| {
+        let event = number(value)?;
+        settings.audit.webhook.truncate = settings.audit.webhook.truncate.map(|it| Truncate { event, ..it });
+        Ok(())
+    }),
+    ("audit-webhook-version", |_, value| only("audit.k8s.io/v1", value)),
     ("authentication-config", |settings, value| {
         settings.authentication.configuration = path(value);
         Ok(())
@@ -87,6 +139,13 @@ const TABLE: &[(&str, Set)] = &[
     ("oidc-username-claim", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.username_claim))),
     ("oidc-username-prefix", |settings, value| {
         issuer(settings, |issuer| value.clone_into(&mut issuer.username_prefix))
+    }),
+    ("service-account-jwks-uri", |settings, value| match value.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() => {
+            settings.keys_uri = Some(value.to_owned());
+            Ok(())
+        }
+        _ => Err(format!("{value} is no address that begins with https://")),
     }),
 ];
 
@@ -164,6 +223,15 @@ fn switch(value: &str) -> Result<bool, String> {
     value.parse().map_err(|_| format!("{value} is neither true nor false"))
 }
 
+fn mode(value: &str) -> Result<Mode, String> {
+    match value {
+        "batch" => Ok(Mode::Batch),
+        "blocking" => Ok(Mode::Blocking),
+        "blocking-strict" => Ok(Mode::BlockingStrict),
+        other => Err(format!("{other} is neither batch, blocking nor blocking-strict")),
+    }
+}
+
 /// A setting of which there is one value here.
 fn only(known: &str, value: &str) -> Result<(), String> {
     if value == known { Ok(()) } else { Err(format!("{value} is not to be had: say {known}, or nothing")) }
@@ -194,7 +262,21 @@ mod tests {
         assert_eq!(audit.policy_file, Some("/etc/audit.yaml".into()));
         assert_eq!((audit.retention.size, audit.retention.days, audit.retention.files), (2 << 20, 30, 100));
         assert_eq!(audit.truncate, Some(7));
+        let webhook = parse(&[
+            "audit-webhook-mode=blocking-strict",
+            "audit-webhook-truncate-max-event-size=7",
+            "audit-webhook-truncate-enabled=true",
+            "audit-webhook-batch-throttle-enable=false",
+            "audit-webhook-batch-throttle-qps=3",
+            "audit-webhook-initial-backoff=1s",
+        ]);
+        let webhook = webhook.unwrap().audit.webhook;
+        assert_eq!((webhook.mode, webhook.backoff.as_secs()), (Mode::BlockingStrict, 1));
+        assert_eq!(webhook.truncate, Some(Truncate { event: 7, ..Truncate::default() }));
+        assert_eq!(webhook.batch.throttle, None);
         assert_eq!(parse(&["etcd-compaction-interval=1m30s"]).unwrap().history.as_secs(), 90);
+        let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;
+        assert_eq!(keys.as_deref(), Some("https://a/keys"));
     }
 
     #[test]
@@ -216,8 +298,10 @@ mod tests {
         for wrong in [
             "audit-log-path",
             "audit-log-maxage=long",
-            "audit-log-mode=blocking",
+            "audit-log-mode=sometimes",
+            "audit-webhook-batch-throttle-qps=0",
             "etcd-servers=x",
+            "service-account-jwks-uri=http://a",
             "etcd-compaction-interval=5",
         ] {
             let refused = parse(&[wrong]).unwrap_err();

@@ -131,9 +131,10 @@ fn read(report: &Path) -> Result<Results> {
 }
 
 impl Spec {
-    /// None for what was left out, or is no test.
+    /// None for what was left out, or is no test. What the end of the suite's time cut off was not run to its end either:
+    /// a test that exceeds its own time has `timedout`.
     fn outcome(self) -> Option<(String, Outcome)> {
-        if self.leaf_node_text.is_empty() || matches!(self.state.as_str(), "skipped" | "pending") {
+        if self.leaf_node_text.is_empty() || matches!(self.state.as_str(), "skipped" | "pending" | "interrupted") {
             return None;
         }
         let mut name = self.container_hierarchy_texts.unwrap_or_default();
@@ -147,5 +148,31 @@ impl Spec {
         });
         let took = Duration::from_nanos(self.run_time);
         Some((name.join(" "), Outcome { failure, took, output: self.captured_ginkgo_writer_output }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_the_limit_cut_off_was_not_run() {
+        let check = |state: &str, expected: Option<bool>| {
+            let spec: Spec = serde_json::from_value(json!({
+                "ContainerHierarchyTexts": ["[sig-node]"], "LeafNodeText": "works", "State": state, "RunTime": 7,
+                "Failure": {"Message": "no", "Location": {"FileName": "/kubernetes/test/e2e/a.go", "LineNumber": 3}},
+            }))
+            .unwrap();
+            let passed = spec.outcome().map(|(_, outcome)| outcome.failure.is_none());
+            assert_eq!(passed, expected, "{state}");
+        };
+        check("passed", Some(true));
+        check("failed", Some(false));
+        check("timedout", Some(false));
+        check("panicked", Some(false));
+        check("interrupted", None);
+        check("skipped", None);
     }
 }

@@ -78,6 +78,20 @@ impl<'a> Place<'a> {
         path
     }
 
+    /// `/spec/containers/0/name`
+    pub(super) fn pointer(&self) -> String {
+        let mut out = self.parent.map(Place::pointer).unwrap_or_default();
+        match self.step {
+            Step::Root | Step::Embedded(_) => {}
+            Step::Field { name, .. } | Step::Key(name) => {
+                out.push('/');
+                out.push_str(&name.replace('~', "~0").replace('/', "~1"));
+            }
+            Step::Index(at) => out.push_str(&format!("/{at}")),
+        }
+        out
+    }
+
     fn write_path(&self, out: &mut String) {
         if let Some(parent) = self.parent {
             parent.write_path(out);

@@ -28,10 +28,20 @@ pub enum Unknown {
 
 /// Brings `value`, an object of `model`'s kind, to the form that upstream would write, and reports unknown fields.
 pub fn normalise(value: &mut Value, model: &Model, mode: Unknown) -> Result<Vec<String>, DecodeError> {
-    let mut normaliser = Normaliser { schema: model.schema(), mode, reports: Vec::new() };
+    normalise_noting(value, model, mode).map(|(reports, _)| reports)
+}
+
+/// [`normalise`], which also tells where it made null of an empty list or map, as JSON pointers (RFC 6901). To Go the two
+/// are not the same before they are stored: who writes an empty one owns it.
+pub fn normalise_noting(
+    value: &mut Value,
+    model: &Model,
+    mode: Unknown,
+) -> Result<(Vec<String>, Vec<String>), DecodeError> {
+    let mut normaliser = Normaliser { schema: model.schema(), mode, reports: Vec::new(), empties: Vec::new() };
     let place = Place::root();
     normaliser.structure(model.root(), value, &place)?;
-    Ok(normaliser.reports)
+    Ok((normaliser.reports, normaliser.empties))
 }
 
 /// The JSON that upstream writes for the zero value of a built-in type.
@@ -91,6 +101,7 @@ struct Normaliser<'m> {
     schema: &'m Schema,
     mode: Unknown,
     reports: Vec<String>,
+    empties: Vec<String>,
 }
 
 impl<'m> Normaliser<'m> {
@@ -139,6 +150,10 @@ impl<'m> Normaliser<'m> {
                 Some(value) if !value.is_null() => {
                     self.value(&field.shape, value, &place)?;
                     if !field.pointer && is_zero(&field.shape, value) {
+                        let empty = matches!(value, Value::Array(_) | Value::Object(_)) && !field.omit_empty;
+                        if empty && self.empties.len() < super::json::MOST_REPORTS {
+                            self.empties.push(place.pointer());
+                        }
                         self.settle(field, object);
                     }
                 }

@@ -204,3 +204,12 @@ fn schemas_of_custom_resources_keep_their_alternatives() {
         })
     );
 }
+
+#[test]
+fn empty_lists_that_are_always_written_are_noted() {
+    let mut slice =
+        json!({"metadata": {"name": "a", "finalizers": []}, "endpoints": [], "addressType": "IPv4", "ports": []});
+    let (_, empties) = normalise_noting(&mut slice, &model("discovery.v1.EndpointSlice"), Unknown::Report).unwrap();
+    assert_eq!(empties, ["/endpoints", "/ports"]);
+    assert_eq!((&slice["endpoints"], slice["metadata"].get("finalizers")), (&Value::Null, None));
+}

@@ -10,7 +10,7 @@ use store::BoxFuture;
 use super::configuration::{Body, Hooks};
 use super::patches::{self, Form};
 use super::{Case, Misconfigured, PolicyParts, is_seen};
-use crate::admission::conditions::About;
+use crate::admission::conditions::{About, Whose};
 use crate::admission::{Plugin, Request};
 use crate::cache::ResourceCache;
 use api::cel::expressions::{Compiler, Evaluation, Expression, Purpose};
@@ -129,7 +129,10 @@ impl MutatingPolicies {
         let unlocated = About { namespace: None, ..sight.about(case.params.as_ref()) };
         let mut conditions =
             Evaluation::new(&case.policy.variables, unlocated.activation(), cel::MATCH_CONDITIONS_BUDGET);
-        match case.policy.conditions.matches(&mut conditions, case.policy.fails_closed) {
+        let operation = request.operation.name();
+        // Upstream tells both kinds of policies alike.
+        let whose = Whose { kind: "policy", name: &case.policy.name, step: "validate", operation };
+        match case.policy.conditions.matches(&mut conditions, case.policy.fails_closed, &whose) {
             Ok(true) => {}
             Ok(false) => return Ok(Vec::new()),
             Err(why) => return Ok(vec![why]),

@@ -11,7 +11,7 @@ use store::BoxFuture;
 
 use super::configuration::{Body, Hooks, Policy};
 use super::{Case, Misconfigured, PolicyParts, is_seen};
-use crate::admission::conditions::About;
+use crate::admission::conditions::{About, Whose};
 use crate::admission::{Plugin, Request, figures};
 use crate::cache::ResourceCache;
 use api::cel::expressions::{Compiler, Evaluation, Expression, Fault, OUT_OF_BUDGET, Purpose};
@@ -147,7 +147,9 @@ impl Policy<Validations> {
             |why| Judgement { decisions: vec![Decision::failed(why, self.fails_closed)], ..Judgement::default() };
         let unlocated = About { namespace: None, ..*about };
         let mut conditions = Evaluation::new(&self.variables, unlocated.activation(), cel::MATCH_CONDITIONS_BUDGET);
-        match self.conditions.matches(&mut conditions, self.fails_closed) {
+        let operation = about.request["operation"].as_str().unwrap_or_default();
+        let whose = Whose { kind: "policy", name: &self.name, step: "validate", operation };
+        match self.conditions.matches(&mut conditions, self.fails_closed, &whose) {
             Ok(true) => {}
             Ok(false) => return Judgement::default(),
             Err(why) => return failed(why),

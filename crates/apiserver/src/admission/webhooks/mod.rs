@@ -26,7 +26,7 @@ use serde_json::json;
 use store::BoxFuture;
 use tracing::warn;
 
-use super::conditions::{About, Rights};
+use super::conditions::{About, Rights, Whose};
 use super::matching::{Invocation, is_exempt};
 use super::{Plugin, Request};
 use crate::authz::Authorizer;
@@ -209,7 +209,8 @@ impl WebhookParts {
             rights: &Rights { authorizer: self.authorizer.clone(), user: request.user.clone() },
         };
         let mut evaluation = Evaluation::new(&[], about.activation(), cel::MATCH_CONDITIONS_BUDGET);
-        match webhook.conditions.matches(&mut evaluation, webhook.fails_closed) {
+        let whose = Whose { kind: "webhook", name: &webhook.name, step, operation: request.operation.name() };
+        match webhook.conditions.matches(&mut evaluation, webhook.fails_closed, &whose) {
             Ok(true) => Ok(Some(invocation)),
             Ok(false) => {
                 metrics::exclude(webhook, step, request.operation);

@@ -4,6 +4,7 @@ pub(crate) mod defaults;
 mod overlaps;
 mod prepare;
 pub mod qos;
+pub mod references;
 pub(crate) mod validation;
 pub(crate) mod warnings;
 

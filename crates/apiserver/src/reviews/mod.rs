@@ -1,5 +1,7 @@
 //! Questions that are posted, answered and not stored: who is this, may they.
 
+mod access;
+
 use std::sync::Arc;
 
 use api::status::Status;
@@ -9,7 +11,7 @@ use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::Verified;
 use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
-use crate::authz::{Attributes, Target};
+use crate::document::Document as _;
 use crate::registry::{Call, Outcome, Served, document};
 use crate::server::ApiServer;
 use crate::subresources;
@@ -28,6 +30,16 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     if !review["metadata"].is_object() {
         review["metadata"] = json!({});
     }
+    if served.row.namespaced {
+        match review.namespace() {
+            "" => review["metadata"]["namespace"] = json!(call.target.namespace),
+            stated if stated == call.target.namespace => {}
+            _ => {
+                let why = "the namespace of the provided object does not match the namespace sent on the request";
+                return Err(Status::bad_request(why));
+            }
+        }
+    }
     let mut asked = admission::Request::new(Operation::Create, served, call, call.dry_run()?);
     asked.object = Some(review);
     server.registry.admission.check(call, &mut asked).await?;
@@ -36,10 +48,8 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
         "tokenreviews" => token(server, &review["spec"], call).await,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
-        "selfsubjectaccessreviews" => access(server, &call.user.clone(), &review["spec"], None)?,
-        "subjectaccessreviews" => access(server, &stated_user(&review["spec"]), &review["spec"], None)?,
-        "localsubjectaccessreviews" => {
-            access(server, &stated_user(&review["spec"]), &review["spec"], Some(&call.target.namespace))?
+        "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            access::answer(server, served, call, &review)?
         }
         _ => return Err(Status::path_not_found()),
     };
@@ -65,75 +75,6 @@ async fn token(server: &ApiServer, spec: &Value, call: &mut Call) -> Value {
         }
         None => json!({"user": {}, "error": "the token is not valid"}),
     }
-}
-
-/// The user whom a review is about.
-fn stated_user(spec: &Value) -> User {
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
-    };
-    let extra = spec["extra"].as_object().into_iter().flatten();
-    User {
-        name: spec["user"].as_str().unwrap_or_default().to_owned(),
-        uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
-        groups: words(&spec["groups"]),
-        extra: extra.map(|(key, value)| (key.clone(), words(value))).collect(),
-    }
-}
-
-/// The answer to an access review. A local review must ask about its own namespace.
-fn access(server: &ApiServer, user: &User, spec: &Value, local: Option<&str>) -> Result<Value, Status> {
-    let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let (verb, target) = match (&spec["resourceAttributes"], &spec["nonResourceAttributes"]) {
-        (Value::Null, Value::Null) => {
-            return Err(Status::bad_request(
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
-        }
-        (Value::Null, path) => (text(path, "verb"), Target::Path(text(path, "path"))),
-        (resource, _) => {
-            if local.is_some_and(|namespace| resource["namespace"] != namespace) {
-                return Err(Status::bad_request("spec.resourceAttributes.namespace must match metadata.namespace"));
-            }
-            let target = Target::Resource {
-                group: text(resource, "group"),
-                version: text(resource, "version"),
-                namespace: text(resource, "namespace"),
-                resource: text(resource, "resource"),
-                subresource: text(resource, "subresource"),
-                name: text(resource, "name"),
-                fields: fields(&resource["fieldSelector"]),
-            };
-            (text(resource, "verb"), target)
-        }
-    };
-    let decision = server.authorizer.authorize(&Attributes { user: user.clone(), verb, target });
-    let mut status = json!({"allowed": decision.allowed});
-    if !decision.reason.is_empty() {
-        status["reason"] = json!(decision.reason);
-    }
-    Ok(status)
-}
-
-/// A field selector as it would stand in a query, whichever way a review says it. What has no such form restricts
-/// nothing.
-fn fields(selector: &Value) -> String {
-    if let Some(raw) = selector["rawSelector"].as_str().filter(|raw| !raw.is_empty()) {
-        return raw.to_owned();
-    }
-    let term = |requirement: &Value| {
-        let (key, [value]) = (requirement["key"].as_str()?, requirement["values"].as_array()?.as_slice()) else {
-            return None;
-        };
-        let value = value.as_str()?;
-        match requirement["operator"].as_str()? {
-            "In" => Some(format!("{key}={value}")),
-            "NotIn" => Some(format!("{key}!={value}")),
-            _ => None,
-        }
-    };
-    let terms = selector["requirements"].as_array().into_iter().flatten();
-    terms.filter_map(term).collect::<Vec<_>>().join(",")
 }
 
 fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
