@@ -72,11 +72,12 @@ impl Served {
 
     /// The same with further header lines.
     async fn get_with(&self, user: &str, path: &str, fields: &str) -> (u16, String) {
-        let mut stream = self.connect(user);
+        let (mut answers, mut requests) = tokio::io::split(self.connect(user));
         let request = format!("GET {path} HTTP/1.0\r\nhost: n1\r\n{fields}\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        // A refusal may come, and the connection end, before the request has been read.
+        let (_, told) = tokio::join!(requests.write_all(request.as_bytes()), answers.read_to_string(&mut answer));
+        told.unwrap();
         let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
         (code, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
