@@ -17,8 +17,9 @@ use super::{Served, decode};
 use crate::document::Document;
 use crate::protobuf;
 
-/// What may be kept with all objects together of how else they are asked for.
-static ROOM: Room = Room::new(32 << 20);
+/// What may be kept with all objects together of how else they are asked for: 20,000 pods in protobuf. Nothing of it is
+/// taken before somebody asks.
+static ROOM: Room = Room::new(64 << 20);
 
 /// Rewrites custom resources of one version as ones of another.
 pub trait Converter: Send + Sync + 'static {
