@@ -167,6 +167,37 @@ pub fn c_identifier(value: &str) -> Vec<String> {
     unless(fits, || explained(rule, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"]))
 }
 
+/// The reason of a condition, for machines to read.
+pub fn condition_reason(value: &str) -> Vec<String> {
+    let of_words = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let fits = value.starts_with(|c: char| c.is_ascii_alphabetic())
+        && value.bytes().last().is_some_and(of_words)
+        && value.bytes().all(|byte| of_words(byte) || b",:".contains(&byte));
+    let rule = "a condition reason must start with alphabetic character, optionally followed by a string of \
+                alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+    unless(fits, || explained(rule, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples))
+}
+
+/// A semantic version (semver.org 2.0.0): `1.2.3-rc.1+build.5`.
+pub fn is_semantic_version(value: &str) -> bool {
+    let numeric = |part: &str| {
+        part == "0" || (!part.is_empty() && !part.starts_with('0') && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let of_words =
+        |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let before = |part: &str| {
+        numeric(part) || (of_words(part) && part.bytes().any(|byte| byte.is_ascii_alphabetic() || byte == b'-'))
+    };
+    let (value, build) = value.split_once('+').map_or((value, None), |(value, build)| (value, Some(build)));
+    let (core, release) = value.split_once('-').map_or((value, None), |(core, release)| (core, Some(release)));
+    let numbers: Vec<&str> = core.split('.').collect();
+    numbers.len() == 3
+        && numbers.into_iter().all(numeric)
+        && release.is_none_or(|release| release.split('.').all(before))
+        && build.is_none_or(|build| build.split('.').all(of_words))
+}
+
 /// A port's name: up to 15 of `a-z0-9-`, with a letter, no doubled hyphen and none at the ends.
 pub fn port_name(value: &str) -> Vec<String> {
     let mut wrong = no_longer_than(value, 15, "characters");
@@ -205,6 +236,14 @@ pub fn http_header_name(value: &str) -> Vec<String> {
     let fits = !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     let rule = "a valid HTTP header must consist of alphanumeric characters or '-'";
     unless(fits, || explained(rule, "[-A-Za-z0-9]+", &["X-Header-Name"]))
+}
+
+/// What may follow a host in a URL.
+pub fn http_path(value: &str) -> Vec<String> {
+    const REGEX: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+    let fits = !value.is_empty()
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte));
+    unless(fits, || format!("Invalid path (regex used for validation is '{REGEX}')"))
 }
 
 /// What may stand as one segment of a request path.
@@ -278,6 +317,16 @@ mod tests {
 
     fn check(wrong: Vec<String>, expected: Expect) {
         expected.assert_eq(&wrong.join("\n"));
+    }
+
+    #[test]
+    fn semantic_versions_have_three_numbers() {
+        for good in ["0.0.0", "1.20.3", "1.0.0-alpha.1", "1.0.0-0a-b+001.x-y", "1.0.0+build-7"] {
+            assert!(is_semantic_version(good), "{good}");
+        }
+        for bad in ["", "1", "1.0", "01.0.0", "1.0.0-", "1.0.0-01", "1.0.0+", "1.0.0-a..b", "v1.0.0", "1.0.0+a_b"] {
+            assert!(!is_semantic_version(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -197,6 +197,11 @@ impl Status {
         Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
     }
 
+    /// The object is not of the kind that the view is for.
+    pub fn no_such_view(message: impl Into<String>) -> Self {
+        Self::new(406, "NotAcceptable", message)
+    }
+
     /// The body's encoding cannot be read.
     pub fn unsupported_media_type(accepted: &str) -> Self {
         Self::new(

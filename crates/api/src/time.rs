@@ -1,5 +1,7 @@
 //! Times on the wire: `metav1.Time` (RFC 3339, UTC, whole seconds) and `metav1.MicroTime` (six digits).
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::civil;
 
@@ -7,12 +9,23 @@ use crate::validation::quote;
 
 /// Why a text is not a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("parsing time {} as \"{layout}\": cannot parse {} as \"{expected}\"", quote(.text), quote(.rest))]
 pub struct TimeError {
     text: String,
     layout: &'static str,
     rest: String,
+    /// Empty where nothing more was expected.
     expected: &'static str,
+}
+
+impl fmt::Display for TimeError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { text, layout, rest, expected } = self;
+        let (text, rest) = (quote(text), quote(rest));
+        match *expected {
+            "" => write!(out, "parsing time {text}: extra text: {rest}"),
+            expected => write!(out, "parsing time {text} as \"{layout}\": cannot parse {rest} as \"{expected}\""),
+        }
+    }
 }
 
 const RFC3339: &str = "2006-01-02T15:04:05Z07:00";

@@ -95,6 +95,11 @@ impl Errors {
         self.push("FieldValueDuplicate", path, valued("Duplicate value", &value.into(), detail));
     }
 
+    /// [`Self::duplicate`] about a value whose text is given.
+    pub fn duplicate_as(&mut self, path: &Path<'_>, shown: &str) {
+        self.push("FieldValueDuplicate", path, format!("Duplicate value: {shown}"));
+    }
+
     /// [`Self::duplicate`] about a value that messages don't show.
     pub fn duplicate_unshown(&mut self, path: &Path<'_>) {
         self.push("FieldValueDuplicate", path, described("Duplicate value", ""));

@@ -2,8 +2,8 @@
 //! (`Content-Type`).
 
 use api::status::Status;
-use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
@@ -34,8 +34,10 @@ pub enum View {
 pub struct Negotiated {
     pub encoding: Encoding,
     pub view: View,
-    /// The view was asked for in `meta.k8s.io/v1beta1`, whose Tables are the same but in name.
+    /// The view was asked for in `meta.k8s.io/v1beta1`, whose kinds are the same but in name.
     pub beta: bool,
+    /// The metadata was asked for as that of a list.
+    pub listed: bool,
 }
 
 impl Encoding {
@@ -85,30 +87,52 @@ pub(crate) fn negotiate(headers: &HeaderMap, verb: &str, protobuf: bool, views: 
     clauses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
     clauses
         .iter()
-        .filter_map(|clause| Some(Negotiated { encoding: clause.encoding?, view: clause.view?, beta: clause.beta }))
+        .filter_map(|clause| {
+            let (encoding, view) = (clause.encoding?, clause.view?);
+            Some(Negotiated { encoding, view, beta: clause.beta, listed: clause.listed })
+        })
         .find(|found| match (found.encoding, found.view) {
             // Tables have no protobuf form.
             (Encoding::Protobuf, View::Table) => false,
+            // Text has no frames for events.
+            (Encoding::Yaml, _) if verb == "watch" => false,
             (Encoding::Protobuf, _) => protobuf,
             (_, View::Whole) => true,
             _ => views,
         })
         .ok_or_else(|| match clauses.iter().any(|clause| clause.encoding.is_some()) {
+            true if verb == "watch" && clauses.iter().any(|clause| clause.encoding == Some(Encoding::Yaml)) => {
+                Status::not_acceptable(&streamed(protobuf))
+            }
             true => Status::not_acceptable(&accepted(protobuf)),
             false => Status::no_representation(&represented(protobuf, verb)),
         })
+}
+
+/// The encoding of a refusal: views are for what is there.
+pub(crate) fn of_refusal(accept: Option<&HeaderValue>) -> Encoding {
+    let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut clauses: Vec<Clause> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    let whole = |clause: &Clause| clause.encoding.filter(|_| clause.view == Some(View::Whole));
+    clauses.iter().find_map(whole).unwrap_or_default()
 }
 
 /// The encodings that a path has, as its refusal lists them: a path that can be watched has streams, too.
 fn represented(protobuf: bool, verb: &str) -> String {
     let mut all = accepted(protobuf);
     if matches!(verb, "list" | "watch") {
-        all += ", application/json;stream=watch";
-        if protobuf {
-            all += ", application/vnd.kubernetes.protobuf;stream=watch";
-        }
+        all = format!("{all}, {}", streamed(protobuf));
     }
     all
+}
+
+/// The encodings of events, as refusals list them.
+fn streamed(protobuf: bool) -> String {
+    match protobuf {
+        true => format!("{JSON};stream=watch, {PROTOBUF};stream=watch"),
+        false => format!("{JSON};stream=watch"),
+    }
 }
 
 /// The encoding of a request's body. `protobuf` says whether the resource has one.
@@ -129,6 +153,7 @@ struct Clause {
     encoding: Option<Encoding>,
     view: Option<View>,
     beta: bool,
+    listed: bool,
     weight: f32,
 }
 
@@ -147,13 +172,14 @@ impl Clause {
             }
         }
         let known = group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1");
+        let listed = view == "PartialObjectMetadataList";
         let view = match view {
             "" => Some(View::Whole),
             "Table" if known => Some(View::Table),
             "PartialObjectMetadata" | "PartialObjectMetadataList" if known => Some(View::Metadata),
             _ => None,
         };
-        Some(Self { encoding: Encoding::of(media_type), view, beta: version == "v1beta1", weight })
+        Some(Self { encoding: Encoding::of(media_type), view, beta: version == "v1beta1", listed, weight })
     }
 }
 
@@ -184,5 +210,14 @@ mod tests {
         check("application/json;q=0.1,application/yaml;q=0.9", Some((Yaml, Whole)));
         check("text/html", None);
         check("text/html,application/xhtml+xml,*/*;q=0.8", Some((Json, Whole)));
+    }
+
+    #[test]
+    fn refusals_have_no_views() {
+        let of = |accept: &'static str| of_refusal(Some(&HeaderValue::from_static(accept)));
+        assert_eq!(of("application/vnd.kubernetes.protobuf,application/json"), Encoding::Protobuf);
+        assert_eq!(of("application/yaml;as=Table;v=v1;g=meta.k8s.io"), Encoding::Json);
+        assert_eq!(of("application/json;as=Table;v=v1;g=meta.k8s.io,application/yaml"), Encoding::Yaml);
+        assert_eq!(of_refusal(None), Encoding::Json);
     }
 }

@@ -22,7 +22,7 @@ use tracing::error;
 use crate::audit::{self, Trail};
 use crate::authn::{Notes, PeerCertificates, User, impersonation};
 use crate::authz::{self, Attributes};
-use crate::flowcontrol::Flow;
+use crate::flowcontrol::{Flow, FlowControl, Plainly};
 use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
@@ -121,12 +121,13 @@ impl ApiService {
         let record = Record::begin(&self.server, &info, &query, request.headers());
         let shape = Shape::asked(request.headers(), &info, &query);
         let carrier = Carrier::take(&mut request, &info);
+        let accept = request.headers().get(header::ACCEPT).cloned();
         let server = self.server.clone();
         let named = self.identity.is_none() || server.audit.is_some();
         let mut known = Known { id: named.then(|| audit::id(request.headers())), ..Known::default() };
         let response = match AssertUnwindSafe(self.in_time(info, query, request, &mut known)).catch_unwind().await {
             Ok(Ok(response)) => known.answered(response).await,
-            Ok(Err(status)) => known.answered(response::refusal(&status)).await,
+            Ok(Err(status)) => known.answered(encode::refusal(&status, accept.as_ref())).await,
             Err(_) => {
                 error!(target, "request handler panicked");
                 known.panicked(&Status::internal("the request handler panicked: see the server's log"))
@@ -187,6 +188,11 @@ impl ApiService {
         let free = self.identity.is_some() || (limits::is_long_running(&info) && !watching);
         let place = match free {
             true => None,
+            false if !server.flow_control.is_shared() => match FlowControl::enter_plainly(&server, &user, &info) {
+                Plainly::Entered(place) => Some(place),
+                Plainly::Uncounted => None,
+                Plainly::Refused(refused) => return Ok(*refused),
+            },
             false => {
                 let flow = known.flow.insert(server.flow_control.classify(&user, &info));
                 let allowed = if watching { limits::TIME } else { limits::allowed_time(&query)? };
@@ -303,7 +309,10 @@ impl ApiService {
         let viewed = served.cache.is_some() || matches!(call.verb, "get" | "list");
         // Custom resources have no protobuf form; their scale is a kind like others.
         let protobuf = served.custom.is_none() || call.target.subresource == "scale";
-        let asked = negotiate::negotiate(&call.headers, call.verb, protobuf, viewed)?;
+        let asked = match negotiate::negotiate(&call.headers, call.verb, protobuf, viewed) {
+            Ok(asked) => asked,
+            Err(status) => return Ok(refuse(&status, &served, &call)),
+        };
 
         let outcome = if !call.target.subresource.is_empty() {
             subresources::handle(server, &served, &mut call).await
@@ -315,14 +324,15 @@ impl ApiService {
         if let Some(trail) = trail {
             trail.annotate_all(&call.annotations);
         }
-        let mut response = match outcome {
-            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await?,
-            Err(status) => encode::refusal(&status, asked),
+        let response = match outcome {
+            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await,
+            Err(status) => Err(status),
         };
-        // A body that no one reads is refused before it is known what would be deprecated.
-        let unread = response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        let deprecated = served.version.deprecated.iter().filter(|_| !unread);
-        warn(&mut response, deprecated.chain(&call.warnings));
+        let mut response = match response {
+            Ok(response) => response,
+            Err(status) => return Ok(refuse(&status, &served, &call)),
+        };
+        warn(&mut response, served.version.deprecated.iter().chain(&call.warnings));
         Ok(response)
     }
 }
@@ -411,6 +421,7 @@ fn find(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Served>, Status> {
     let writes_elsewhere = match info.verb {
         "create" => target.subresource.is_empty() && (named || (served.row.namespaced && target.namespace.is_empty())),
         "update" | "patch" | "delete" => !named,
+        "deletecollection" => served.row.namespaced && target.namespace.is_empty(),
         _ => false,
     };
     let behind = info.verb.is_empty() && target.subresource == "proxy";
@@ -448,6 +459,16 @@ fn refusal(info: &RequestInfo, why: &str) -> Status {
             status
         }
     }
+}
+
+/// A refusal, with what the client is warned of all the same.
+fn refuse(status: &Status, served: &Served, call: &Call) -> Response {
+    let mut response = encode::refusal(status, call.headers.get(header::ACCEPT));
+    // A body that no one reads is refused before it is known what would be deprecated.
+    let unread = response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let deprecated = served.version.deprecated.iter().filter(|_| !unread);
+    warn(&mut response, deprecated.chain(&call.warnings));
+    response
 }
 
 /// Adds the texts that a client shows its user beside the answer (RFC 7234 section 5.5).

@@ -6,6 +6,7 @@ use api::status::Status;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::document::Document;
 use crate::negotiate::Negotiated;
 use crate::registry::Served;
 use crate::registry::encode::in_version;
@@ -15,7 +16,8 @@ use crate::request::query_value;
 pub(crate) struct Rows {
     embed: Embed,
     now: Timestamp,
-    beta: bool,
+    /// Of Tables and of metadata.
+    version: &'static str,
 }
 
 impl Rows {
@@ -31,12 +33,12 @@ impl Rows {
                 )));
             }
         };
-        Ok(Self { embed, now: Timestamp::now(), beta: asked.beta })
+        Ok(Self { embed, now: Timestamp::now(), version: asked.view_version() })
     }
 
     /// The row of an object, which is as writes work on it.
     pub(crate) fn row(&self, served: &Served, object: &Value) -> Value {
-        match &served.custom {
+        let mut row = match &served.custom {
             Some(custom) => {
                 let own = custom.version().columns.iter().map(|column| column.cell(object, self.now));
                 columns::row(std::iter::once(columns::name(object)).chain(own).collect(), object, self.embed)
@@ -45,7 +47,11 @@ impl Rows {
                 let shown = in_version(served, object.clone());
                 columns::table_row(&served.row, object, &shown, self.embed, self.now)
             }
+        };
+        if self.embed == Embed::Metadata {
+            row["object"]["apiVersion"] = json!(self.version);
         }
+        row
     }
 
     /// The Table of `rows`.
@@ -59,9 +65,7 @@ impl Rows {
             }
             None => columns::table(&served.row, rows, metadata),
         };
-        if self.beta {
-            table["apiVersion"] = json!("meta.k8s.io/v1beta1");
-        }
+        table["apiVersion"] = json!(self.version);
         table
     }
 }
@@ -82,4 +86,19 @@ pub(crate) fn of(
         table["columnDefinitions"] = Value::Null;
     }
     Ok(table)
+}
+
+/// The Table of one object, which is of its revision.
+pub(crate) fn of_one(
+    served: &Served,
+    object: Value,
+    query: &str,
+    asked: Negotiated,
+    with_columns: bool,
+) -> Result<Value, Status> {
+    let metadata = match object.resource_version() {
+        "" => json!({}),
+        revision => json!({"resourceVersion": revision}),
+    };
+    of(served, vec![object], metadata, query, asked, with_columns)
 }

@@ -87,7 +87,7 @@ impl Environment {
 
     pub fn compile(&self, text: &str) -> Result<Program, CompileError> {
         let wrong = |issues| CompileError::Issues(CompileErrors::new(text, issues));
-        let tree = parser::parse(text).map_err(|issue| wrong(vec![issue]))?;
+        let tree = parser::parse(text, self.declarations.has_bind()).map_err(|issue| wrong(vec![issue]))?;
         let checked = checker::check(tree, &self.declarations).map_err(wrong)?;
         let issues = literals::validate(&checked);
         if !issues.is_empty() {

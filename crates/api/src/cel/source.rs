@@ -59,6 +59,10 @@ impl fmt::Display for Shown<'_> {
         let before = self.source.get(..at as usize).unwrap_or(self.source);
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let (line, column) = (before.matches('\n').count() + 1, before[start..].chars().count());
+        if self.source.is_empty() {
+            // No line is there to be shown, nor a first column.
+            return write!(out, "ERROR: <input>:1:0: {}", self.issue.message);
+        }
         write!(out, "ERROR: <input>:{line}:{}: {}", column + 1, self.issue.message)?;
         let shown = self.source[start..].split('\n').next().unwrap_or_default().replace('\t', " ");
         let mut characters = shown.chars();

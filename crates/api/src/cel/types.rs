@@ -9,6 +9,8 @@ pub enum Type {
     /// Of what does not type-check; goes with everything, so that one mistake is told once.
     Error,
     Dyn,
+    /// As `Dyn`, but for loops: nobody says that it is a list or a map (`google.protobuf.Any`).
+    Any,
     Null,
     Bool,
     Int,
@@ -54,11 +56,11 @@ impl Type {
     }
 
     pub(super) fn is_dyn(&self) -> bool {
-        matches!(self, Self::Dyn)
+        matches!(self, Self::Dyn | Self::Any)
     }
 
     pub(super) fn is_dyn_or_error(&self) -> bool {
-        matches!(self, Self::Dyn | Self::Error)
+        matches!(self, Self::Dyn | Self::Any | Self::Error)
     }
 
     /// What an optional holds; the type itself where it is none.
@@ -84,6 +86,7 @@ impl Type {
         match self {
             Self::Error => "error",
             Self::Dyn => "dyn",
+            Self::Any => "google.protobuf.Any",
             Self::Null => "null_type",
             Self::Bool => "bool",
             Self::Int => "int",
@@ -97,6 +100,18 @@ impl Type {
             Self::Map(_) => "map",
             Self::Opaque(name, _) | Self::Object(name) | Self::Param(name) => name,
             Self::Type(_) => "type",
+        }
+    }
+
+    /// The type by the names of its values' types, where messages write it so.
+    pub fn to_runtime_text(&self) -> String {
+        let of: Vec<String> = match self {
+            Self::Map(of) => vec![of.0.to_runtime_text(), of.1.to_runtime_text()],
+            other => other.parameters().iter().map(Self::to_runtime_text).collect(),
+        };
+        match of.as_slice() {
+            [] => self.runtime_name().to_owned(),
+            of => format!("{}({})", self.runtime_name(), of.join(", ")),
         }
     }
 
@@ -114,6 +129,7 @@ impl fmt::Display for Type {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Error => "!error!",
+            Self::Any => "any",
             Self::Null => "null",
             Self::Duration => "duration",
             Self::Timestamp => "timestamp",

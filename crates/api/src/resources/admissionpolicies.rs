@@ -35,7 +35,10 @@ fn check(policy: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut errors = Errors::new();
     let (spec, root) = (&policy["spec"], Path::root("spec"));
     let mutates = text(policy, "kind") == "MutatingAdmissionPolicy";
-    required_one_of(&mut errors, spec, &root, "failurePolicy", &["Fail", "Ignore"]);
+    match spec["failurePolicy"].is_null() {
+        true => errors.required(&root.child("failurePolicy"), ""),
+        false => one_of(&mut errors, spec, &root, "failurePolicy", &["Fail", "Ignore"]),
+    }
     let has_params = !spec["paramKind"].is_null();
     if has_params {
         param_kind(&mut errors, &spec["paramKind"], &root.child("paramKind"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::{int, is_empty};
+use super::fields::int;
 use super::metadata::immutable;
 use crate::field_path::Path;
 use crate::status::Cause;
@@ -33,16 +33,6 @@ fn revision_number(errors: &mut Errors, revision: &Value) {
     }
 }
 
-/// `networking.k8s.io` ServiceCIDR: at least one range.
-pub(super) fn service_cidr(range: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    if is_empty(&range["spec"]["cidrs"]) {
-        let path = Path::root("spec");
-        errors.required(&path.child("cidrs"), "at least one CIDR required");
-    }
-    errors.into_causes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +47,5 @@ mod tests {
     #[test]
     fn what_an_object_is_about_must_be_said() {
         check(controller_revision, json!({"data": {}}), json!({}), &["data"]);
-        check(service_cidr, json!({"spec": {"cidrs": ["10.0.0.0/8"]}}), json!({}), &["spec.cidrs"]);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::fields::{int, is_empty, text};
 use super::hooks::{Hooks, Names, PLAIN};
-use super::metadata::{self, immutable};
+use super::metadata::{self, immutable, immutable_text};
 use super::row::{Row, namespaced};
 use crate::field_path::Path;
 use crate::names;
@@ -132,6 +132,7 @@ fn update(new: &Value, old: &Value) -> Vec<Cause> {
     if new["series"] != old["series"] {
         series(&mut errors, new);
     }
+    const TEXTS: [&str; 6] = ["reason", "message", "type", "action", "reportingComponent", "reportingInstance"];
     let fixed = [
         ("involvedObject", "involvedObject"),
         ("reason", "reason"),
@@ -149,7 +150,11 @@ fn update(new: &Value, old: &Value) -> Vec<Cause> {
         ("reportingInstance", "reportingInstance"),
     ];
     for (field, shown) in fixed {
-        immutable(&mut errors, &new[field], &old[field], &Path::root(shown));
+        let path = Path::root(shown);
+        match TEXTS.contains(&field) {
+            true => immutable_text(&mut errors, new, old, field, &path),
+            false => immutable(&mut errors, &new[field], &old[field], &path),
+        }
     }
     let mut causes = checked(new, REPORTER);
     causes.extend(errors.into_causes());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::fields::{flag, int, items, same, text};
+use super::fields::{flag, int, is_zero, items, same, text};
 use super::hooks::Names;
 use crate::field_path::Path;
 use crate::names;
@@ -146,6 +146,14 @@ pub fn immutable(errors: &mut Errors, new: &Value, old: &Value, path: &Path<'_>)
     }
 }
 
+/// [`immutable`], of texts that are empty where they are not said.
+pub fn immutable_text(errors: &mut Errors, new: &Value, old: &Value, field: &str, path: &Path<'_>) {
+    let (new, old) = (text(new, field), text(old, field));
+    if new != old {
+        errors.invalid(path, new, IMMUTABLE);
+    }
+}
+
 fn owners(errors: &mut Errors, metadata: &Value, path: &Path<'_>) {
     let owners = items(metadata, "ownerReferences");
     let mut controller = None;
@@ -193,6 +201,31 @@ fn finalizers(errors: &mut Errors, metadata: &Value, path: &Path<'_>) {
 pub fn template(errors: &mut Errors, metadata: &Value, path: &Path<'_>) {
     labels(errors, &metadata["labels"], &path.child("labels"));
     annotations(errors, &metadata["annotations"], &path.child("annotations"));
+}
+
+/// The metadata of a template that may say nothing but labels and annotations.
+pub fn bare(errors: &mut Errors, metadata: &Value, path: &Path<'_>) {
+    const FORBIDDEN: [(&str, &str); 13] = [
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        // Upstream makes the name of Go's field small where it begins.
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("creationTimestamp", "creationTimestamp"),
+        ("deletionTimestamp", "deletionTimestamp"),
+        ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+        ("managedFields", "managedFields"),
+    ];
+    annotations(errors, &metadata["annotations"], &path.child("annotations"));
+    labels(errors, &metadata["labels"], &path.child("labels"));
+    for (_, shown) in FORBIDDEN.iter().filter(|(field, _)| !is_zero(&metadata[*field])) {
+        errors.forbidden(&path.child(shown), "cannot be set");
+    }
 }
 
 /// True when `labels` (a map of an object) has every pair of `selector` (a map too).

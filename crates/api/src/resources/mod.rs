@@ -10,6 +10,7 @@ mod autoscaling;
 mod batch;
 mod certificates;
 pub mod columns;
+mod conditions;
 pub mod core;
 mod definitions;
 mod devices;
@@ -33,7 +34,8 @@ mod tests;
 
 use std::sync::LazyLock;
 
-use crate::resource::Resource;
+use crate::resource::{Resource, split_api_version};
+use crate::schema::{Model, builtin_model};
 
 /// A named API group.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ static TABLE: LazyLock<Vec<Resource>> = LazyLock::new(|| {
     rows.extend(others::coordination());
     rows.extend(others::node());
     rows.extend(others::discovery());
-    rows.extend(others::resource());
+    rows.extend(devices::rows());
     rows.extend(others::flowcontrol());
     rows
 });
@@ -123,6 +125,26 @@ pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
             format!("{}.{version}.{kind}", reversed.join("."))
         }
     }
+}
+
+/// The schema of a built-in kind, of its list, or of a kind that requests to every group carry.
+pub fn model_of(api_version: &str, kind: &str) -> Option<Model> {
+    const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+    const META_KINDS: [&str; 8] = [
+        "Status",
+        "DeleteOptions",
+        "CreateOptions",
+        "UpdateOptions",
+        "PatchOptions",
+        "PartialObjectMetadata",
+        "PartialObjectMetadataList",
+        "WatchEvent",
+    ];
+    if META_KINDS.contains(&kind) {
+        return builtin_model(&format!("{META}.{kind}"));
+    }
+    let (group, version) = split_api_version(api_version);
+    builtin_model(&definition_name(group, version, kind))
 }
 
 const fn group(

@@ -1,9 +1,8 @@
 //! The rows of the groups whose kinds need few hooks or none, group by group.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::certificates;
-use super::devices;
 use super::fields::{default, default_zero, each, object, same, within};
 use super::flows;
 use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
@@ -12,7 +11,6 @@ use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed, remove};
 use crate::resource::{Resource, Verbs};
 
-static COUNTED: Hooks = Hooks { generation: Generation::Counted, ..PLAIN };
 static LEASES: Hooks = Hooks {
     create_on_update: true,
     unconditional_update: false,
@@ -50,7 +48,9 @@ static BUDGETS: Hooks = Hooks {
 };
 
 static PRIORITY_CLASSES: Hooks = Hooks {
-    generation: Generation::Counted,
+    // The first is the last: what an update may change, the generation does not count.
+    generation: Generation::Own,
+    prepare_create: |class| class["metadata"]["generation"] = json!(1),
     default: |class| default(class, "preemptionPolicy", "PreemptLowerPriority"),
     validate_create: policies::priority_class,
     validate_update: policies::priority_class_update,
@@ -110,40 +110,6 @@ static PRIORITY_LEVELS: Hooks = Hooks {
     ..PLAIN
 };
 
-static CLAIMS: Hooks = Hooks {
-    default: |claim| within(claim, "spec", device_requests),
-    subresources: &[("status", STATUS_ALONE)],
-    ..PLAIN
-};
-static CLAIM_TEMPLATES: Hooks = Hooks {
-    default: |template| within(template, "spec", |template| within(template, "spec", device_requests)),
-    ..PLAIN
-};
-
-/// A request for devices that says no number is for one.
-fn device_requests(spec: &mut Value) {
-    let one = |request: &mut Value| {
-        default_zero(request, "allocationMode", "ExactCount");
-        if request["allocationMode"] == "ExactCount" {
-            default_zero(request, "count", 1);
-        }
-        each(request, "tolerations", |toleration| default_zero(toleration, "operator", "Equal"));
-    };
-    within(spec, "devices", |devices| {
-        each(devices, "requests", |request| {
-            within(request, "exactly", one);
-            each(request, "firstAvailable", one);
-        });
-    });
-}
-
-static SLICES: Hooks = Hooks {
-    generation: Generation::Counted,
-    validate_create: devices::slice,
-    validate_update: devices::slice_update,
-    ..PLAIN
-};
-
 pub(super) fn authentication() -> Vec<Resource> {
     const GROUP: &str = "authentication.k8s.io";
     vec![
@@ -197,19 +163,6 @@ pub(super) fn node() -> Vec<Resource> {
 
 pub(super) fn discovery() -> Vec<Resource> {
     vec![namespaced("discovery.k8s.io", "endpointslices", "EndpointSlice").hooks(&ENDPOINT_SLICES)]
-}
-
-pub(super) fn resource() -> Vec<Resource> {
-    const GROUP: &str = "resource.k8s.io";
-    vec![
-        cluster(GROUP, "deviceclasses", "DeviceClass").returns_deleted().hooks(&COUNTED),
-        namespaced(GROUP, "resourceclaims", "ResourceClaim").returns_deleted().status().hooks(&CLAIMS),
-        namespaced(GROUP, "resourceclaimtemplates", "ResourceClaimTemplate").returns_deleted().hooks(&CLAIM_TEMPLATES),
-        cluster(GROUP, "resourceslices", "ResourceSlice")
-            .returns_deleted()
-            .hooks(&SLICES)
-            .select(&["spec.nodeName", "spec.driver"]),
-    ]
 }
 
 pub(super) fn flowcontrol() -> Vec<Resource> {

@@ -1,4 +1,4 @@
-//! Rules of the small kinds: disruption budgets, leases, priority, runtime and storage classes, EndpointSlices.
+//! Rules of the small kinds: disruption budgets, leases, priority, runtime classes, EndpointSlices.
 
 use std::net::IpAddr;
 
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::apps::validation::{at_most_100_percent, int_or_percent};
 use super::core::endpoints::endpoint_ip;
-use super::core::pods::validation::{ip_address, not_negative};
+use super::core::pods::validation::{ip_address, not_negative, overhead, tolerations};
 use super::fields::{flag, int, items, text};
-use super::metadata::{immutable, label_selector};
+use super::metadata::{immutable, immutable_text, label_selector, labels};
 use crate::field_path::Path;
 use crate::names;
 use crate::status::Cause;
@@ -65,8 +65,11 @@ pub(super) fn priority_class(class: &Value) -> Vec<Cause> {
         errors.forbidden(&Path::root("value"), detail);
     }
     let words = ["PreemptLowerPriority", "Never"];
-    if let Some(policy) = class["preemptionPolicy"].as_str().filter(|policy| !words.contains(policy)) {
-        errors.not_supported(&Path::root("preemptionPolicy"), policy, &words);
+    let at = Path::root("preemptionPolicy");
+    match class["preemptionPolicy"].as_str() {
+        Some("") => errors.required(&at, ""),
+        Some(policy) if !words.contains(&policy) => errors.not_supported(&at, policy, &words),
+        _ => {}
     }
     errors.into_causes()
 }
@@ -87,13 +90,32 @@ pub(super) fn runtime_class(class: &Value) -> Vec<Cause> {
         "" => errors.required(&Path::root("handler"), ""),
         handler => errors.invalid_each(&Path::root("handler"), handler, names::dns_label(handler)),
     }
+    overhead(&mut errors, &class["overhead"]["podFixed"], &Path::root("overhead"));
+    let (scheduling, path) = (&class["scheduling"], Path::root("scheduling"));
+    labels(&mut errors, &scheduling["nodeSelector"], &path.child("nodeSelector"));
+    let at = path.child("tolerations");
+    tolerations(&mut errors, scheduling, &at);
+    let key = |of: &Value| ["key", "operator", "value", "effect"].map(|field| text(of, field).to_owned());
+    let stated = items(scheduling, "tolerations");
+    for (index, toleration) in stated.iter().enumerate() {
+        if stated[..index].iter().any(|earlier| key(earlier) == key(toleration)) {
+            let [key, operator, value, effect] = key(toleration);
+            let seconds = &toleration["tolerationSeconds"];
+            let shown = json!({
+                "Key": key, "Operator": operator, "Value": value, "Effect": effect, "TolerationSeconds": seconds,
+            });
+            errors.duplicate(&at.index(index), shown);
+        }
+    }
     errors.into_causes()
 }
 
 pub(super) fn runtime_class_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut errors = Errors::new();
-    immutable(&mut errors, &new["handler"], &old["handler"], &Path::root("handler"));
-    errors.into_causes()
+    immutable_text(&mut errors, new, old, "handler", &Path::root("handler"));
+    let mut causes = runtime_class(new);
+    causes.extend(errors.into_causes());
+    causes
 }
 
 pub(super) fn budget(budget: &Value) -> Vec<Cause> {
@@ -121,33 +143,6 @@ pub(super) fn lease(lease: &Value) -> Vec<Cause> {
         errors.invalid(&path.child("leaseDurationSeconds"), seconds, "must be greater than 0");
     }
     not_negative(&mut errors, spec, "leaseTransitions", &path);
-    errors.into_causes()
-}
-
-pub(super) fn storage_class(class: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    match text(class, "provisioner") {
-        "" => errors.required(&Path::root("provisioner"), ""),
-        name => {
-            let lower = name.to_lowercase();
-            errors.invalid_each(&Path::root("provisioner"), &lower, names::qualified_name(&lower));
-        }
-    }
-    let words = [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])];
-    for (field, words) in words {
-        let word = text(class, field);
-        if !word.is_empty() && !words.contains(&word) {
-            errors.not_supported(&Path::root(field), word, &words);
-        }
-    }
-    errors.into_causes()
-}
-
-pub(super) fn storage_class_update(new: &Value, old: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-        immutable(&mut errors, &new[field], &old[field], &Path::root(field));
-    }
     errors.into_causes()
 }
 
@@ -211,6 +206,21 @@ fn endpoint(errors: &mut Errors, endpoint: &Value, kind: &str, path: &Path<'_>) 
     }
     if let Some(host) = endpoint["hostname"].as_str() {
         errors.invalid_each(&path.child("hostname"), host, names::dns_label(host));
+    }
+    let (hints, path) = (&endpoint["hints"], path.child("hints"));
+    for field in ["forZones", "forNodes"] {
+        let (whom, at) = (items(hints, field), path.child(field));
+        if whom.len() > 8 {
+            return errors.too_many(&at, whom.len(), 8);
+        }
+        for (index, one) in whom.iter().enumerate() {
+            let (at, name) = (at.index(index), text(one, "name"));
+            if whom[..index].iter().any(|earlier| text(earlier, "name") == name) {
+                errors.duplicate(&at.child("name"), name);
+            }
+            let wrong = if field == "forZones" { names::label_value(name) } else { names::dns_subdomain(name) };
+            errors.invalid_each(&at.child("name"), name, wrong);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cel::expressions::{Compiler, Purpose};
 use crate::field_path::Path;
 use crate::names;
 use crate::status::Cause;
-use crate::validation::Errors;
+use crate::validation::{Errors, quote};
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -115,14 +115,21 @@ fn client_config(errors: &mut Errors, config: &Value, path: &Path<'_>) {
     match (url.as_str(), service.is_object()) {
         (Some(_), true) | (None, false) => errors.required(path, "exactly one of url or service is required"),
         (Some(url), false) => self::url(errors, url, &path.child("url")),
-        (None, true) => self::service(errors, service, &path.child("service")),
+        // Upstream hands name and namespace over the wrong way round, and names the other one.
+        (None, true) => {
+            let swapped = |field: &str| service[field].clone();
+            let mut turned = service.clone();
+            turned["name"] = swapped("namespace");
+            turned["namespace"] = swapped("name");
+            self::service(errors, &turned, &path.child("service"));
+        }
     }
 }
 
 /// The URL of a webhook (`ValidateWebhookURL`).
 pub(super) fn url(errors: &mut Errors, url: &str, path: &Path<'_>) {
-    if let Some(letter) = url.chars().find(|letter| letter.is_control() || *letter == ' ') {
-        let why = format!("parse {url:?}: invalid character {:?} in URL", letter.to_string());
+    if url.chars().any(char::is_control) {
+        let why = format!("parse {}: net/url: invalid control character in URL", quote(url));
         return errors.required(path, &format!("url must be a valid URL: {why}{URL_FORM}"));
     }
     let (rest, fragment) = url.split_once('#').unwrap_or((url, ""));
@@ -130,6 +137,10 @@ pub(super) fn url(errors: &mut Errors, url: &str, path: &Path<'_>) {
     let (scheme, rest) = rest.split_once("://").unwrap_or(("", ""));
     let authority = rest.split('/').next().unwrap_or_default();
     let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if host.contains(' ') {
+        let why = format!("parse {}: invalid character \" \" in host name", quote(url));
+        return errors.required(path, &format!("url must be a valid URL: {why}{URL_FORM}"));
+    }
     if scheme != "https" {
         errors.invalid(path, scheme, &format!("'https' is the only allowed URL scheme{URL_FORM}"));
     }

@@ -79,11 +79,16 @@ impl FlowControl {
 }
 
 async fn settle(server: &ApiServer, schemas: &[Value], levels: &[Value]) {
-    server.flow_control.follow(schemas, levels);
+    let shared = server.flow_control.is_shared();
+    if shared {
+        server.flow_control.follow(schemas, levels);
+    }
     if let Err(status) = bootstrap::ensure(server).await {
         warn!(why = status.message, "the suggested flow schemas and priority levels cannot be kept");
     }
-    for schema in schemas {
+    // The objects are there in any case; what they come to is said by what goes by them.
+    let followed = if shared { schemas } else { &[] };
+    for schema in followed {
         let Some(condition) = dangling(schema, levels) else { continue };
         let patch = json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "FlowSchema", "metadata": {"name": schema.name()},

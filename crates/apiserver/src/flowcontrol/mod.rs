@@ -12,6 +12,7 @@
 //! bootstrap  the objects that every cluster has
 //! keep       follows the objects, says what dangles, lends seats
 //! watches    who sees a write, which is its price
+//! inflight   two limits in place of all that, where it is switched off
 //! dump       what /debug shows
 //! ```
 //!
@@ -23,6 +24,7 @@ mod bootstrap;
 mod config;
 mod dump;
 mod figures;
+mod inflight;
 mod keep;
 mod level;
 mod matching;
@@ -33,7 +35,6 @@ mod watches;
 mod work;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use http::header::{HeaderName, RETRY_AFTER};
@@ -43,11 +44,12 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::bootstrap::ensure;
 pub(crate) use self::figures::FAMILIES;
+use self::inflight::InFlight;
 pub(crate) use self::keep::keep;
 use self::level::Seats;
 use self::plan::{Plan, Schema};
 use self::watches::{Watches, Watching};
-use crate::authn::User;
+use crate::authn::{MASTERS, User};
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
@@ -63,11 +65,14 @@ const MOST_WAITING: Duration = Duration::from_secs(60);
 pub struct Capacity {
     pub reading: u32,
     pub mutating: u32,
+    /// Whether levels share the seats; otherwise each number is a limit by itself
+    /// (upstream's `--enable-priority-and-fairness`).
+    pub shared: bool,
 }
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { reading: 400, mutating: 200 }
+        Self { reading: 400, mutating: 200, shared: true }
     }
 }
 
@@ -75,11 +80,13 @@ impl Default for Capacity {
 pub(crate) struct FlowControl {
     /// The server's seats.
     capacity: u32,
+    /// Whether levels share them.
+    shared: bool,
     plan: RwLock<Arc<Plan>>,
     watches: Arc<Watches>,
     /// Requests that are being answered.
-    reading: AtomicU32,
-    mutating: AtomicU32,
+    reading: InFlight,
+    mutating: InFlight,
     /// Told when somebody could not be served at once.
     pressure: tokio::sync::Notify,
     tasks: TaskTracker,
@@ -92,26 +99,63 @@ pub(crate) struct Flow(Arc<Schema>);
 /// A place among those in flight, until it is dropped.
 pub(crate) struct Place {
     server: Arc<ApiServer>,
-    schema: Arc<Schema>,
-    /// Given back, or kept for what the request leaves behind, when this is dropped.
-    seats: Option<Seats>,
-    linger: Duration,
     mutating: bool,
+    /// Where levels share the seats.
+    taken: Option<Taken>,
+}
+
+/// What becomes of a request where flows are not told apart.
+pub(crate) enum Plainly {
+    Entered(Place),
+    /// Neither waits nor makes others wait.
+    Uncounted,
+    Refused(Box<Response>),
+}
+
+/// What a request took of its level.
+struct Taken {
+    schema: Arc<Schema>,
+    seats: Seats,
+    /// For how long the seats are kept for what the request leaves behind.
+    linger: Duration,
     begun: Instant,
 }
 
 impl FlowControl {
     pub(crate) fn new(capacity: Capacity, tasks: TaskTracker) -> Self {
-        let capacity = capacity.reading + capacity.mutating;
+        let Capacity { reading, mutating, shared } = capacity;
+        let capacity = reading + mutating;
         Self {
             capacity,
+            shared,
             plan: RwLock::new(Arc::new(Plan::make(&[], &[], capacity, &Plan::default()))),
             watches: Arc::default(),
-            reading: AtomicU32::new(0),
-            mutating: AtomicU32::new(0),
+            reading: InFlight::new(reading),
+            mutating: InFlight::new(mutating),
             pressure: tokio::sync::Notify::new(),
             tasks,
         }
+    }
+
+    /// Whether requests are of flows, and levels share the seats.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// A place where flows are not told apart. Who may do anything gets an answer in any case.
+    pub(crate) fn enter_plainly(server: &Arc<ApiServer>, user: &User, info: &RequestInfo) -> Plainly {
+        let mutating = is_mutating(info);
+        match server.flow_control.begin_plainly(user, info) {
+            Some(true) => Plainly::Entered(Place { server: server.clone(), mutating, taken: None }),
+            Some(false) => Plainly::Refused(Box::new(refusal(1))),
+            None => Plainly::Uncounted,
+        }
+    }
+
+    /// Counts a request, if that is done and nothing limits it.
+    fn begin_plainly(&self, user: &User, info: &RequestInfo) -> Option<bool> {
+        let counted = info.verb != "watch" && self.count(is_mutating(info)).begin_within_limit();
+        (counted || !(info.verb == "watch" || user.is_in(MASTERS))).then_some(counted)
     }
 
     /// The flow that a request is of.
@@ -155,17 +199,10 @@ impl FlowControl {
             }
         };
         let mutating = is_mutating(info);
-        self.count(mutating).fetch_add(1, Ordering::Relaxed);
+        self.count(mutating).begin();
         schema.figures.begun(work.seats());
-        let schema = schema.clone();
-        Ok(Place {
-            server: server.clone(),
-            schema,
-            seats: Some(seats),
-            linger: work.linger,
-            mutating,
-            begun: Instant::now(),
-        })
+        let taken = Taken { schema: schema.clone(), seats, linger: work.linger, begun: Instant::now() };
+        Ok(Place { server: server.clone(), mutating, taken: Some(taken) })
     }
 
     /// Counts a watch for as long as what is returned lives.
@@ -175,15 +212,18 @@ impl FlowControl {
 
     /// How many requests are being answered, by kind.
     pub(crate) fn taken(&self) -> [(&'static str, u32); 2] {
-        [("mutating", self.mutating.load(Ordering::Relaxed)), ("readOnly", self.reading.load(Ordering::Relaxed))]
+        [("mutating", self.mutating.number()), ("readOnly", self.reading.number())]
     }
 
     /// A table of what there is, for those who look for the cause of a delay.
     pub(crate) fn dump(&self, what: &str) -> Option<String> {
+        if !self.shared {
+            return None;
+        }
         dump::table(&self.plan.read().clone(), what)
     }
 
-    fn count(&self, mutating: bool) -> &AtomicU32 {
+    fn count(&self, mutating: bool) -> &InFlight {
         if mutating { &self.mutating } else { &self.reading }
     }
 }
@@ -199,14 +239,14 @@ impl Flow {
 impl Drop for Place {
     fn drop(&mut self) {
         let control = &self.server.flow_control;
-        control.count(self.mutating).fetch_sub(1, Ordering::Relaxed);
-        let Some(seats) = self.seats.take() else { return };
-        self.schema.figures.ended(seats.number(), self.begun.elapsed(), self.mutating);
-        if self.linger.is_zero() {
+        control.count(self.mutating).end();
+        let Some(Taken { schema, seats, linger, begun }) = self.taken.take() else { return };
+        schema.figures.ended(seats.number(), begun.elapsed(), self.mutating);
+        if linger.is_zero() {
             return;
         }
         // What a write causes goes on after its answer: its watchers are told.
-        let until = tokio::time::Instant::now() + self.linger;
+        let until = tokio::time::Instant::now() + linger;
         control.tasks.spawn(async move {
             tokio::time::sleep_until(until).await;
             drop(seats);
@@ -223,6 +263,27 @@ fn refusal(retry_after: u32) -> Response {
     let mut response = response::text(StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n");
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_alone_refuse_where_seats_are_not_shared() {
+        let capacity = Capacity { reading: 1, mutating: 1, shared: false };
+        let control = FlowControl::new(capacity, TaskTracker::new());
+        let (somebody, master) = (User::new("jane", &[]), User::new("root", &[MASTERS]));
+        let begin = |user, verb| {
+            control.begin_plainly(user, &RequestInfo { path: "/api/v1/pods".to_owned(), verb, resource: None })
+        };
+        assert_eq!((begin(&somebody, "get"), begin(&somebody, "create")), (Some(true), Some(true)));
+        assert_eq!((begin(&somebody, "list"), begin(&somebody, "watch")), (Some(false), None));
+        assert_eq!(begin(&master, "list"), None);
+        control.count(false).end();
+        assert_eq!(begin(&somebody, "list"), Some(true));
+        assert_eq!(control.taken(), [("mutating", 1), ("readOnly", 1)]);
+    }
 }
 
 /// The level of a test: not of any object.

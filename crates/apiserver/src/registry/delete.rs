@@ -8,7 +8,7 @@ use api::status::{Status, Subject};
 use serde_json::{Value, json};
 
 use super::modify::{Decision, Modified, Modify};
-use super::options::{DeleteOptions, Propagation, ReadOptions};
+use super::options::{DeleteOptions, Propagation};
 use super::{Call, Outcome, Registry, Served, decode, versions};
 use crate::admission::{self, Operation};
 use crate::clock;
@@ -61,15 +61,15 @@ impl Registry {
     }
 
     pub(super) async fn delete_collection(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
-        let Some(cache) = &served.cache else {
+        if served.cache.is_none() {
             return Err(Status::method_not_supported(served.subject(), "deletecollection"));
-        };
+        }
         let body = decode::delete_options(call)?;
         let options = DeleteOptions::parse(call, body.as_ref())?;
-        let read = ReadOptions::parse(served, call)?;
-        let revision = self.caches.reach_current().await;
-        let entries = read.select(served, cache.list(&read.filter).entries).await?;
-        for entry in &entries {
+        // What a list with these options has is what is deleted: one page of it, where a page was asked for.
+        let listed = self.list(served, call).await?;
+        let Outcome::List(list) = &listed else { return Ok(listed) };
+        for entry in &list.entries {
             call.target.namespace.clone_from(&entry.key.namespace);
             call.target.name.clone_from(&entry.key.name);
             match self.delete_with(served, call, options.clone()).await {
@@ -77,7 +77,7 @@ impl Registry {
                 _ => {}
             }
         }
-        Ok(Outcome::List(super::read::List { entries, revision, resume: None, remaining: None }))
+        Ok(listed)
     }
 }
 

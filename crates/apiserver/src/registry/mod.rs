@@ -31,6 +31,7 @@ pub use call::Call;
 pub use catalogue::{Catalogue, Catalogued, Custom, Served};
 pub use modify::{Decision, Modified, Modify};
 pub use options::DeleteOptions;
+pub(crate) use ownership::record_posted;
 
 use crate::admission::Admission;
 use crate::cache::{Caches, ResourceCache};

@@ -54,6 +54,8 @@ pub(super) enum RevisionMatch {
     Unset,
     Exact,
     NotOlderThan,
+    /// What no list can be matched by.
+    Unknown,
 }
 
 /// Where a paged list goes on: the content of its `continue` token.
@@ -117,11 +119,11 @@ impl ReadOptions {
         let filter = Filter::new(namespace, labels, &fields, &served.row.selectable)
             .map_err(|field| Status::bad_request(unknown_field(served, field)))?;
         let number = |key: &str| text(key).map(|value| parse_number(&value)).transpose();
-        let options = Self {
+        let mut options = Self {
             filter,
             shown,
             revision: text("resourceVersion").map(|value| parse_revision(call, &value)).transpose()?,
-            revision_match: parse_match(text("resourceVersionMatch").as_deref())?,
+            revision_match: parse_match(text("resourceVersionMatch").as_deref()),
             // Less than nothing is no limit.
             limit: number("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
             resume: text("continue").filter(|_| call.verb != "watch").map(|token| Resume::parse(&token)).transpose()?,
@@ -130,6 +132,10 @@ impl ReadOptions {
             timeout_seconds: number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()),
         };
         options.check(call)?;
+        if options.revision == Some(0) && options.resume.is_none() {
+            // Whatever is at hand is given whole.
+            options.limit = 0;
+        }
         Ok(options)
     }
 
@@ -150,45 +156,46 @@ impl ReadOptions {
 
     /// Upstream's `ValidateListOptions`.
     fn check(&self, call: &Call) -> Result<(), Status> {
-        let mut causes = Vec::new();
-        let mut forbid = |field: &str, why: &str| {
-            causes.push(Cause {
-                reason: "FieldValueForbidden".into(),
-                message: format!("Forbidden: {why}"),
-                field: field.to_owned(),
-            });
-        };
+        const MATCH: Path<'static> = Path::root("resourceVersionMatch");
+        let mut errors = Errors::new();
+        let asked = call.param("resourceVersionMatch").unwrap_or_default();
+        let asked = asked.as_str();
         let watching = call.verb == "watch";
-        if watching && call.param("continue").is_some_and(|token| !token.is_empty()) {
-            forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
-        }
         let matched = self.revision_match != RevisionMatch::Unset;
-        if watching && self.initial_events.is_none() && matched {
-            forbid(
-                "resourceVersionMatch",
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            );
-        }
-        if watching && self.initial_events.is_some() && self.revision_match != RevisionMatch::NotOlderThan {
-            forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
-        }
-        if !watching && self.initial_events.is_some() {
-            forbid("sendInitialEvents", "sendInitialEvents is forbidden for list");
+        if watching {
+            if self.initial_events.is_some() && self.revision_match != RevisionMatch::NotOlderThan {
+                errors.forbidden(&MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            }
+            if self.initial_events.is_none() && matched {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.forbidden(&MATCH, why);
+            }
+            if matched && self.revision_match != RevisionMatch::NotOlderThan {
+                errors.not_supported(&MATCH, asked, &["NotOlderThan"]);
+            }
+            if matched && call.param("continue").is_some_and(|token| !token.is_empty()) {
+                errors.forbidden(&MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
         }
         if !watching && matched {
             if self.revision.is_none() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                errors.forbidden(&MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
             }
             if self.resume.is_some() {
-                forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+                errors.forbidden(&MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
+            if self.revision_match == RevisionMatch::Unknown {
+                errors.not_supported(&MATCH, asked, &["Exact", "NotOlderThan", ""]);
             }
             if self.revision_match == RevisionMatch::Exact && self.revision == Some(0) {
-                forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.forbidden(&MATCH, why);
             }
         }
-        if !causes.is_empty() {
-            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes));
+        if !watching && self.initial_events.is_some() {
+            errors.forbidden(&Path::root("sendInitialEvents"), "sendInitialEvents is forbidden for list");
         }
+        errors.into_result("meta.k8s.io", "ListOptions", "")?;
         if !watching && self.resume.is_some() && self.revision.is_some_and(|revision| revision > 0) {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
@@ -290,18 +297,12 @@ pub(super) fn check_write(call: &Call, kind: &str) -> Result<(), Status> {
     errors.into_result("meta.k8s.io", kind, "")
 }
 
-fn parse_match(text: Option<&str>) -> Result<RevisionMatch, Status> {
+fn parse_match(text: Option<&str>) -> RevisionMatch {
     match text {
-        None => Ok(RevisionMatch::Unset),
-        Some("Exact") => Ok(RevisionMatch::Exact),
-        Some("NotOlderThan") => Ok(RevisionMatch::NotOlderThan),
-        Some(other) => {
-            let message =
-                format!("Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\", \"\"");
-            let cause =
-                Cause { reason: "FieldValueNotSupported".into(), message, field: "resourceVersionMatch".to_owned() };
-            Err(Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause]))
-        }
+        None => RevisionMatch::Unset,
+        Some("Exact") => RevisionMatch::Exact,
+        Some("NotOlderThan") => RevisionMatch::NotOlderThan,
+        Some(_) => RevisionMatch::Unknown,
     }
 }
 

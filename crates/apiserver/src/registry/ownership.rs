@@ -1,6 +1,7 @@
 //! Who owns which fields: what every write leaves in `metadata.managedFields`.
 
 use api::apply::{self, FieldSet, Request};
+use api::resources::model_of;
 use api::schema::Model;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -32,6 +33,24 @@ pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl 
         },
         now: Timestamp::now(),
     })
+}
+
+/// Records who posted what is answered and not stored.
+pub(crate) fn record_posted(call: &Call, object: &mut Value) {
+    let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let Some(model) = model_of(&api_version, &kind) else { return };
+    let request = Request {
+        model: &model,
+        api_version: &api_version,
+        kind: &kind,
+        manager: &call.field_manager(),
+        subresource: &call.target.subresource,
+        reset: None,
+        is_served: &|version| version == api_version,
+        now: Timestamp::now(),
+    };
+    *object = apply::update(&request, None, std::mem::take(object));
 }
 
 /// Records what a write changed. `new` and `old` are in the storage version; ownership is by the version that the

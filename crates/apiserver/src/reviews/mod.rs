@@ -12,7 +12,7 @@ use crate::authn::serviceaccounts::Verified;
 use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
 use crate::document::Document as _;
-use crate::registry::{Call, Outcome, Served, document};
+use crate::registry::{Call, Outcome, Served, document, record_posted};
 use crate::server::ApiServer;
 use crate::subresources;
 
@@ -44,6 +44,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
     asked.object = Some(review);
     server.registry.admission.check(call, &mut asked).await?;
     let mut review = asked.object.take().unwrap_or_default();
+    record_posted(call, &mut review);
     let status = match served.row.plural.as_str() {
         "tokenreviews" => token(server, &review["spec"], call).await,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),

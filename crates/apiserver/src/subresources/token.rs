@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::{Binding, Bound};
 use crate::clock;
-use crate::registry::{Call, Outcome, Served, document};
+use crate::registry::{Call, Outcome, Served, document, record_posted};
 use crate::server::ApiServer;
 
 const DEFAULT_SECONDS: i64 = 3600;
@@ -32,6 +32,9 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
     server.registry.admission.check(call, &mut asked).await?;
     request = asked.object.unwrap_or_default();
 
+    request["apiVersion"] = json!("authentication.k8s.io/v1");
+    request["kind"] = json!("TokenRequest");
+    record_posted(call, &mut request);
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds, &key.name)?;
@@ -51,9 +54,14 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
     let tokens = &server.authenticator.service_accounts;
     let (token, expires) = tokens.issue(binding, &audiences, seconds, jti).map_err(Status::internal)?;
 
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    request["kind"] = json!("TokenRequest");
-    request["metadata"] = json!({"name": key.name, "namespace": key.namespace, "creationTimestamp": clock::now()});
+    let owners = request["metadata"]["managedFields"].take();
+    request["metadata"] = json!({
+        "name": key.name, "namespace": key.namespace, "creationTimestamp": clock::now(), "uid": uuid::Uuid::new_v4().to_string(),
+        "managedFields": owners,
+    });
+    if request["spec"]["boundObjectRef"].is_null() {
+        request["spec"]["boundObjectRef"] = Value::Null;
+    }
     request["spec"]["expirationSeconds"] = json!(seconds);
     if audiences.is_empty() {
         request["spec"]["audiences"] = json!(tokens.audiences());

@@ -94,7 +94,7 @@ async fn answers_name_what_classified_their_request() {
 
 #[tokio::test]
 async fn who_finds_no_seat_is_told_to_come_again() {
-    let cluster = start(Capacity { reading: 1, mutating: 0 }).await;
+    let cluster = start(Capacity { reading: 1, mutating: 0, ..Capacity::default() }).await;
     let mut strict = level("none", json!({"type": "Reject"}));
     strict["spec"]["limited"]["nominalConcurrencyShares"] = json!(0);
     cluster.send("POST", &format!("{GROUP}/prioritylevelconfigurations"), strict).await.expect(201);

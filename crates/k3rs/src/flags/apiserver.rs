@@ -116,6 +116,7 @@ const TABLE: &[(&str, Set)] = &[
     ("enable-bootstrap-token-auth", |settings, value| {
         switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
     }),
+    ("enable-priority-and-fairness", |settings, value| switch(value).map(|on| settings.capacity.shared = on)),
     ("etcd-compaction-interval", |settings, value| duration(value).map(|interval| settings.history = interval)),
     ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
     ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
@@ -274,6 +275,7 @@ mod tests {
         assert_eq!((webhook.mode, webhook.backoff.as_secs()), (Mode::BlockingStrict, 1));
         assert_eq!(webhook.truncate, Some(Truncate { event: 7, ..Truncate::default() }));
         assert_eq!(webhook.batch.throttle, None);
+        assert!(!parse(&["enable-priority-and-fairness=false"]).unwrap().capacity.shared);
         assert_eq!(parse(&["etcd-compaction-interval=1m30s"]).unwrap().history.as_secs(), 90);
         let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;
         assert_eq!(keys.as_deref(), Some("https://a/keys"));

@@ -1,8 +1,8 @@
 //! The corpus as it stands in `tests/corpus`: YAML files of steps, each a request.
 //!
 //! A file's steps run in order, in a namespace of the file's own (`$ns`). `kinds.yaml` lists kinds with an object of
-//! each; every step of `lifecycle.yaml` is run for every kind, with `$path`, `$minimal` and `$full` put in, and so are
-//! the steps that [`faults`] makes of the object.
+//! each; every step of `lifecycle.yaml` and of `protobuf.yaml` is run for every kind, with `$path`, `$minimal` and
+//! `$full` put in, and so are the steps that [`faults`] makes of the object.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::exchange::Answer;
-use super::faults;
+use super::{faults, wire};
 
 /// Where a Status says what was wrong, one by one.
 const CAUSES: &str = "/details/causes";
@@ -48,9 +48,10 @@ pub(super) struct Step {
     /// What stands for very much: `$name` in the path, `raw` and strings of the body is so often this text.
     #[serde(default)]
     times: BTreeMap<String, (usize, String)>,
-    /// The body's media type, or the dialect of a patch: merge, strategic, json, apply; yaml.
+    /// The body's media type, or the dialect of a patch: merge, strategic, json, apply; yaml; protobuf, in which a body
+    /// that is not `raw` or `hex` is written.
     r#type: Option<String>,
-    /// The media type asked for, or `table`, `discovery`.
+    /// The media type asked for, or `table`, `discovery`, `protobuf`.
     accept: Option<String>,
     /// Asked again until the answer has this code: what an earlier step began takes its time.
     pub(super) until: Option<u16>,
@@ -99,6 +100,17 @@ pub(super) struct Request {
     pub(super) body: Value,
 }
 
+/// The files whose steps are run for each kind, and what the names of their namespaces begin with.
+const FOR_EACH_KIND: [(&str, &str); 2] = [("lifecycle", "life"), ("protobuf", "wire")];
+
+/// How a case's objects are written, on their way there or back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
 /// What one server answered that later requests to it say again.
 pub(super) struct Variables(BTreeMap<String, String>);
 
@@ -111,15 +123,18 @@ pub(super) fn read(folder: &Path) -> Result<Vec<File>> {
     names.sort();
     for path in names.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        if matches!(name.as_str(), "kinds" | "lifecycle" | "installed") {
+        if matches!(name.as_str(), "kinds" | "installed") || FOR_EACH_KIND.iter().any(|(template, _)| *template == name)
+        {
             continue;
         }
         let document: Document = document(path)?;
         files.push(File { name, namespace: document.namespace, steps: document.steps });
     }
-    let lifecycle: Document = document(&folder.join("lifecycle.yaml"))?;
     let kinds: Vec<Kind> = document(&folder.join("kinds.yaml"))?;
-    files.extend(kinds.iter().map(|kind| kind.file(&lifecycle.steps)));
+    for (template, prefix) in FOR_EACH_KIND {
+        let template: Document = document(&folder.join(template).with_extension("yaml"))?;
+        files.extend(kinds.iter().map(|kind| kind.file(&template.steps, prefix)));
+    }
     for kind in &kinds {
         files.push(kind.made()?);
     }
@@ -139,7 +154,8 @@ pub(super) fn document<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
 }
 
 impl Kind {
-    fn file(&self, lifecycle: &[Step]) -> File {
+    /// The steps of a template, in a namespace of the kind's own.
+    fn file(&self, template: &[Step], prefix: &str) -> File {
         let plural = self.path.rsplit('/').next().unwrap_or_default();
         let name = match self.api_version().split_once('/') {
             None => plural.to_owned(),
@@ -148,24 +164,20 @@ impl Kind {
         };
         let namespaced = self.path.contains("/$ns/");
         File {
-            namespace: if namespaced { format!("life-{}", name.replace('.', "-")) } else { String::new() },
+            namespace: if namespaced { format!("{prefix}-{}", name.replace('.', "-")) } else { String::new() },
             name,
-            steps: lifecycle.iter().map(|step| self.step(step)).collect(),
+            steps: template.iter().map(|step| self.step(step)).collect(),
         }
     }
 
     /// The cases that are made of the fuller object.
     fn made(&self) -> Result<File> {
-        let File { name, namespace, .. } = self.file(&[]);
+        let File { name, namespace, .. } = self.file(&[], "made");
         let object = self.object(if self.full.is_null() { &self.minimal } else { &self.full });
         let api_version = self.api_version();
         let (group, version) = api::resource::split_api_version(&api_version);
         let model = api::schema::builtin_model(&api::resources::definition_name(group, version, &self.kind));
-        Ok(File {
-            namespace: if namespace.is_empty() { namespace } else { namespace.replacen("life", "made", 1) },
-            steps: faults::steps(&self.path, &object, model.as_ref())?,
-            name,
-        })
+        Ok(File { namespace, steps: faults::steps(&self.path, &object, model.as_ref())?, name })
     }
 
     fn step(&self, step: &Step) -> Step {
@@ -213,6 +225,18 @@ impl Step {
         format!("{file}/{}", self.case)
     }
 
+    pub(super) fn encoding(&self) -> Encoding {
+        let says = |text: &str| {
+            let media_types = [media_type(self.r#type.as_deref()), accepted(self.accept.as_deref())];
+            media_types.iter().any(|media_type| media_type.contains(text))
+        };
+        match () {
+            () if says("protobuf") => Encoding::Protobuf,
+            () if says("application/yaml") => Encoding::Yaml,
+            () => Encoding::Json,
+        }
+    }
+
     /// The request, with what `variables` hold.
     pub(super) fn request(&self, variables: &Variables) -> Result<Request> {
         let (method, path) =
@@ -230,6 +254,9 @@ impl Step {
         let mut payload = match (&self.raw, &body) {
             (Some(raw), _) => variables.replace(raw).into_bytes(),
             (None, Value::Null) => Vec::new(),
+            (None, body) if self.r#type.as_deref() == Some("protobuf") => {
+                wire::encode(body).with_context(|| self.case.clone())?
+            }
             (None, body) => body.to_string().into_bytes(),
         };
         payload.extend(bytes(&self.hex).with_context(|| format!("{}: {:?} is not hexadecimal", self.case, self.hex))?);
@@ -369,6 +396,7 @@ fn accepted(said: Option<&str>) -> &str {
         None => "application/json",
         Some("table") => "application/json;as=Table;v=v1;g=meta.k8s.io",
         Some("discovery") => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Some("protobuf") => "application/vnd.kubernetes.protobuf",
         Some(other) => other,
     }
 }
@@ -438,6 +466,18 @@ mod tests {
     }
 
     #[test]
+    fn a_case_is_in_one_encoding() {
+        let of = |more: Value| {
+            let mut value = json!({"case": "a", "send": "GET /"});
+            merge(&mut value, &more);
+            step(value).encoding()
+        };
+        assert_eq!(of(json!({"type": "apply"})), Encoding::Json);
+        assert_eq!(of(json!({"accept": "application/yaml"})), Encoding::Yaml);
+        assert_eq!(of(json!({"type": "yaml", "accept": "protobuf"})), Encoding::Protobuf);
+    }
+
+    #[test]
     fn a_lifecycle_is_filled_in_for_each_kind() {
         let kind: Kind = serde_json::from_value(json!({
             "kind": "Lease", "path": "/apis/coordination.k8s.io/v1/namespaces/$ns/leases", "minimal": {"spec": {}},
@@ -446,7 +486,7 @@ mod tests {
         let lifecycle = [step(json!({
             "case": "create", "send": "POST $path", "body": "$minimal", "with": {"metadata": {"name": "a"}},
         }))];
-        let file = kind.file(&lifecycle);
+        let file = kind.file(&lifecycle, "life");
         assert_eq!(
             (file.name.as_str(), file.namespace.as_str()),
             ("leases.coordination.k8s.io", "life-leases-coordination-k8s-io")
@@ -496,7 +536,7 @@ mod tests {
             "case": "get", "send": "GET /", "ignore": {"/items/*/a": "why", "b": "why"}, "unordered": {"/c": "why"},
         }));
         let body = json!({"items": [{"a": 1, "d": {"b": 2}}], "a": 3, "c": [2, 1]});
-        let answer = step.prepare(Answer { code: 200, headers: BTreeMap::new(), body });
+        let answer = step.prepare(Answer { code: 200, headers: BTreeMap::new(), body, form: None });
         assert_eq!(answer.body, json!({"items": [{"d": {}}], "a": 3, "c": [1, 2]}));
     }
 }

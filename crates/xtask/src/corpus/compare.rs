@@ -9,7 +9,7 @@ use super::exchange::Answer;
 /// One place in which the answers differ; `None` where a side has nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Difference {
-    /// JSON pointer into `{code, headers, body}`; of the body without its `/body`.
+    /// JSON pointer into `{code, headers, form, body}`; of the body without its `/body`.
     pub(super) pointer: String,
     pub(super) ours: Option<Value>,
     pub(super) upstream: Option<Value>,
@@ -19,6 +19,7 @@ pub(super) fn compare(ours: &Answer, upstream: &Answer) -> Vec<Difference> {
     let mut found = Vec::new();
     descend("code", &json!(ours.code), &json!(upstream.code), &mut found);
     descend("headers", &json!(ours.headers), &json!(upstream.headers), &mut found);
+    descend("form", &json!(ours.form), &json!(upstream.form), &mut found);
     descend("", &ours.body, &upstream.body, &mut found);
     found
 }
@@ -58,7 +59,8 @@ mod tests {
 
     #[test]
     fn differences_are_named_by_pointer() {
-        let answer = |code, body| Answer { code, headers: [("content-type".to_owned(), "x".to_owned())].into(), body };
+        let headers = || [("content-type".to_owned(), "x".to_owned())].into();
+        let answer = |code, body| Answer { code, headers: headers(), body, form: None };
         let ours = answer(200, json!({"a": [1, {"b/c": 2}], "d": 3, "f": [1]}));
         let upstream = answer(201, json!({"a": [1, {"b/c": 4}], "e": 3, "f": [1, 2]}));
         let pointers: Vec<String> = compare(&ours, &upstream).into_iter().map(|found| found.pointer).collect();

@@ -16,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
 
 use super::cases::Request;
+use super::wire::{self, Document};
 
 /// Longer than any watch of the corpus asks for.
 const PATIENCE: Duration = Duration::from_secs(70);
@@ -36,6 +37,15 @@ pub(super) struct Answer {
     pub(super) headers: BTreeMap<String, String>,
     /// A document, a list of a watch's events, or text.
     pub(super) body: Value,
+    /// What is odd about how the body was written, in encodings that have one form for it.
+    pub(super) form: Option<String>,
+}
+
+impl Answer {
+    /// What stands for an answer that never came.
+    fn broken(why: String) -> Self {
+        Self { code: 0, headers: BTreeMap::new(), body: Value::from(why), form: None }
+    }
 }
 
 impl Client {
@@ -70,14 +80,20 @@ impl Client {
         };
         let (parts, body) = match tokio::time::timeout(PATIENCE, exchange).await.context("no answer in time")? {
             Ok(answer) => answer,
-            Err(why) => return Ok(Answer { code: 0, headers: BTreeMap::new(), body: Value::from(format!("{why:#}")) }),
+            Err(why) => return Ok(Answer::broken(format!("{why:#}"))),
         };
         let value = |name: &str| {
             let said: Vec<_> = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
             (!said.is_empty()).then(|| (name.to_owned(), said.join("\n")))
         };
         let headers: BTreeMap<_, _> = HEADERS.into_iter().filter_map(value).collect();
-        Ok(Answer { code: parts.status.as_u16(), headers, body: read(&body) })
+        let media_type = headers.get("content-type").map_or("", String::as_str);
+        let Document { body, form } = match media_type {
+            "application/vnd.kubernetes.protobuf" => wire::decode(&body),
+            "application/vnd.kubernetes.protobuf;stream=watch" => wire::decode_events(&body),
+            _ => Document { body: read(&body), form: None },
+        };
+        Ok(Answer { code: parts.status.as_u16(), headers, body, form })
     }
 }
 

@@ -12,6 +12,7 @@ mod installed;
 mod known;
 mod normalise;
 mod servers;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use cases::{File, Step, Variables};
+use cases::{Encoding, File, Step, Variables};
 use compare::Difference;
 use exchange::{Answer, Client};
 use known::Known;
@@ -53,6 +54,9 @@ pub(crate) struct Args {
 /// What came of one case.
 #[derive(Default)]
 struct Tally {
+    json: usize,
+    yaml: usize,
+    protobuf: usize,
     same: usize,
     known: usize,
     different: usize,
@@ -107,6 +111,11 @@ async fn run_files(
             if !wanted(step) {
                 continue;
             }
+            *match step.encoding() {
+                Encoding::Json => &mut tally.json,
+                Encoding::Yaml => &mut tally.yaml,
+                Encoding::Protobuf => &mut tally.protobuf,
+            } += 1;
             let differences = compare::compare(&step.prepare(mine), &step.prepare(theirs));
             let id = step.id(&file.name);
             let (permitted, unknown): (Vec<_>, Vec<_>) =
@@ -179,9 +188,15 @@ fn shorten(value: &Value) -> String {
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool) -> ExitCode {
     let mut sum = Tally::default();
-    println!("\n{:<64} {:>6} {:>6} {:>6} {:>9}", "", "cases", "same", "known", "different");
+    println!(
+        "\n{:<64} {:>6} {:>6} {:>6} {:>8} {:>6} {:>6} {:>9}",
+        "", "cases", "json", "yaml", "protobuf", "same", "known", "different"
+    );
     for (name, tally) in tallies {
         print_row(name, tally);
+        sum.json += tally.json;
+        sum.yaml += tally.yaml;
+        sum.protobuf += tally.protobuf;
         sum.same += tally.same;
         sum.known += tally.known;
         sum.different += tally.different;
@@ -199,6 +214,7 @@ fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool) -> Exit
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn print_row(name: &str, tally: &Tally) {
-    let cases = tally.same + tally.known + tally.different;
-    println!("{name:<64} {cases:>6} {:>6} {:>6} {:>9}", tally.same, tally.known, tally.different);
+    let Tally { json, yaml, protobuf, same, known, different } = tally;
+    let cases = same + known + different;
+    println!("{name:<64} {cases:>6} {json:>6} {yaml:>6} {protobuf:>8} {same:>6} {known:>6} {different:>9}");
 }

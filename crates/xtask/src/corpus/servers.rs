@@ -12,8 +12,10 @@ use super::exchange::Client;
 use crate::programs::{ADVERTISED, PATIENCE, Program, command, free_ports, last_words, pause, tls_folder, wait_for};
 use crate::tools;
 
-/// Nothing but the corpus writes.
-const NOTHING_ELSE: [&str; 2] = ["--disable-scheduler", "--disable-controller-manager"];
+/// Nothing but the corpus writes: priority and fairness would tell in flow schemas, at moments of its own, what it
+/// makes of them.
+const NOTHING_ELSE: [&str; 3] =
+    ["--disable-scheduler", "--disable-controller-manager", "--kube-apiserver-arg=enable-priority-and-fairness=false"];
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 pub(super) struct Pair {
@@ -121,7 +123,6 @@ fn start_upstream(root: &Path, folder: &Path, port: u16, etcd: u16) -> Result<Pr
             "--authorization-mode=Node,RBAC".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--anonymous-auth=false".to_owned(),
-            // Its controller would write to flow schemas, at moments of its own.
             "--enable-priority-and-fairness=false".to_owned(),
             "--allow-privileged=true".to_owned(),
         ],

@@ -158,8 +158,8 @@ impl Unifier {
 
     fn is_as_general(&mut self, one: &Type, other: &Type) -> bool {
         self.deeper(false, |unifier| match (one, other) {
-            (Type::Dyn | Type::Param(_), _) => true,
-            (_, Type::Dyn | Type::Param(_)) => false,
+            (Type::Dyn | Type::Any | Type::Param(_), _) => true,
+            (_, Type::Dyn | Type::Any | Type::Param(_)) => false,
             (Type::List(one), Type::List(other)) => unifier.is_as_general(one, other),
             (Type::Map(one), Type::Map(other)) => {
                 unifier.is_as_general(&one.0, &other.0) && unifier.is_as_general(&one.1, &other.1)

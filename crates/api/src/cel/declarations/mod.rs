@@ -107,6 +107,8 @@ pub struct Declarations {
     /// How large the values of the shaped variables may be, for the estimate of costs.
     root: Option<Arc<Shape>>,
     mutates: bool,
+    /// Whether there is the macro `cel.bind`.
+    binds: bool,
 }
 
 impl Declarations {
@@ -129,6 +131,21 @@ impl Declarations {
         self.variables.insert(name.into(), ty);
         self.root = Some(shape.clone());
         self
+    }
+
+    /// The `device` that the selectors of `resource.k8s.io` speak of
+    /// (`k8s.io/dynamic-resource-allocation/cel/compile.go`).
+    pub fn device() -> Self {
+        const DEVICE: &str = "kubernetes.DRADevice";
+        let by_domain = |of: Type| Type::map(Type::String, Type::map(Type::String, of));
+        let fields = [
+            ("driver", Type::String),
+            ("allowMultipleAllocations", Type::Bool),
+            ("attributes", by_domain(Type::Any)),
+            ("capacity", by_domain(Type::object("kubernetes.Quantity"))),
+        ];
+        let root = Some(Arc::new(Shape::of_device()));
+        Self { root, binds: true, ..Self::new().object(DEVICE, fields).variable("device", Type::object(DEVICE)) }
     }
 
     /// Like [`Self::shaped`], for a value that may be absent.
@@ -191,6 +208,10 @@ impl Declarations {
         let fields = self.objects.get(object)?;
         // Words that the language reserves are escaped as fields, and may be written plainly where the grammar lets them.
         fields.get(field).or_else(|| fields.get(format!("__{field}__").as_str())).cloned()
+    }
+
+    pub(super) fn has_bind(&self) -> bool {
+        self.binds
     }
 
     pub(super) fn root(&self) -> Option<&Shape> {

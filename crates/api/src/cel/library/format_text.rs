@@ -304,7 +304,7 @@ pub(in crate::cel) fn check(format: &str, types: &[&Type]) -> Result<(), (Option
 
 fn takes(letter: char, ty: &Type) -> bool {
     match (letter, ty) {
-        (_, Type::Dyn) => true,
+        (_, Type::Dyn | Type::Any) => true,
         ('d' | 'o', ty) => matches!(ty, Type::Int | Type::Uint),
         ('f' | 'e', ty) => matches!(ty, Type::Double | Type::String),
         ('b', ty) => matches!(ty, Type::Int | Type::Uint | Type::Bool),

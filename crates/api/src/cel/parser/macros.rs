@@ -60,6 +60,15 @@ impl Parser<'_> {
             ("optMap", 2) => self.opt_map(at, target, &args, true),
             ("optFlatMap", 2) => self.opt_map(at, target, &args, false),
             ("sortBy", 2) => self.sort_by(at, target, &args),
+            ("bind", 3) if self.binds && matches!(self.ast.kind(target), Kind::Ident(space) if &**space == "cel") => {
+                match self.ast.kind(args[0]).clone() {
+                    Kind::Ident(name) => self.bind(at, name, args[1], args[2]),
+                    _ => {
+                        let why = "cel.bind() variable names must be simple identifiers";
+                        Err(Issue::new(self.ast.at(args[0]), why))
+                    }
+                }
+            }
             _ => self.add(at, Kind::Call { target: Some(target), function: name, args }),
         }
     }

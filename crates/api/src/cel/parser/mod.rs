@@ -68,9 +68,9 @@ const RELATIONS: usize = 2;
 /// An operator in a text: its level, its symbol, its function.
 type Found = (usize, &'static str, &'static str);
 
-pub(super) fn parse(text: &str) -> Result<Ast, Issue> {
+pub(super) fn parse(text: &str, binds: bool) -> Result<Ast, Issue> {
     let tokens = token::tokens(text)?;
-    let mut parser = Parser { text, tokens, next: 0, depth: 0, ast: Ast::default(), heights: Vec::new() };
+    let mut parser = Parser { text, tokens, binds, next: 0, depth: 0, ast: Ast::default(), heights: Vec::new() };
     let root = parser.expression()?;
     if !matches!(parser.peek(), TokenKind::End) {
         return Err(parser.unexpected("extraneous input", "<EOF>"));
@@ -82,6 +82,8 @@ pub(super) fn parse(text: &str) -> Result<Ast, Issue> {
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
+    /// Whether there is the macro `cel.bind`.
+    binds: bool,
     next: usize,
     /// Of expressions within expressions, now.
     depth: u16,

@@ -5,6 +5,7 @@
 //! schema states or that a request of 3 MiB allows (`k8s.io/apiserver/pkg/cel/common/schemas.go`).
 
 mod builtin;
+mod devices;
 mod openapi;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,13 @@ pub(super) enum ShapeKind {
         semantics: Semantics,
     },
     Map(Box<Shape>),
+    /// By names of no more than so many characters.
+    Names {
+        longest: u64,
+        values: Box<Shape>,
+        /// Whether a path may also step into it as into an object.
+        as_fields: bool,
+    },
     /// By the names that expressions use.
     Object(BTreeMap<Arc<str>, Field>),
 }
@@ -135,7 +143,7 @@ impl Shape {
     /// The shape of what a document has under this name.
     pub(super) fn member(&self, json: &str) -> Option<&Shape> {
         match &self.kind {
-            ShapeKind::Map(values) => Some(values),
+            ShapeKind::Map(values) | ShapeKind::Names { values, .. } => Some(values),
             ShapeKind::Object(fields) => match fields.get(json) {
                 Some(field) if *field.json == *json => Some(&field.shape),
                 _ => fields.get(&*escape(json)?).map(|field| &field.shape),
@@ -156,7 +164,9 @@ impl Shape {
             ShapeKind::Duration => Type::Duration,
             ShapeKind::Date | ShapeKind::DateTime => Type::Timestamp,
             ShapeKind::List { items, .. } => Type::list(items.declare(&format!("{name}.@idx"), sink)),
-            ShapeKind::Map(values) => Type::map(Type::String, values.declare(&format!("{name}.@elem"), sink)),
+            ShapeKind::Map(values) | ShapeKind::Names { values, .. } => {
+                Type::map(Type::String, values.declare(&format!("{name}.@elem"), sink))
+            }
             ShapeKind::Object(fields) => {
                 let mut declared = BTreeMap::new();
                 for (field, Field { shape, .. }) in fields {
@@ -176,7 +186,11 @@ impl Shape {
         while let Some(name) = path.next() {
             shape = match (&shape.kind, name) {
                 (ShapeKind::List { items, .. }, "@items" | "@values") => items,
-                (ShapeKind::Map(values), "@items" | "@values") => values,
+                (ShapeKind::Map(values) | ShapeKind::Names { values, .. }, "@items" | "@values") => values,
+                (ShapeKind::Names { longest, .. }, "@keys") => {
+                    return path.next().is_none().then_some(SizeEstimate { min: 0, max: *longest });
+                }
+                (ShapeKind::Names { values, as_fields: true, .. }, _) => values,
                 // Keys are strings, of which the size is not stated; nothing is below them.
                 (ShapeKind::Map(_), "@keys") => {
                     return path.next().is_none().then_some(SizeEstimate { min: 0, max: 0 });

@@ -71,7 +71,7 @@ impl<'a> Value<'a> {
                 let semantics = semantics.view();
                 Ok(Self::List(List { items: Items::Document(found, Some(items)), semantics }))
             }
-            ShapeKind::Map(_) | ShapeKind::Object(_) => {
+            ShapeKind::Map(_) | ShapeKind::Names { .. } | ShapeKind::Object(_) => {
                 let wrong = "invalid data, expected a map for the provided schema with type=object";
                 let found = value.as_object().ok_or_else(|| EvaluationError::failed(wrong))?;
                 Ok(Self::Map(Map { members: Members::Document(found, Some(shape)) }))

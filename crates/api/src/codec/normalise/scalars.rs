@@ -71,6 +71,11 @@ fn canonical_base64(text: &mut String) -> Result<(), DecodeError> {
     }
     let bytes = BASE64.decode(&*text).map_err(|error| {
         DecodeError::Base64(match error {
+            base64::DecodeError::InvalidByte(at, b'=') => {
+                // Padding in its place is right: wrong is what follows it.
+                let padding = text.bytes().skip(at).take_while(|byte| *byte == b'=').count();
+                if (at + padding).is_multiple_of(4) { at + padding } else { at }
+            }
             base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
             base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => text.len() / 4 * 4,
         })

@@ -28,6 +28,11 @@ pub(super) fn autoscaler(autoscaler: &Value) -> Vec<Cause> {
     for (at, metric) in items(spec, "metrics").iter().enumerate() {
         check_metric(&mut errors, metric, &list.index(at));
     }
+    let scales_to_zero = |metric: &Value| ["Object", "External"].contains(&text(metric, "type"));
+    if spec["minReplicas"].as_i64() == Some(0) && !items(spec, "metrics").iter().any(scales_to_zero) {
+        let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.forbidden(&list, why);
+    }
     let behavior = path.child("behavior");
     for direction in ["scaleUp", "scaleDown"] {
         check_rules(&mut errors, &spec["behavior"][direction], &behavior.child(direction));

@@ -283,7 +283,7 @@ fn exit_codes(errors: &mut Errors, codes: &Value, spec: &Value, path: &Path<'_>)
     }
     let (values, at) = (items(codes, "values"), path.child("values"));
     if values.is_empty() {
-        errors.invalid(&at, Value::from(values), "at least one value is required");
+        errors.invalid(&at, codes["values"].clone(), "at least one value is required");
     } else if values.len() > 255 {
         errors.too_many(&at, values.len(), 255);
     }
@@ -367,5 +367,7 @@ fn time_zone(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
         if zone != "Local" {
             errors.invalid(path, zone, &format!("unknown time zone {zone}"));
         }
+    } else if jiff::tz::TimeZone::get(zone).is_err() {
+        errors.invalid(path, zone, &format!("unknown time zone {zone}"));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn is_native(name: &str) -> bool {
 }
 
 /// Something of others that Nodes tell they have.
-fn is_extended(name: &str) -> bool {
+pub(crate) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 

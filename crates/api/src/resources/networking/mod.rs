@@ -1,13 +1,15 @@
 //! `networking.k8s.io`: Ingresses, network policies, and the address ranges of Services.
 
+mod addresses;
+mod classes;
 mod validation;
 
 use serde_json::{Value, json};
 
-use super::essentials;
 use super::fields::{default, each, is_empty, object, within};
 use super::hooks::{Generation, Hooks, Names, PLAIN, STATUS_ALONE};
 use super::row::{Row, cluster, namespaced};
+use super::strategy::bump_generation;
 use crate::resource::Resource;
 
 const GROUP: &str = "networking.k8s.io";
@@ -24,12 +26,20 @@ static INGRESS_CLASSES: Hooks = Hooks {
     default: |class| {
         within(object(class, "spec"), "parameters", |parameters| default(parameters, "scope", "Cluster"));
     },
-    validate_create: validation::ingress_class,
+    validate_create: classes::class,
+    validate_update: classes::class_update,
     ..PLAIN
 };
 
 static NETWORK_POLICIES: Hooks = Hooks {
-    generation: Generation::Counted,
+    // A selector of everything is another thing than none: nothing counts as the same that is not written so.
+    generation: Generation::Own,
+    prepare_create: |policy| policy["metadata"]["generation"] = json!(1),
+    prepare_update: |new, old| {
+        if new["spec"] != old["spec"] {
+            bump_generation(new, old);
+        }
+    },
     default: network_policy,
     validate_create: validation::network_policy,
     validate_update: |new, _| validation::network_policy(new),
@@ -37,13 +47,18 @@ static NETWORK_POLICIES: Hooks = Hooks {
 };
 
 static SERVICE_CIDRS: Hooks = Hooks {
-    validate_create: essentials::service_cidr,
-    validate_update: |new, _| essentials::service_cidr(new),
+    validate_create: addresses::range,
+    validate_update: addresses::range_update,
     subresources: &[("status", STATUS_ALONE)],
     ..PLAIN
 };
 
-static IP_ADDRESSES: Hooks = Hooks { names: Names::IpAddress, ..PLAIN };
+static IP_ADDRESSES: Hooks = Hooks {
+    names: Names::IpAddress,
+    validate_create: addresses::address,
+    validate_update: addresses::address_update,
+    ..PLAIN
+};
 
 /// A policy that does not say which way it speaks of speaks of ingress, and of egress where it has rules.
 fn network_policy(policy: &mut Value) {

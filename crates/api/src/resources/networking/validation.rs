@@ -222,9 +222,14 @@ fn backend(errors: &mut Errors, backend: &Value, path: &Path<'_>) {
         (false, false) => errors.invalid(path, "", "cannot set both resource and service backends"),
         (true, true) => errors.invalid(path, "", "resource or service backend is required"),
         (true, false) => {
+            let at = path.child("resource");
+            if let Some(group) = resource["apiGroup"].as_str() {
+                errors.invalid_each(&at.child("apiGroup"), group, names::dns_subdomain(group));
+            }
             for field in ["kind", "name"] {
-                if text(resource, field).is_empty() {
-                    errors.required(&path.child("resource").child(field), "");
+                match text(resource, field) {
+                    "" => errors.required(&at.child(field), ""),
+                    name => errors.invalid_each(&at.child(field), name, names::path_segment(name)),
                 }
             }
         }
@@ -248,23 +253,4 @@ fn backend(errors: &mut Errors, backend: &Value, path: &Path<'_>) {
             }
         }
     }
-}
-
-pub(super) fn ingress_class(class: &Value) -> Vec<Cause> {
-    let mut errors = Errors::new();
-    let path = Path::root("spec");
-    let controller = text(&class["spec"], "controller");
-    if controller.len() > 250 {
-        errors.too_long(&path.child("controller"), 250);
-    }
-    if controller.is_empty() {
-        errors.required(&path.child("controller"), "");
-    } else if !controller.contains('/') {
-        errors.invalid(
-            &path.child("controller"),
-            controller,
-            "must be a domain-prefixed path (such as \"acme.io/foo\")",
-        );
-    }
-    errors.into_causes()
 }

@@ -26,7 +26,11 @@ pub(super) fn role(role: &Value) -> Vec<Cause> {
             errors.required(&at, detail);
         }
         for (index, selector) in selectors.iter().enumerate() {
-            label_selector(&mut errors, selector, &at.index(index));
+            let (at, before) = (at.index(index), errors.len());
+            label_selector(&mut errors, selector, &at);
+            if errors.len() > before {
+                errors.invalid(&at, Value::Null, "invalid label selector.");
+            }
         }
     }
     errors.into_causes()

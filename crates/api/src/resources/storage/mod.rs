@@ -1,12 +1,12 @@
 //! `storage.k8s.io`.
 
+mod classes;
 mod validation;
 
 use serde_json::{Value, json};
 
 use super::fields::{default, is_empty, object, same};
 use super::hooks::{Generation, Hooks, PLAIN, STATUS_ALONE};
-use super::policies;
 use super::row::{Row, cluster, namespaced};
 use super::strategy::{bump_generation, changed};
 use crate::resource::Resource;
@@ -21,8 +21,8 @@ static CLASSES: Hooks = Hooks {
         default(class, "reclaimPolicy", "Delete");
         default(class, "volumeBindingMode", "Immediate");
     },
-    validate_create: policies::storage_class,
-    validate_update: policies::storage_class_update,
+    validate_create: classes::class,
+    validate_update: classes::class_update,
     ..PLAIN
 };
 

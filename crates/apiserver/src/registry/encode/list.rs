@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{encode, in_version, kind_of, metadata_only};
+use super::{encode, go_type, in_version, kind_of, metadata_only};
 use crate::limits;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::protobuf;
@@ -39,11 +39,16 @@ pub(super) async fn answer(
     asked: Negotiated,
     query: &str,
 ) -> Result<Response, Status> {
+    if asked.view == View::Metadata && !asked.listed {
+        let kind = go_type(served, &served.row.list_kind);
+        let why = format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})");
+        return Err(Status::no_such_view(why));
+    }
     let metadata = metadata(served, &list, asked);
     let mut entries = list.entries;
     if entries.is_empty() && asked.view == View::Metadata {
         // Go's list of nothing.
-        let (media_type, bytes) = encode(&partial(metadata, Value::Null), asked)?;
+        let (media_type, bytes) = encode(&partial(metadata, Value::Null, asked), asked)?;
         return Ok(response::bytes(StatusCode::OK, media_type, bytes));
     }
     if served.custom.as_ref().is_some_and(|custom| custom.definition.webhook.is_some()) {
@@ -73,8 +78,9 @@ fn metadata(served: &Served, list: &read::List, asked: Negotiated) -> Value {
     metadata
 }
 
-fn partial(metadata: Value, items: Value) -> Value {
-    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+fn partial(metadata: Value, items: Value, asked: Negotiated) -> Value {
+    let version = asked.view_version();
+    json!({"kind": "PartialObjectMetadataList", "apiVersion": version, "metadata": metadata, "items": items})
 }
 
 /// What is still to be sent of a list.
@@ -104,7 +110,7 @@ enum Form {
 /// What of an object is shown.
 enum Shown {
     Whole,
-    Metadata,
+    Metadata(Negotiated),
     Row(Rows),
 }
 
@@ -130,7 +136,7 @@ impl Rest {
                 let rows = Rows::asked(query, asked)?;
                 (rows.table(&served, Vec::new(), metadata), "rows", Shown::Row(rows))
             }
-            View::Metadata => (partial(metadata, json!([])), "items", Shown::Metadata),
+            View::Metadata => (partial(metadata, json!([]), asked), "items", Shown::Metadata(asked)),
             View::Whole => {
                 let (kind, api_version) = (&served.row.list_kind, served.api_version());
                 let list = json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": []});
@@ -204,7 +210,8 @@ impl Rest {
                 (list_kind, kind_of(&self.served), true)
             }
             _ => {
-                let meta = |kind| protobuf::Kind::find("meta.k8s.io/v1", kind);
+                let version = list["apiVersion"].as_str().unwrap_or_default();
+                let meta = |kind| protobuf::Kind::find(version, kind);
                 (meta("PartialObjectMetadataList"), meta("PartialObjectMetadata"), false)
             }
         };
@@ -291,7 +298,7 @@ impl Shown {
         let object = immediately(served, entry)?.to_value();
         Ok(match self {
             Self::Whole => untyped(served, in_version(served, object)),
-            Self::Metadata => metadata_only(object),
+            Self::Metadata(asked) => metadata_only(object, *asked),
             Self::Row(rows) => rows.row(served, &object),
         })
     }
@@ -301,7 +308,7 @@ impl Messages {
     fn of(&self, served: &Served, entry: &Arc<Entry>) -> Result<Bytes, Status> {
         Ok(match self.whole {
             true => versions::message(served, &self.item, entry),
-            false => self.item.message(&Shown::Metadata.item(served, entry)?),
+            false => self.item.message(&Shown::Metadata(Negotiated::default()).item(served, entry)?),
         })
     }
 }

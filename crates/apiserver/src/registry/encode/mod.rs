@@ -17,10 +17,9 @@ use serde_json::{Map, Value, json};
 use super::watch::{Item, Stream};
 use super::{Outcome, Served, decode, versions};
 use crate::cache::{EventKind, json_line};
-use crate::document::Document;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::response::{self, Response};
-use crate::{protobuf, table};
+use crate::{negotiate, protobuf, table};
 
 mod list;
 
@@ -61,14 +60,18 @@ fn kind_of(served: &Served) -> Option<protobuf::Kind> {
     protobuf::Kind::find(&served.api_version(), &served.row.kind).filter(|_| served.custom.is_none())
 }
 
-/// A refusal, as text where the client asked for that.
-pub fn refusal(status: &Status, asked: Negotiated) -> Response {
+/// A refusal in the encoding that the client takes.
+pub fn refusal(status: &Status, accept: Option<&HeaderValue>) -> Response {
     let mut answer = response::refusal(status);
-    if asked.encoding == Encoding::Yaml
-        && let Ok(text) = yaml(&status.to_json())
-    {
-        *answer.body_mut() = response::full(text);
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Encoding::Yaml.media_type()));
+    let encoding = negotiate::of_refusal(accept);
+    let body = match encoding {
+        Encoding::Json => None,
+        Encoding::Yaml => yaml(&status.to_json()).ok(),
+        Encoding::Protobuf => protobuf::encode(&status.to_json()).map(Bytes::from),
+    };
+    if let Some(body) = body {
+        *answer.body_mut() = response::full(body);
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(encoding.media_type()));
     }
     answer
 }
@@ -81,6 +84,11 @@ impl Negotiated {
 
     fn is_whole_protobuf(self) -> bool {
         self.encoding == Encoding::Protobuf && self.view == View::Whole
+    }
+
+    /// The version of Tables and of metadata.
+    pub(crate) fn view_version(self) -> &'static str {
+        if self.beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
     }
 }
 
@@ -95,11 +103,14 @@ fn copied(code: u16, entry: &Entry) -> Response {
 fn one(served: &Served, code: u16, object: Value, asked: Negotiated, query: &str) -> Result<Response, Status> {
     let shown = match asked.view {
         View::Whole => in_version(served, object),
-        View::Metadata => metadata_only(object),
-        View::Table => {
-            let revision = object.resource_version().to_owned();
-            table::of(served, vec![object], json!({"resourceVersion": revision}), query, asked, true)?
+        View::Metadata if asked.listed => {
+            let kind = go_type(served, &served.row.kind);
+            let why =
+                format!("you requested PartialObjectMetadataList, but the requested object is not a list ({kind})");
+            return Err(Status::no_such_view(why));
         }
+        View::Metadata => metadata_only(object, asked),
+        View::Table => table::of_one(served, object, query, asked, true)?,
     };
     let (media_type, bytes) = encode(&shown, asked)?;
     Ok(response::bytes(status_code(code), media_type, bytes))
@@ -129,9 +140,22 @@ pub(crate) fn in_version(served: &Served, mut document: Value) -> Value {
 }
 
 /// `PartialObjectMetadata` of an object.
-pub fn metadata_only(mut document: Value) -> Value {
+fn metadata_only(mut document: Value, asked: Negotiated) -> Value {
     let metadata = document.get_mut("metadata").map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+    json!({"kind": "PartialObjectMetadata", "apiVersion": asked.view_version(), "metadata": metadata})
+}
+
+/// What upstream's refusals call an object: its Go type, which is of the package named for the group.
+fn go_type(served: &Served, kind: &str) -> String {
+    let package = match served.row.group.split('.').next() {
+        None | Some("" | "events") => "core",
+        Some(package) => package,
+    };
+    match served.custom {
+        Some(_) if kind == served.row.list_kind => "*unstructured.UnstructuredList".to_owned(),
+        Some(_) => "*unstructured.Unstructured".to_owned(),
+        None => format!("*{package}.{kind}"),
+    }
 }
 
 /// `document` as it was asked for, with the media type that it has become.
@@ -161,6 +185,10 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
     let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false };
     let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
         let item = watch.next().await?;
+        if encoder.asked.listed {
+            // No event is a list: the first one ends the watch.
+            return None;
+        }
         let bytes = encoder.encode(item).await;
         Some((bytes, (watch, encoder)))
     });
@@ -197,7 +225,7 @@ impl WatchEncoder {
                 let object = json!({
                     "kind": self.served.row.kind, "apiVersion": self.served.api_version(), "metadata": metadata,
                 });
-                self.line("BOOKMARK", &object)
+                self.document("BOOKMARK", object)
             }
             Item::Error(status) => self.line("ERROR", &status.to_json()),
         }
@@ -218,13 +246,21 @@ impl WatchEncoder {
             Ok(document) => document,
             Err(status) => return self.line("ERROR", &status.to_json()),
         };
-        let shown = match self.asked.view {
+        let document = match self.asked.view {
             View::Whole => in_version(&self.served, document),
-            View::Metadata => metadata_only(document),
+            _ => document,
+        };
+        self.document(kind, document)
+    }
+
+    /// An event about an object, or about a bookmark's, as the client looks at it.
+    fn document(&mut self, kind: &str, document: Value) -> Bytes {
+        let shown = match self.asked.view {
+            View::Whole => document,
+            View::Metadata => metadata_only(document, self.asked),
             View::Table => {
-                let metadata = json!({"resourceVersion": document.resource_version()});
                 let first = !std::mem::replace(&mut self.columns_sent, true);
-                table::of(&self.served, vec![document], metadata, &self.query, self.asked, first)
+                table::of_one(&self.served, document, &self.query, self.asked, first)
                     .unwrap_or_else(|status| status.to_json())
             }
         };

@@ -43,7 +43,7 @@ async fn start(directory: &tempfile::TempDir) -> Arc<Cluster> {
         ("node".to_owned(), user("system:node:n1", "system:nodes")),
         ("culprit".to_owned(), user("system:serviceaccount:default:culprit", "system:serviceaccounts")),
     ];
-    let capacity = Capacity { reading: 20, mutating: 20 };
+    let capacity = Capacity { reading: 20, mutating: 20, ..Capacity::default() };
     let store = Arc::new(SqliteStore::open(directory.path().join("state.db")).unwrap());
     let cluster = Cluster::start_over(store, tokens, Settings { capacity, ..Settings::default() }).await;
     cluster.server.extend();

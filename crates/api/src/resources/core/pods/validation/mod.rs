@@ -13,7 +13,8 @@ pub(super) mod update;
 pub(crate) mod volumes;
 mod windows;
 
-pub(crate) use scheduling::{node_selector, taint_effect};
+pub(crate) use resources::overhead;
+pub(crate) use scheduling::{node_selector, taint_effect, tolerations};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -113,7 +113,7 @@ fn pod_resource_name(errors: &mut Errors, name: &str, path: &Path<'_>) {
     }
 }
 
-pub(super) fn overhead(errors: &mut Errors, overhead: &Value, path: &Path<'_>) {
+pub(crate) fn overhead(errors: &mut Errors, overhead: &Value, path: &Path<'_>) {
     amounts(errors, &json!({"limits": overhead}), resource_names::check_of_container, path);
 }
 

@@ -127,7 +127,7 @@ fn pod_term(errors: &mut Errors, term: &Value, path: &Path<'_>) {
     errors.invalid_each(&at, key, names::qualified_name(key));
 }
 
-pub(super) fn tolerations(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+pub(crate) fn tolerations(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     for (at, toleration) in items(spec, "tolerations").iter().enumerate() {
         let path = path.index(at);
         let (key, operator) = (text(toleration, "key"), text(toleration, "operator"));

@@ -406,7 +406,7 @@ fn ephemeral(errors: &mut Errors, volume: &Value, pod_meta: Option<&Value>, path
     if template.is_null() {
         errors.required(&at, "");
     } else {
-        metadata::template(errors, &template["metadata"], &at.child("metadata"));
+        metadata::bare(errors, &template["metadata"], &at.child("metadata"));
         claim_spec(errors, &template["spec"], &at.child("spec"));
     }
     let pod = pod_meta.map(|metadata| text(metadata, "name")).unwrap_or_default();
