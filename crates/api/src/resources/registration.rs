@@ -428,7 +428,7 @@ mod tests {
         check_hook(
             |hook| hook["clientConfig"] = json!({"service": {"name": "s", "path": "a//B", "port": 0}}),
             expect![[r#"
-                webhooks[0].clientConfig.service.namespace: Required value
+                webhooks[0].clientConfig.service.name: Required value
                 webhooks[0].clientConfig.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive
                 webhooks[0].clientConfig.service.path: Invalid value: "a//B": must start with a '/'
                 webhooks[0].clientConfig.service.path: Invalid value: "a//B": segment[0] may not be empty

@@ -178,7 +178,7 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
     let table = cluster.open(WIDGETS, "application/json;as=Table;v=v1;g=meta.k8s.io").await.read().await.expect(200);
     assert_eq!(table["columnDefinitions"][1]["name"], "Size");
     assert_eq!(table["rows"][0]["cells"], json!(["red", 2]));
-    cluster.open(WIDGETS, "application/vnd.kubernetes.protobuf").await.read().await.expect(406);
+    assert_eq!(cluster.open(WIDGETS, "application/vnd.kubernetes.protobuf").await.read().await.code, 406);
 
     // The end: instances first, then the definition, and nothing is served any more.
     let mut watch =
