@@ -213,6 +213,15 @@ mod tests {
     }
 
     #[test]
+    fn events_are_not_written_as_text() {
+        let of = |accept: &'static str| {
+            negotiate(&HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]), "watch", true, true)
+        };
+        assert!(of("application/yaml").unwrap_err().message.ends_with(&streamed(true)));
+        assert_eq!(of("application/yaml,application/json").unwrap().encoding, Encoding::Json);
+    }
+
+    #[test]
     fn refusals_have_no_views() {
         let of = |accept: &'static str| of_refusal(Some(&HeaderValue::from_static(accept)));
         assert_eq!(of("application/vnd.kubernetes.protobuf,application/json"), Encoding::Protobuf);

@@ -173,7 +173,9 @@ impl ReadOptions {
             if matched && self.revision_match != RevisionMatch::NotOlderThan {
                 errors.not_supported(&MATCH, asked, &["NotOlderThan"]);
             }
-            if matched && call.param("continue").is_some_and(|token| !token.is_empty()) {
+            // A watch from what is there is one that matches by default.
+            let matches = matched || (self.initial_events.is_none() && matches!(self.revision, None | Some(0)));
+            if matches && call.param("continue").is_some_and(|token| !token.is_empty()) {
                 errors.forbidden(&MATCH, "resourceVersionMatch is forbidden when continue is provided");
             }
         }
