@@ -265,6 +265,14 @@ fn refusal(retry_after: u32) -> Response {
     response
 }
 
+/// The level of a test: not of any object.
+#[cfg(test)]
+fn level_for_tests(limit: u32, queuing: Option<config::Queuing>) -> Arc<level::Level> {
+    let level = level::Level::new("test", false);
+    level.configure(queuing, limit);
+    Arc::new(level)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,12 +292,4 @@ mod tests {
         assert_eq!(begin(&somebody, "list"), Some(true));
         assert_eq!(control.taken(), [("mutating", 1), ("readOnly", 1)]);
     }
-}
-
-/// The level of a test: not of any object.
-#[cfg(test)]
-fn level_for_tests(limit: u32, queuing: Option<config::Queuing>) -> Arc<level::Level> {
-    let level = level::Level::new("test", false);
-    level.configure(queuing, limit);
-    Arc::new(level)
 }
