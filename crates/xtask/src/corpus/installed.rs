@@ -221,7 +221,7 @@ mod tests {
             "x.io/v1 A a 1 made: nothing at /spec/b",
             "x.io/v1 A a 2 create",
             "document x.io/v1",
-            "delete as.x.io",
+            "DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/as.x.io",
         ] {
             assert!(cases.contains(&case), "{case} is not in {cases:?}");
         }
