@@ -165,7 +165,10 @@ fn variable(errors: &mut Errors, variable: &Value, path: &Path<'_>, compiler: &m
     }
     let missing = "expression is not specified";
     expression(errors, stated, missing, &path.child("expression"), Purpose::Variable, compiler);
-    compiler.declare(name, stated);
+    // To later expressions a variable without one is not there.
+    if !stated.trim().is_empty() {
+        compiler.declare(name, stated);
+    }
 }
 
 /// Whether expressions can name a variable so: the words of the language are none.

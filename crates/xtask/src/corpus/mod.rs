@@ -81,7 +81,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
         let (ours, upstream) = servers.clients().await?;
         run_files(&files, &known, args, &ours, &upstream).await
     })?;
-    Ok(report(&tallies, &known, args.filter.is_none()))
+    Ok(report(&tallies, &known, args.filter.is_none(), args.installed))
 }
 
 async fn run_files(
@@ -186,7 +186,7 @@ fn shorten(value: &Value) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
-fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool) -> ExitCode {
+fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool, installed: bool) -> ExitCode {
     let mut sum = Tally::default();
     println!(
         "\n{:<64} {:>6} {:>6} {:>6} {:>8} {:>6} {:>6} {:>9}",
@@ -202,7 +202,8 @@ fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool) -> Exit
         sum.different += tally.different;
     }
     print_row("all", &sum);
-    let unused = known.unused();
+    let mut unused = known.unused();
+    unused.retain(|line| installed || !line.starts_with("installed/"));
     if whole {
         for line in &unused {
             println!("known.txt: nothing differs any more at: {line}");
