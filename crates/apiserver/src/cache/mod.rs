@@ -31,6 +31,10 @@ pub use watch::{FieldTerm, Filter, Lagged, Notice as WatchNotice, Start, Watcher
 /// Everything that is stored lives under this prefix.
 pub const ROOT: &str = "/registry/";
 
+/// How many revisions before its start a cache knows: watchers of a server that ended go on where they were, without a
+/// list, unless so much has happened meanwhile.
+const RESUMED: u64 = 1000;
+
 /// Turns stored bytes into the JSON of an object, and back: encryption at rest.
 pub trait Transformer: Send + Sync + 'static {
     /// What is written for `plain` at `key`.
@@ -82,16 +86,37 @@ impl Caches {
         }
         let cache = Arc::new(ResourceCache::new(prefix.clone(), selectable, self.transformer.clone()));
         self.by_prefix.write().insert(prefix.clone(), cache.clone());
-        let page = match self.store.range(Range { prefix: prefix.clone(), ..Range::default() }, None).await {
-            Ok(page) => page,
+        match self.recent(&prefix).await {
+            Ok((page, since, upto)) => cache.load(page.records, page.revision.get(), since, upto.get()),
             Err(why) => {
                 // A cache that was never filled must not be found by who tries again.
                 self.by_prefix.write().remove(&prefix);
                 return Err(why);
             }
-        };
-        cache.load(page.records, page.revision.get());
+        }
         Ok(cache)
+    }
+
+    /// What was there a little while ago, as far as that is known, and what has happened since.
+    async fn recent(&self, prefix: &str) -> Result<(store::Page, Vec<Event>, Revision), store::Error> {
+        let upto = self.store.current();
+        let range = || Range { prefix: prefix.to_owned(), ..Range::default() };
+        let from = Revision::from_u64(upto.get().saturating_sub(RESUMED));
+        let page = match self.store.range(range(), Some(from)).await {
+            Err(store::Error::Compacted { oldest, .. }) => self.store.range(range(), Some(oldest)).await?,
+            other => other?,
+        };
+        let mut since = Vec::new();
+        let mut notices = self.store.watch(prefix, page.revision);
+        loop {
+            match notices.recv().await.ok_or(store::Error::Closed)?? {
+                Notice::Events(events) => since.extend(events),
+                Notice::Progress(reached) if reached >= upto => break,
+                Notice::Progress(_) => {}
+            }
+        }
+        let upto = since.last().map_or(upto, |last| last.revision.max(upto));
+        Ok((page, since, upto))
     }
 
     /// Stops caching a resource; its watchers end.

@@ -79,7 +79,9 @@ impl ResourceCache {
         &self.selectable
     }
 
-    pub(super) fn load(&self, records: Vec<Record>, revision: u64) {
+    /// Takes in what was there at `revision`, and what has happened since, up to `upto`: watchers of a server that
+    /// ended go on where they were.
+    pub(super) fn load(&self, records: Vec<Record>, revision: u64, since: Vec<Event>, upto: u64) {
         let mut state = self.state.write();
         state.ring = Ring::new(revision);
         state.revision = revision;
@@ -89,6 +91,11 @@ impl ResourceCache {
                 state.objects.insert(entry);
             }
         }
+        for event in since {
+            self.apply_to(&mut state, event);
+        }
+        state.revision = state.revision.max(upto);
+        state.loaded = upto;
         for event in state.early.take().unwrap_or_default() {
             self.apply_to(&mut state, event);
         }

@@ -11,8 +11,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 const MAX_EVENTS: usize = 4096;
 /// Bytes of objects kept for them, before and after each event, at most: what they alone keep alive is no more than this.
 const MAX_BYTES: usize = 8 << 20;
-/// How long events are kept for them. Who comes back later is served from the datastore's history; so an idle server,
-/// which writes leases all day, holds no more of them tomorrow than now.
+/// How long events are kept for them, longer than it is between two bookmarks; so an idle server, which writes leases all
+/// day, holds no more of them tomorrow than now. Who comes back later lists anew.
 const MAX_AGE: Duration = Duration::from_secs(120);
 /// What an object takes beside its JSON, about: its labels, selectable fields and names are kept apart.
 const BESIDE: usize = 1 << 10;
