@@ -2,7 +2,8 @@
 //!
 //! - The disk is full: what the failed batch wrote is rolled back, the connection is opened anew and compared with
 //!   what was acknowledged, and the reserve beside the database is given up, so that deletions and compactions go
-//!   on. Each later batch first tries to take the reserve back: when that works there is space again.
+//!   on. Each later batch first looks whether there is room for the reserve and as much again: then it is taken back,
+//!   and everything may be written.
 //! - Anything else that the disk did to a write, above all a failed fsync: nobody knows what is on the disk, and
 //!   asking again may get a lie for an answer. Writes stop until the process starts anew and looks at the file.
 //! - The file was replaced under us: the same.
@@ -17,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
+use rustix::fs::statvfs;
 
 use super::open::{beside, configure, connect};
 use super::schema;
@@ -58,7 +60,7 @@ impl Guard {
     /// How a store starts: a disk that has no room for the reserve is full already.
     pub(super) fn health(&self) -> Health {
         let path = self.path.display();
-        match reserve(&self.path) {
+        match take_reserve(&self.path) {
             Ok(()) => Health::Good,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => Health::Full(no_space(&self.path)),
             Err(error) => {
@@ -109,7 +111,7 @@ impl Writer {
             tracing::error!(reason, "the datastore stops writing");
             self.health = Health::Broken(reason);
         }
-        if matches!(self.health, Health::Full(_)) && reserve(&self.guard.path).is_ok() {
+        if matches!(self.health, Health::Full(_)) && take_reserve(&self.guard.path).is_ok() {
             tracing::info!(path = %self.guard.path.display(), "there is space again: the datastore can be written");
             self.health = Health::Good;
         }
@@ -136,8 +138,7 @@ impl Writer {
         match reopen(path) {
             Ok((connection, newest)) if newest == self.newest => {
                 self.connection = connection;
-                // What the failed step and the connection that ended have left is what was just looked at.
-                self.identity_changed();
+                self.use_reserve();
                 Health::Full(no_space(path))
             }
             Ok((_, newest)) => {
@@ -145,6 +146,16 @@ impl Writer {
                 Health::Broken(format!("{}: is at revision {newest}, not {expected}: restart", path.display()))
             }
             Err(error) => Health::Broken(format!("{}: cannot be opened again: {error}: restart", path.display())),
+        }
+    }
+
+    /// Moves the WAL into the database where the reserve's space suffices for that: the WAL is then written from its
+    /// beginning again, which takes no space. Where it does not, deletions have the reserve's space behind the WAL.
+    fn use_reserve(&mut self) {
+        let done = growth(&self.connection, &self.guard.path)
+            .and_then(|growth| if growth <= RESERVE { self.checkpoint("PASSIVE") } else { Ok(()) });
+        if let Err(error) = done {
+            tracing::warn!(path = %self.guard.path.display(), %error, "the WAL stays as it is while the disk is full");
         }
     }
 
@@ -196,18 +207,31 @@ fn no_space(path: &Path) -> String {
 
 /// Makes room for what frees more.
 pub(super) fn give_up_reserve(path: &Path) {
-    if let Err(error) = fs::remove_file(beside(path, "reserve"))
+    if let Err(error) = remove(&beside(path, "reserve"))
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(path = %path.display(), %error, "the reserve cannot be given up");
     }
 }
 
-/// Takes the reserve: a file of zeros, whole or not there at all.
-fn reserve(path: &Path) -> io::Result<()> {
-    let path = beside(path, "reserve");
+/// By how many bytes a checkpoint makes the database longer.
+fn growth(connection: &Connection, path: &Path) -> rusqlite::Result<u64> {
+    let number = |name| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, u32>(0)).map(u64::from);
+    let size = number("page_count")? * number("page_size")?;
+    // A file that cannot be looked at is taken for empty.
+    Ok(size.saturating_sub(fs::metadata(path).map_or(0, |file| file.len())))
+}
+
+/// Takes the reserve: a file of zeros, whole or not there at all. What would leave no room beside it is not taken: it
+/// would only be given up again by the next write.
+fn take_reserve(database: &Path) -> io::Result<()> {
+    let path = beside(database, "reserve");
     if fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE) {
         return Ok(());
+    }
+    let disk = statvfs(database)?;
+    if disk.f_bavail.saturating_mul(disk.f_frsize) < 2 * RESERVE {
+        return Err(io::ErrorKind::StorageFull.into());
     }
     // Not synced: file systems account for the space when it is written, and nobody reads what is in it.
     let fill = |mut file: File| io::copy(&mut io::repeat(0).take(RESERVE), &mut file).map(drop);
@@ -215,8 +239,15 @@ fn reserve(path: &Path) -> io::Result<()> {
     options.write(true).create(true).truncate(true).mode(0o600);
     options.open(&path).and_then(fill).inspect_err(|_| {
         // Half a reserve would only take space; that it may not be there to remove is fine.
-        drop(fs::remove_file(&path));
+        drop(remove(&path));
     })
+}
+
+/// Removes a file and frees its space now. A name that is gone frees nothing while somebody else has the file open, as
+/// a child of ours has between its fork and its exec.
+fn remove(path: &Path) -> io::Result<()> {
+    File::options().write(true).open(path)?.set_len(0)?;
+    fs::remove_file(path)
 }
 
 fn wal(path: &Path) -> PathBuf {

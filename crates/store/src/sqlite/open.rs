@@ -81,6 +81,10 @@ fn open_writer(path: &Path) -> Result<(Connection, bool), OpenError> {
     let new = identify(path, &writer)?;
     let private = Permissions::from_mode(0o600);
     fs::set_permissions(path, private).map_err(|source| io_error(path, "restrict", source))?;
+    if new {
+        // Before anything is in it: pages freed by compaction can be given back.
+        writer.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
     configure(&writer).map_err(failed)?;
     let mut unchecked = false;
     if new {
@@ -103,6 +107,8 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Closing the last connection moves the WAL into the database: not before we know that it is ours and whole.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Nor does a commit: the writer checkpoints, when it has time.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Only a stranger, such as a shell that looks at the file, ever holds a lock that we must wait for.
     connection.busy_timeout(Duration::from_secs(5))?;
     Ok(connection)
@@ -110,13 +116,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
 
 /// What the writer's connection needs before it writes.
 pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Takes effect in a new file only: pages freed by compaction can be given back.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // Each commit is on the disk before it is acknowledged; NORMAL would lose the last ones in a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // The writer checkpoints, when it has time.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     // In KiB. Who reads objects reads the watch cache: what is worth keeping here are the inner pages of the trees.

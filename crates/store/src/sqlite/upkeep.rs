@@ -101,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<()> {
+    pub(super) fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<()> {
         self.failpoints.hit(Point::Checkpoint)?;
         let done = self.connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
         // One that fails may have written a part.

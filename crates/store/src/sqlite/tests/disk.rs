@@ -16,7 +16,7 @@ impl SmallDisk {
     /// `None`, said aloud, where mounting is not allowed; that is a failure where root is required.
     fn mount() -> Option<Self> {
         let fixture = Fixture::new();
-        match mount("tmpfs", fixture.directory.path(), "tmpfs", MountFlags::empty(), Some(c"size=16m")) {
+        match mount("tmpfs", fixture.directory.path(), "tmpfs", MountFlags::empty(), Some(c"size=32m")) {
             Ok(()) => Some(Self(fixture)),
             Err(error) => {
                 #[expect(clippy::disallowed_methods, reason = "how the tests are told what must not be skipped")]
@@ -40,6 +40,8 @@ impl SmallDisk {
     }
 
     fn free(&self) {
+        // Emptied first: a child of another test's may have it open until its exec.
+        File::create(self.ballast()).unwrap();
         fs::remove_file(self.ballast()).unwrap();
     }
 }
@@ -102,4 +104,40 @@ async fn fault_12_a_store_on_a_full_disk_opens_for_reads_and_deletions() {
     disk.free();
     assert!(put(&store, "/kept", "2").await > deleted);
     assert!(open::beside(&disk.0.path(), "reserve").exists());
+}
+
+#[tokio::test]
+async fn fault_12_the_reserve_frees_its_space_though_it_is_still_open_elsewhere() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = disk.0.open();
+    put(&store, "/kept", "1").await;
+    let _held = File::open(open::beside(&disk.0.path(), "reserve")).unwrap();
+    disk.fill();
+    write_until_full(&store).await;
+    write(&store, "/kept", Expect::Anything, None).await.unwrap();
+}
+
+/// The WAL has grown before the disk is full: commits go on finding space in it, and it is a checkpoint that finds none
+/// for the database.
+#[tokio::test]
+async fn fault_12_a_checkpoint_without_space_stops_nothing_for_good() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let store = disk.0.open();
+    let mut keys = 0..;
+    let mut fill_wal = async |store: &SqliteStore| {
+        for key in keys.by_ref().take(600) {
+            let value = "x".repeat(3_000);
+            write(store, &format!("/{key}"), Expect::Absent, Some(&value)).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    fill_wal(&store).await.unwrap();
+    for _ in 0..2 {
+        disk.fill();
+        let refused = fill_wal(&store).await.unwrap_err();
+        assert!(matches!(&refused, Error::Unavailable(why) if why.contains("no space left")), "{refused}");
+        disk.free();
+        put(&store, "/after", "1").await;
+    }
+    store.close().await.unwrap();
 }
