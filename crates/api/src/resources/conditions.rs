@@ -55,6 +55,8 @@ mod tests {
     use expect_test::expect;
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[test]
     fn conditions_say_why_and_when() {
         let mut errors = Errors::new();
@@ -62,13 +64,13 @@ mod tests {
         let conditions =
             [good, json!({"type": "Ready", "status": "Perhaps", "reason": "not so", "observedGeneration": -1})];
         check(&mut errors, &conditions, &Path::root("conditions"));
-        let said: Vec<String> = errors.causes().iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expect![[r#"
+        let expected = expect![[r#"
             conditions[1].type: Duplicate value: "Ready"
             conditions[1].status: Unsupported value: "Perhaps": supported values: "False", "True", "Unknown"
             conditions[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero
             conditions[1].lastTransitionTime: Required value
             conditions[1].reason: Invalid value: "not so": a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')
-        "#]].assert_eq(&said.concat());
+        "#]];
+        testing::check(errors.into_causes(), expected);
     }
 }

@@ -362,6 +362,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
+    use crate::validation::testing::check;
 
     fn hook() -> Value {
         json!({
@@ -371,14 +372,11 @@ mod tests {
         })
     }
 
-    fn said(causes: &[Cause]) -> String {
-        causes.iter().map(|cause| format!("{}: {}\n", cause.field, cause.message)).collect()
-    }
-
+    #[track_caller]
     fn check_hook(change: impl FnOnce(&mut Value), expected: Expect) {
         let mut hook = hook();
         change(&mut hook);
-        expected.assert_eq(&said(&webhooks(&json!({"webhooks": [hook]}))));
+        check(webhooks(&json!({"webhooks": [hook]})), expected);
     }
 
     #[test]
@@ -449,7 +447,12 @@ mod tests {
         assert!(cause.message.contains("compilation failed: "), "{}", cause.message);
         assert_eq!(webhooks_update(&configuration, &configuration), []);
         let twice = json!({"webhooks": [hook(), hook()]});
-        assert_eq!(said(&webhooks(&twice)), "webhooks[1].name: Duplicate value: \"a.example.com\"\n");
+        check(
+            webhooks(&twice),
+            expect![[r#"
+                webhooks[1].name: Duplicate value: "a.example.com"
+            "#]],
+        );
         assert_eq!(webhooks_update(&twice, &twice), []);
     }
 
@@ -459,28 +462,34 @@ mod tests {
         let spec =
             json!({"group": "wardle.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1});
         assert_eq!(service("v1.wardle.example.com", spec.clone()), []);
-        expect![[r#"
-            metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.wardle.example.com"
-        "#]]
-        .assert_eq(&said(&service("x", spec)));
+        check(
+            service("x", spec),
+            expect![[r#"
+                metadata.name: Invalid value: "x": must be `spec.version+"."+spec.group`: "v1.wardle.example.com"
+            "#]],
+        );
         let wrong = json!({"version": "v2", "groupPriorityMinimum": 20001, "insecureSkipTLSVerify": true,
             "caBundle": "QUJD", "service": {"port": 70000}});
-        expect![[r#"
-            spec.group: Required value: only v1 may have an empty group and it better be legacy kube
-            spec.groupPriorityMinimum: Invalid value: 20001: must be positive and less than 20000
-            spec.versionPriority: Invalid value: 0: must be positive and less than 1000
-            spec.service.namespace: Required value
-            spec.service.name: Required value
-            spec.service.port: Invalid value: 70000: port is not valid: must be between 1 and 65535, inclusive
-            spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present
-        "#]]
-        .assert_eq(&said(&service("v2.", wrong)));
+        check(
+            service("v2.", wrong),
+            expect![[r#"
+                spec.group: Required value: only v1 may have an empty group and it better be legacy kube
+                spec.groupPriorityMinimum: Invalid value: 20001: must be positive and less than 20000
+                spec.versionPriority: Invalid value: 0: must be positive and less than 1000
+                spec.service.namespace: Required value
+                spec.service.name: Required value
+                spec.service.port: Invalid value: 70000: port is not valid: must be between 1 and 65535, inclusive
+                spec.insecureSkipTLSVerify: Invalid value: true: may not be true if caBundle is present
+            "#]],
+        );
         let local = json!({"group": "a.b", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
             "caBundle": "QUJD", "insecureSkipTLSVerify": true});
-        expect![[r#"
-            spec.caBundle: Invalid value: "3 bytes": local APIServices may not have a caBundle
-            spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify
-        "#]]
-        .assert_eq(&said(&service("v1.a.b", local)));
+        check(
+            service("v1.a.b", local),
+            expect![[r#"
+                spec.caBundle: Invalid value: "3 bytes": local APIServices may not have a caBundle
+                spec.insecureSkipTLSVerify: Invalid value: true: local APIServices may not have insecureSkipTLSVerify
+            "#]],
+        );
     }
 }

@@ -163,11 +163,11 @@ mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(devices: Value, expected: Expect) {
-        let causes = claim(&json!({"spec": {"devices": devices}}));
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(claim(&json!({"spec": {"devices": devices}})), expected);
     }
 
     #[test]

@@ -36,14 +36,10 @@ fn check(class: &Value, old: &Value) -> Vec<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
     use serde_json::json;
 
-    #[track_caller]
-    fn check(causes: Vec<Cause>, expected: Expect) {
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
-    }
+    use crate::validation::testing::check;
 
     #[test]
     fn classes_are_refused_in_upstreams_words() {

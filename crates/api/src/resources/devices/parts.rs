@@ -211,12 +211,13 @@ mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(rule: impl Fn(&mut Errors, &Path<'_>), expected: Expect) {
         let mut errors = Errors::new();
         rule(&mut errors, &Path::root("x"));
-        let said: Vec<String> = errors.causes().iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(errors.into_causes(), expected);
     }
 
     #[test]

@@ -264,11 +264,11 @@ mod tests {
     use super::*;
     use expect_test::{Expect, expect};
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(spec: Value, expected: Expect) {
-        let causes = slice(&json!({"spec": spec}));
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(slice(&json!({"spec": spec})), expected);
     }
 
     fn with(device: Value) -> Value {

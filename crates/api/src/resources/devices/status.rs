@@ -220,12 +220,13 @@ mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(status: Value, old: Value, expected: Expect) {
         let requests = json!({"devices": {"requests": [{"name": "r"}]}});
         let causes = update(&json!({"spec": requests, "status": status}), &json!({"spec": requests, "status": old}));
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(causes, expected);
     }
 
     fn result() -> Value {

@@ -119,13 +119,9 @@ pub(super) fn address_update(new: &Value, old: &Value) -> Vec<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use expect_test::{Expect, expect};
+    use expect_test::expect;
 
-    #[track_caller]
-    fn check(causes: Vec<Cause>, expected: Expect) {
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
-    }
+    use crate::validation::testing::check;
 
     fn of(ranges: &[&str]) -> Value {
         json!({"spec": {"cidrs": ranges}})

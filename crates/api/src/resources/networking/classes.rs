@@ -74,11 +74,11 @@ mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(spec: Value, expected: Expect) {
-        let causes = class(&json!({"spec": spec}));
-        let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(class(&json!({"spec": spec})), expected);
     }
 
     #[test]

@@ -108,11 +108,11 @@ mod tests {
     use expect_test::{Expect, expect};
     use serde_json::json;
 
+    use crate::validation::testing;
+
     #[track_caller]
     fn check(class: Value, expected: Expect) {
-        let said: Vec<String> =
-            super::class(&class).iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
-        expected.assert_eq(&said.concat());
+        testing::check(super::class(&class), expected);
     }
 
     #[test]
