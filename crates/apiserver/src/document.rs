@@ -1,4 +1,4 @@
-//! Reading and writing the metadata that every object has, in its JSON document.
+//! Reading and writing the metadata that every object has, in its JSON document; reading lists of texts in it.
 
 use serde_json::{Map, Value, json};
 
@@ -29,6 +29,15 @@ pub(crate) trait Document {
     }
 }
 
+/// The texts of a list; none where there is no list, and what is no text is passed over.
+pub(crate) fn words(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
+}
+
+pub(crate) fn owned_words(list: &Value) -> Vec<String> {
+    words(list).map(str::to_owned).collect()
+}
+
 impl Document for Value {
     fn meta(&self, field: &str) -> &str {
         self["metadata"][field].as_str().unwrap_or_default()
@@ -47,7 +56,7 @@ impl Document for Value {
     }
 
     fn finalizers(&self) -> Vec<&str> {
-        self["metadata"]["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        words(&self["metadata"]["finalizers"]).collect()
     }
 
     fn metadata_mut(&mut self) -> &mut Map<String, Value> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{GroupVersionKind, Operation, Request};
 use crate::cache::ResourceCache;
-use crate::document::Document;
+use crate::document::{Document, owned_words};
 use crate::registry::{Catalogue, Served, decode, versions};
 
 /// Kinds that no webhook or policy sees: one could make itself impossible to remove.
@@ -113,10 +113,7 @@ impl Rule {
     }
 
     fn read(rule: &Value) -> Self {
-        let words = |field: &str| -> Vec<String> {
-            let list = rule[field].as_array().into_iter().flatten();
-            list.filter_map(|word| word.as_str().map(str::to_owned)).collect()
-        };
+        let words = |field: &str| owned_words(&rule[field]);
         let resources = words("resources").into_iter().map(|word| match word.split_once('/') {
             Some((resource, subresource)) => (resource.to_owned(), subresource.to_owned()),
             None => (word, String::new()),

@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::User;
 use super::serviceaccounts::Verified;
+use crate::document::owned_words;
 use crate::outbound::{Callee, Outbound, kubeconfig};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -114,10 +115,7 @@ fn verified(status: &Value, audiences: &[String]) -> Option<Verified> {
     if status["authenticated"] != true {
         return None;
     }
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
-    };
-    let told = words(&status["audiences"]);
+    let told = owned_words(&status["audiences"]);
     let good: Vec<String> = audiences.iter().filter(|audience| told.contains(audience)).cloned().collect();
     if !audiences.is_empty() && good.is_empty() {
         return None;
@@ -127,8 +125,8 @@ fn verified(status: &Value, audiences: &[String]) -> Option<Verified> {
     let user = User {
         name: user["username"].as_str().unwrap_or_default().to_owned(),
         uid: user["uid"].as_str().unwrap_or_default().to_owned(),
-        groups: words(&user["groups"]),
-        extra: extra.map(|(key, value)| (key.clone(), words(value))).collect(),
+        groups: owned_words(&user["groups"]),
+        extra: extra.map(|(key, value)| (key.clone(), owned_words(value))).collect(),
     };
     Some(Verified { user, audiences: good })
 }

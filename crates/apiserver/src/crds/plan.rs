@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use api::custom::{APPROVAL_ANNOTATION as APPROVAL, Approval, has_condition, is_community_group};
 use serde_json::{Value, json};
 
-use crate::document::Document;
+use crate::document::{Document, owned_words};
 
 pub(super) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -81,8 +81,11 @@ fn accept(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str,
     ];
     for (field, reason, taken) in single {
         let clashes: Vec<String> = if field == "shortNames" {
-            let known = words(had, field);
-            words(asked, field).into_iter().filter(|name| !known.contains(name) && taken.contains(name)).collect()
+            let known = owned_words(&had[field]);
+            owned_words(&asked[field])
+                .into_iter()
+                .filter(|name| !known.contains(name) && taken.contains(name))
+                .collect()
         } else {
             let name = asked[field].as_str().unwrap_or_default().to_owned();
             let fresh = had[field] == asked[field] || !taken.contains(&name);
@@ -115,10 +118,6 @@ fn clash(names: &[String]) -> String {
     }
 }
 
-fn words(names: &Value, field: &str) -> Vec<String> {
-    names[field].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
 /// The names that the definitions of a group have been given, this one's among them.
 struct Taken {
     resources: BTreeSet<String>,
@@ -134,7 +133,7 @@ impl Taken {
             let names = &known["status"]["acceptedNames"];
             let text = |field: &str| names[field].as_str().unwrap_or_default().to_owned();
             taken.resources.extend([text("plural"), text("singular")]);
-            taken.resources.extend(words(names, "shortNames"));
+            taken.resources.extend(owned_words(&names["shortNames"]));
             taken.kinds.extend([text("kind"), text("listKind")]);
         }
         taken

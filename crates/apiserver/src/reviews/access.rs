@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::authn::User;
 use crate::authz::{Attributes, Target};
+use crate::document::owned_words;
 use crate::registry::{Call, Served};
 use crate::server::ApiServer;
 
@@ -62,15 +63,12 @@ pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &
 
 /// The user whom a review is about.
 fn stated_user(spec: &Value) -> User {
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|word| word.as_str().map(str::to_owned)).collect()
-    };
     let extra = spec["extra"].as_object().into_iter().flatten();
     User {
         name: spec["user"].as_str().unwrap_or_default().to_owned(),
         uid: spec["uid"].as_str().unwrap_or_default().to_owned(),
-        groups: words(&spec["groups"]),
-        extra: extra.map(|(key, value)| (key.clone(), words(value))).collect(),
+        groups: owned_words(&spec["groups"]),
+        extra: extra.map(|(key, value)| (key.clone(), owned_words(value))).collect(),
     }
 }
 
@@ -98,8 +96,8 @@ fn check(review: &Value, is_own: bool, is_local: bool) -> Errors {
         errors.invalid(&path.child("user"), user, "at least one of user or group must be specified");
     }
     let at = path.child("resourceAttributes");
-    check_fields(&mut errors, &resource["fieldSelector"], &at.child("fieldSelector"));
-    check_labels(&mut errors, &resource["labelSelector"], &at.child("labelSelector"));
+    check_selector(&mut errors, &resource["fieldSelector"], &at.child("fieldSelector"), check_field);
+    check_selector(&mut errors, &resource["labelSelector"], &at.child("labelSelector"), check_label);
     let mut metadata = review["metadata"].clone();
     if let Some(fields) = metadata.as_object_mut() {
         fields.retain(|name, value| !value.is_null() && name != "managedFields" && !(is_local && name == "namespace"));
@@ -120,8 +118,11 @@ fn check(review: &Value, is_own: bool, is_local: bool) -> Errors {
     errors
 }
 
-/// What selectors of either kind have in common. Operators that are not known are let pass: newer clients may know them.
-fn check_selector(errors: &mut Errors, selector: &Value, path: &Path<'_>) {
+/// What selectors of either kind have in common; each requirement is checked by its kind's own rule.
+fn check_selector(errors: &mut Errors, selector: &Value, path: &Path<'_>, rule: fn(&mut Errors, &Value, &Path<'_>)) {
+    if selector.is_null() {
+        return;
+    }
     let (raw, requirements) = (selector["rawSelector"].as_str().unwrap_or_default(), items(selector, "requirements"));
     match (raw.is_empty(), requirements.is_empty()) {
         (false, false) => {
@@ -133,8 +134,13 @@ fn check_selector(errors: &mut Errors, selector: &Value, path: &Path<'_>) {
         }
         _ => {}
     }
+    let list = path.child("requirements");
+    for (at, requirement) in requirements.iter().enumerate() {
+        rule(errors, requirement, &list.index(at));
+    }
 }
 
+/// Operators that are not known are let pass: newer clients may know them.
 fn check_values(errors: &mut Errors, requirement: &Value, path: &Path<'_>) {
     let is_listing = !items(requirement, "values").is_empty();
     match requirement["operator"].as_str().unwrap_or_default() {
@@ -149,36 +155,20 @@ fn check_values(errors: &mut Errors, requirement: &Value, path: &Path<'_>) {
     }
 }
 
-fn check_fields(errors: &mut Errors, selector: &Value, path: &Path<'_>) {
-    if selector.is_null() {
-        return;
+fn check_field(errors: &mut Errors, requirement: &Value, path: &Path<'_>) {
+    if requirement["key"].as_str().unwrap_or_default().is_empty() {
+        errors.required(&path.child("key"), "must be specified");
     }
-    check_selector(errors, selector, path);
-    let list = path.child("requirements");
-    for (at, requirement) in items(selector, "requirements").iter().enumerate() {
-        let path = list.index(at);
-        if requirement["key"].as_str().unwrap_or_default().is_empty() {
-            errors.required(&path.child("key"), "must be specified");
-        }
-        check_values(errors, requirement, &path);
-    }
+    check_values(errors, requirement, path);
 }
 
-fn check_labels(errors: &mut Errors, selector: &Value, path: &Path<'_>) {
-    if selector.is_null() {
-        return;
-    }
-    check_selector(errors, selector, path);
-    let list = path.child("requirements");
-    for (at, requirement) in items(selector, "requirements").iter().enumerate() {
-        let path = list.index(at);
-        check_values(errors, requirement, &path);
-        let key = requirement["key"].as_str().unwrap_or_default();
-        errors.invalid_each(&path.child("key"), key, names::qualified_name(key));
-        for (at, value) in items(requirement, "values").iter().enumerate() {
-            let value = value.as_str().unwrap_or_default();
-            errors.invalid_each(&path.child("values").index(at), value, names::label_value(value));
-        }
+fn check_label(errors: &mut Errors, requirement: &Value, path: &Path<'_>) {
+    check_values(errors, requirement, path);
+    let key = requirement["key"].as_str().unwrap_or_default();
+    errors.invalid_each(&path.child("key"), key, names::qualified_name(key));
+    for (at, value) in items(requirement, "values").iter().enumerate() {
+        let value = value.as_str().unwrap_or_default();
+        errors.invalid_each(&path.child("values").index(at), value, names::label_value(value));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::Verified;
 use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
-use crate::document::Document as _;
+use crate::document::{Document as _, owned_words};
 use crate::registry::{Call, Outcome, Served, document, record_posted};
 use crate::server::ApiServer;
 use crate::subresources;
@@ -60,12 +60,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
 
 async fn token(server: &ApiServer, spec: &Value, call: &mut Call) -> Value {
     let token = spec["token"].as_str().unwrap_or_default();
-    let audiences: Vec<String> = spec["audiences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect();
+    let audiences = owned_words(&spec["audiences"]);
     let mut notes = Notes::default();
     let found = server.authenticator.token(token, &audiences, &mut notes).await;
     call.warnings.append(&mut notes.warnings);

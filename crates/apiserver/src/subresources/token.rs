@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::{Binding, Bound};
 use crate::clock;
+use crate::document::owned_words;
 use crate::registry::{Call, Outcome, Served, document, record_posted};
 use crate::server::ApiServer;
 
@@ -38,12 +39,7 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
     let spec = &request["spec"];
     let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds, &key.name)?;
-    let audiences: Vec<String> = spec["audiences"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|name| name.as_str().map(str::to_owned))
-        .collect();
+    let audiences = owned_words(&spec["audiences"]);
     let mut binding = Binding {
         namespace: key.namespace.clone(),
         serviceaccount: Bound { name: key.name.clone(), uid: account.uid.clone() },

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::{MASTERS, User};
-use crate::document::Document;
+use crate::document::{Document, words};
 use crate::registry::{Call, Catalogue, Served};
 use crate::request::ResourceRequest;
 use crate::server::ApiServer;
@@ -143,9 +143,7 @@ fn shape(served: &Served) -> Option<Arc<Shape>> {
 fn kinds(spec: &Value, catalogue: &Catalogue) -> BTreeMap<String, Arc<Served>> {
     let mut found = BTreeMap::new();
     for rule in spec["matchConstraints"]["resourceRules"].as_array().into_iter().flatten() {
-        let words = |field: &str| -> BTreeSet<&str> {
-            rule[field].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
-        };
+        let words = |field: &str| -> BTreeSet<&str> { words(&rule[field]).collect() };
         let (groups, versions) = (words("apiGroups"), words("apiVersions"));
         if groups.iter().chain(&versions).any(|word| word.contains('*')) {
             continue;
