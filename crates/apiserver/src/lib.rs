@@ -42,6 +42,7 @@ mod negotiate;
 mod nonresource;
 mod openapi;
 mod outbound;
+mod proof;
 mod protobuf;
 pub mod registry;
 pub mod request;
