@@ -169,15 +169,7 @@ async fn listener(code: u16) -> (TlsServer, mpsc::UnboundedReceiver<Value>) {
 async fn telling(server: &TlsServer, webhook: WebhookOptions) -> (Cluster, TempDir) {
     let (options, dir) = policy(&format!("{OTHERS}- {{level: Metadata, omitStages: [RequestReceived]}}\n"));
     let path = dir.path().join("config");
-    let config = json!({
-        "clusters": [{"name": "a", "cluster": {
-            "server": format!("https://127.0.0.1:{}/", server.port), "certificate-authority-data": server.authority,
-        }}],
-        "users": [{"name": "u", "user": {"token": "ours"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "a", "user": "u"}}],
-        "current-context": "c",
-    });
-    write(&path, &config.to_string());
+    write(&path, &server.kubeconfig("ours"));
     let webhook = WebhookOptions { config_file: Some(path), backoff: Duration::from_millis(1), ..webhook };
     let settings = Settings { audit: Options { webhook, ..options }, ..Settings::default() };
     (Cluster::start_calling(Here, settings).await, dir)

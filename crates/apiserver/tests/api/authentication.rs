@@ -198,15 +198,8 @@ async fn another_server_is_asked_about_tokens() {
     .await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config");
-    let config = json!({
-        "clusters": [{"name": "a", "cluster": {
-            "server": format!("https://127.0.0.1:{}/", server.port), "certificate-authority-data": server.authority,
-        }}],
-        "users": [{"name": "u", "user": {"token": "ours"}}],
-        "contexts": [{"name": "c", "context": {"cluster": "a", "user": "u"}}],
-        "current-context": "c",
-    });
-    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), config.to_string().as_bytes()).unwrap();
+    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), server.kubeconfig("ours").as_bytes())
+        .unwrap();
     let webhook = WebhookOptions { config_file: Some(path), ..WebhookOptions::default() };
     let cluster = Cluster::start_calling(Here, set(Options { webhook, ..Options::default() })).await;
     let review = who(&cluster, "known").await.expect(201);

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +83,19 @@ impl TlsServer {
             }
         }));
         server
+    }
+
+    /// What calls this server with a token, as the files say that configure webhooks.
+    pub(crate) fn kubeconfig(&self, token: &str) -> String {
+        json!({
+            "clusters": [{"name": "a", "cluster": {
+                "server": format!("https://127.0.0.1:{}/", self.port), "certificate-authority-data": self.authority,
+            }}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "a", "user": "u"}}],
+            "current-context": "c",
+        })
+        .to_string()
     }
 }
 
