@@ -140,6 +140,7 @@ impl ApiServer {
     ) -> Result<Arc<Self>, StartError> {
         let from = store.current();
         let caches = Caches::new(store.clone(), config.transformer);
+        caches.recall().await?;
         let catalogue = Arc::new(Catalogue::default());
         for row in api::resources::builtin() {
             let cache = match is_stored(row) {
@@ -278,6 +279,7 @@ impl ApiServer {
             following,
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
+        server.registry.caches.forget_past();
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
         tasks.spawn(tellers.run(server.clone(), stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));

@@ -7,6 +7,7 @@
 mod flights;
 mod informer;
 mod pages;
+mod past;
 mod resource;
 mod ring;
 mod watch;
@@ -16,24 +17,21 @@ use std::sync::Arc;
 
 use api::resource::Selectable;
 use bytes::Bytes;
-use parking_lot::RwLock;
-use store::{Backend, Event, Notice, Range, Revision};
+use parking_lot::{Mutex, RwLock};
+use store::{Backend, Event, Notice, Revision};
 use tokio::sync::watch as watch_channel;
 use tokio_util::sync::CancellationToken;
 
 pub use flights::Flight;
 pub use informer::LocalInformers;
 pub use pages::{Page, Part};
+use past::Past;
 pub use resource::{Listing, ResourceCache};
 pub use ring::{CacheEvent, EventKind, json_line};
 pub use watch::{FieldTerm, Filter, Lagged, Notice as WatchNotice, Start, Watcher};
 
 /// Everything that is stored lives under this prefix.
 pub const ROOT: &str = "/registry/";
-
-/// How many revisions before its start a cache knows: watchers of a server that ended go on where they were, without a
-/// list, unless so much has happened meanwhile.
-const RESUMED: u64 = 1000;
 
 /// Turns stored bytes into the JSON of an object, and back: encryption at rest.
 pub trait Transformer: Send + Sync + 'static {
@@ -55,6 +53,8 @@ pub struct Caches {
     store: Arc<dyn Backend>,
     transformer: Arc<dyn Transformer>,
     by_prefix: RwLock<HashMap<String, Arc<ResourceCache>>>,
+    /// While the server starts.
+    past: Mutex<Option<Past>>,
     progress: watch_channel::Sender<u64>,
 }
 
@@ -70,7 +70,19 @@ pub enum FollowError {
 impl Caches {
     pub fn new(store: Arc<dyn Backend>, transformer: Arc<dyn Transformer>) -> Arc<Self> {
         let (progress, _) = watch_channel::channel(store.current().get());
-        Arc::new(Self { store, transformer, by_prefix: RwLock::default(), progress })
+        Arc::new(Self { store, transformer, by_prefix: RwLock::default(), past: Mutex::default(), progress })
+    }
+
+    /// Reads what was written shortly before: caches that are added until it is forgotten begin there.
+    pub async fn recall(&self) -> Result<(), store::Error> {
+        let past = Past::read(&*self.store).await?;
+        *self.past.lock() = Some(past);
+        Ok(())
+    }
+
+    /// What is cached from now on has not been watched before.
+    pub fn forget_past(&self) {
+        self.past.lock().take();
     }
 
     /// Begins to cache the resource stored under `/registry/GROUP/PLURAL/`; returns once its objects are there.
@@ -86,8 +98,13 @@ impl Caches {
         }
         let cache = Arc::new(ResourceCache::new(prefix.clone(), selectable, self.transformer.clone()));
         self.by_prefix.write().insert(prefix.clone(), cache.clone());
-        match self.recent(&prefix).await {
-            Ok((page, since, upto)) => cache.load(page.records, page.revision.get(), since, upto.get()),
+        let past = self.past.lock().as_mut().map(|past| past.take(&prefix));
+        let loaded = match past {
+            Some(past) => past.load(&*self.store, &prefix).await,
+            None => past::load_now(&*self.store, &prefix).await,
+        };
+        match loaded {
+            Ok(loaded) => cache.load(loaded),
             Err(why) => {
                 // A cache that was never filled must not be found by who tries again.
                 self.by_prefix.write().remove(&prefix);
@@ -95,28 +112,6 @@ impl Caches {
             }
         }
         Ok(cache)
-    }
-
-    /// What was there a little while ago, as far as that is known, and what has happened since.
-    async fn recent(&self, prefix: &str) -> Result<(store::Page, Vec<Event>, Revision), store::Error> {
-        let upto = self.store.current();
-        let range = || Range { prefix: prefix.to_owned(), ..Range::default() };
-        let from = Revision::from_u64(upto.get().saturating_sub(RESUMED));
-        let page = match self.store.range(range(), Some(from)).await {
-            Err(store::Error::Compacted { oldest, .. }) => self.store.range(range(), Some(oldest)).await?,
-            other => other?,
-        };
-        let mut since = Vec::new();
-        let mut notices = self.store.watch(prefix, page.revision);
-        loop {
-            match notices.recv().await.ok_or(store::Error::Closed)?? {
-                Notice::Events(events) => since.extend(events),
-                Notice::Progress(reached) if reached >= upto => break,
-                Notice::Progress(_) => {}
-            }
-        }
-        let upto = since.last().map_or(upto, |last| last.revision.max(upto));
-        Ok((page, since, upto))
     }
 
     /// Stops caching a resource; its watchers end.

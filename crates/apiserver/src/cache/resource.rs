@@ -7,13 +7,14 @@ use api::object::{Entry, ObjectKey};
 use api::resource::Selectable;
 use client::shared::EntryMap;
 use parking_lot::RwLock;
-use store::{Event, Record};
+use store::Event;
 use tokio::sync::watch as watch_channel;
 use tracing::error;
 
 use super::Transformer;
 use super::flights::{Flight, Flights};
 use super::pages::{Page, Part};
+use super::past::Loaded;
 use super::ring::{CacheEvent, Ring};
 use super::watch::{Filter, Start, Watcher};
 
@@ -79,14 +80,14 @@ impl ResourceCache {
         &self.selectable
     }
 
-    /// Takes in what was there at `revision`, and what has happened since, up to `upto`: watchers of a server that
-    /// ended go on where they were.
-    pub(super) fn load(&self, records: Vec<Record>, revision: u64, since: Vec<Event>, upto: u64) {
+    /// Takes in what was there, and what has happened since.
+    pub(super) fn load(&self, loaded: Loaded) {
+        let Loaded { page, after, since, upto } = loaded;
         let mut state = self.state.write();
-        state.ring = Ring::new(revision);
-        state.revision = revision;
-        state.loaded = revision;
-        for record in records {
+        state.ring = Ring::new(after.get());
+        state.revision = page.revision.get();
+        state.loaded = after.get();
+        for record in page.records {
             if let Some(entry) = self.entry(&record.key, record.value, record.revision.get()) {
                 state.objects.insert(entry);
             }
@@ -94,8 +95,8 @@ impl ResourceCache {
         for event in since {
             self.apply_to(&mut state, event);
         }
-        state.revision = state.revision.max(upto);
-        state.loaded = upto;
+        state.revision = state.revision.max(upto.get());
+        state.loaded = upto.get();
         for event in state.early.take().unwrap_or_default() {
             self.apply_to(&mut state, event);
         }
