@@ -3,7 +3,8 @@
 //!
 //! A place holds a scalar, a list or a map, and for lists and maps it matters whether they are owned as a whole.
 //! Where the schema says nothing (embedded objects, unknown fields of live objects) the value itself tells: maps are
-//! granular, lists are owned as a whole. Upstream calls that *deduced*.
+//! granular, lists are owned as a whole. Upstream calls that *deduced*. What is embedded raw is owned as a whole,
+//! whatever it is.
 
 use serde_json::Value;
 
@@ -70,9 +71,10 @@ impl<'s> Typing<'s> {
 
     /// The form of `value` at a place of type `ty`.
     pub(super) fn atom(&self, ty: Ty<'s>, value: Option<&Value>) -> Atom<'s> {
-        match self.declared_atom(ty) {
-            Atom::Any => deduced(value),
-            atom => atom,
+        match (ty, self.declared_atom(ty)) {
+            (Ty::Declared(Shape::RawExtension, _), _) => raw(value),
+            (_, Atom::Any) => deduced(value),
+            (_, atom) => atom,
         }
     }
 
@@ -87,9 +89,8 @@ impl<'s> Typing<'s> {
             Shape::Int32 | Shape::Int64 | Shape::Double => Atom::Scalar(ScalarKind::Number),
             Shape::String | Shape::Bytes | Shape::Duration => Atom::Scalar(ScalarKind::String),
             Shape::Quantity | Shape::IntOrString | Shape::Time | Shape::MicroTime => Atom::Scalar(ScalarKind::Untyped),
-            Shape::RawExtension | Shape::FieldsV1 => {
-                Atom::Map(MapAtom { fields: None, entry: Some(Ty::Deduced), atomic: false })
-            }
+            Shape::RawExtension => raw(None),
+            Shape::FieldsV1 => Atom::Map(DEDUCED_MAP),
             Shape::Json | Shape::SchemaOr(..) => Atom::Any,
             Shape::Struct(id) => self.struct_atom(*id, kind),
             Shape::List(item) => Atom::List(ListAtom { item: Ty::Declared(item, UNSTATED), kind }),
@@ -226,7 +227,7 @@ impl ListAtom<'_> {
 impl MapAtom<'_> {
     /// True where the value alone tells what is in it.
     pub(super) fn is_deduced(self) -> bool {
-        self.fields.is_none() && matches!(self.entry, Some(Ty::Deduced))
+        !self.atomic && self.fields.is_none() && matches!(self.entry, Some(Ty::Deduced))
     }
 }
 
@@ -243,6 +244,14 @@ fn deduced<'s>(value: Option<&Value>) -> Atom<'s> {
         Some(Value::Array(_)) => Atom::List(ListAtom { item: Ty::Deduced, kind: &ListKind::Atomic }),
         Some(Value::Object(_)) => Atom::Map(DEDUCED_MAP),
         Some(_) => Atom::Scalar(ScalarKind::Untyped),
+    }
+}
+
+/// What an object of no declared fields is in OpenAPI (`__untyped_atomic_`): of any form, and never in parts.
+fn raw<'s>(value: Option<&Value>) -> Atom<'s> {
+    match value {
+        None | Some(Value::Null | Value::Object(_)) => Atom::Map(MapAtom { atomic: true, ..DEDUCED_MAP }),
+        value => deduced(value),
     }
 }
 

@@ -88,6 +88,8 @@ fn zero_field(schema: &Schema, field: &Field) -> Value {
 pub(super) fn is_zero(shape: &Shape, value: &Value) -> bool {
     match value {
         Value::Null => true,
+        // To Go these are bytes, of which there are some.
+        _ if matches!(shape, Shape::RawExtension | Shape::Json) => false,
         Value::Bool(value) => !value,
         Value::Number(number) => number.as_f64() == Some(0.0),
         // A quantity or duration is a struct to Go, and never empty.

@@ -213,3 +213,11 @@ fn empty_lists_that_are_always_written_are_noted() {
     assert_eq!(empties, ["/endpoints", "/ports"]);
     assert_eq!((&slice["endpoints"], slice["metadata"].get("finalizers")), (&Value::Null, None));
 }
+
+#[test]
+fn raw_data_is_kept_whatever_it_is() {
+    for data in [json!([]), json!({}), json!(""), json!(0), json!(false)] {
+        let given = json!({"metadata": {"name": "a"}, "data": data, "revision": 1});
+        check("apps.v1.ControllerRevision", given.clone(), given);
+    }
+}

@@ -274,7 +274,7 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mode = Path::root("volumeMode");
     immutable(&mut errors, &new["spec"]["volumeMode"], &old["spec"]["volumeMode"], &mode);
     let (new_affinity, old_affinity) = (&new["spec"]["nodeAffinity"], &old["spec"]["nodeAffinity"]);
-    if !old_affinity.is_null() && !same(new_affinity, old_affinity) {
+    if !old_affinity.is_null() && !same(new_affinity, &with_renamed_keys(old_affinity, new_affinity)) {
         let why = "field is immutable, except for updating from beta label to GA";
         errors.invalid(&Path::root("nodeAffinity"), new_affinity.clone(), why);
     }
@@ -283,4 +283,58 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
     causes.extend(validate_volume(new));
     causes.extend(errors.into_causes());
     causes
+}
+
+/// An old affinity with each key that may be renamed in the new one's words. What has no later name may be renamed to
+/// nothing, as upstream's map of names (`betaToGALabel`) has it; that keys may not be empty is another rule.
+fn with_renamed_keys(old: &Value, new: &Value) -> Value {
+    let mut renamed = old.clone();
+    let terms = renamed["required"]["nodeSelectorTerms"].as_array_mut().into_iter().flatten();
+    for (at, term) in terms.enumerate() {
+        for (place, requirement) in term["matchExpressions"].as_array_mut().into_iter().flatten().enumerate() {
+            let wanted = &new["required"]["nodeSelectorTerms"][at]["matchExpressions"][place];
+            if wanted.is_object() && text(wanted, "key") == stable_label(text(requirement, "key")) {
+                requirement["key"] = json!(text(wanted, "key"));
+            }
+        }
+    }
+    renamed
+}
+
+/// The name under which a label of beta times has stayed; empty where there is none.
+fn stable_label(beta: &str) -> &'static str {
+    match beta {
+        "failure-domain.beta.kubernetes.io/zone" => "topology.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region" => "topology.kubernetes.io/region",
+        "beta.kubernetes.io/os" => "kubernetes.io/os",
+        "beta.kubernetes.io/arch" => "kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type" => "node.kubernetes.io/instance-type",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(key: &str) -> Value {
+        json!({"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "a", "operator": "Exists"}, {"key": key, "operator": "Exists"}]},
+        ]}}}})
+    }
+
+    #[test]
+    fn a_volumes_place_may_change_its_labels_names_alone() {
+        let check = |old: &str, new: &str, expected: bool| {
+            let causes = validate_volume_update(&volume(new), &volume(old));
+            let refused = causes.iter().any(|cause| cause.field == "nodeAffinity");
+            assert_eq!(refused, !expected, "{old} to {new}: {causes:?}");
+        };
+        check("beta.kubernetes.io/os", "kubernetes.io/os", true);
+        check("beta.kubernetes.io/os", "beta.kubernetes.io/os", true);
+        check("b", "", true);
+        check("kubernetes.io/os", "beta.kubernetes.io/os", false);
+        check("beta.kubernetes.io/os", "kubernetes.io/arch", false);
+        check("b", "c", false);
+    }
 }
