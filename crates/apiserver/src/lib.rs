@@ -11,6 +11,7 @@
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
 //! cache        the one copy of each object, its watchers and in-process informers
+//! expiry       events end by themselves
 //! crds         what is served as CustomResourceDefinitions say
 //! subresources reviews nonresource discovery health       paths that are not objects
 //! outbound     calls to webhooks and other servers that extend this one
@@ -34,6 +35,7 @@ mod crds;
 mod discovery;
 mod document;
 pub mod encryption;
+mod expiry;
 pub mod flowcontrol;
 mod health;
 mod limits;

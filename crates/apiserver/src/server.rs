@@ -29,6 +29,7 @@ use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, Fr
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
+use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Checks;
 use crate::nonresource;
@@ -75,6 +76,8 @@ pub struct Settings {
     pub keys_uri: Option<String>,
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
     pub history: Duration,
+    /// How long events stay after their last write (`--event-ttl`); for ever where this is 0.
+    pub event_ttl: Duration,
 }
 
 impl Default for Settings {
@@ -85,12 +88,15 @@ impl Default for Settings {
             authentication: authn::Options::default(),
             keys_uri: None,
             history: HISTORY,
+            event_ttl: EVENT_TTL,
         }
     }
 }
 
 /// Upstream's `--etcd-compaction-interval`.
 const HISTORY: Duration = Duration::from_secs(300);
+/// Upstream's `--event-ttl`.
+const EVENT_TTL: Duration = Duration::from_secs(3600);
 
 /// A running API server. Requests reach it through [`crate::service::ApiService`].
 pub struct ApiServer {
@@ -238,6 +244,7 @@ impl ApiServer {
             mutating_webhooks: MutatingWebhooks::new(webhooks.clone(), mutating),
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
         };
+        let (events, event_ttl) = (cache("", "events")?, config.settings.event_ttl);
         let sources = Sources::new(caches.clone(), cache)?;
         const NETWORKING: &str = "networking.k8s.io";
         let service_cidrs = config.service_cidrs;
@@ -282,6 +289,7 @@ impl ApiServer {
         server.registry.caches.forget_past();
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
         tasks.spawn(tellers.run(server.clone(), stop.clone()));
+        tasks.spawn(expiry::run(server.clone(), events, event_ttl, stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
         Ok(server)
     }

@@ -5,6 +5,7 @@
 //! read is as fresh as the revision it waited for ([`Caches::reach`]).
 
 mod flights;
+mod history;
 mod informer;
 mod pages;
 mod past;
@@ -14,9 +15,11 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::resource::Selectable;
 use bytes::Bytes;
+use history::History;
 use parking_lot::{Mutex, RwLock};
 use store::{Backend, Event, Notice, Revision};
 use tokio::sync::watch as watch_channel;
@@ -32,6 +35,9 @@ pub use watch::{FieldTerm, Filter, Lagged, Notice as WatchNotice, Start, Watcher
 
 /// Everything that is stored lives under this prefix.
 pub const ROOT: &str = "/registry/";
+
+/// How often what is too old is let go, at most: when anything is written.
+const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// Turns stored bytes into the JSON of an object, and back: encryption at rest.
 pub trait Transformer: Send + Sync + 'static {
@@ -56,6 +62,7 @@ pub struct Caches {
     /// While the server starts.
     past: Mutex<Option<Past>>,
     progress: watch_channel::Sender<u64>,
+    history: Arc<History>,
 }
 
 /// Why the caches stopped following the store.
@@ -70,7 +77,8 @@ pub enum FollowError {
 impl Caches {
     pub fn new(store: Arc<dyn Backend>, transformer: Arc<dyn Transformer>) -> Arc<Self> {
         let (progress, _) = watch_channel::channel(store.current().get());
-        Arc::new(Self { store, transformer, by_prefix: RwLock::default(), past: Mutex::default(), progress })
+        let history = Arc::new(History::new(store.clone()));
+        Arc::new(Self { store, transformer, by_prefix: RwLock::default(), past: Mutex::default(), progress, history })
     }
 
     /// Reads what was written shortly before: caches that are added until it is forgotten begin there.
@@ -114,6 +122,16 @@ impl Caches {
         Ok(cache)
     }
 
+    /// A watcher that begins where `start` says, and that the datastore's history helps on where the cache's is too
+    /// short. `None`: the events it would need are gone.
+    pub async fn watch(&self, cache: &Arc<ResourceCache>, filter: Filter, start: Start) -> Option<Watcher> {
+        let begun = match (cache.watch(filter.clone(), start), start) {
+            (None, Start::After(revision)) => cache.watch_after(filter, revision, &self.history).await,
+            (begun, _) => begun,
+        };
+        begun.map(|watcher| watcher.with_history(self.history.clone()))
+    }
+
     /// Stops caching a resource; its watchers end.
     pub fn remove(&self, group: &str, plural: &str) {
         if let Some(cache) = self.by_prefix.write().remove(&prefix(group, plural)) {
@@ -146,6 +164,7 @@ impl Caches {
     /// Follows the store until `stop`; the caches stand still when this returns.
     pub async fn follow(&self, from: Revision, stop: CancellationToken) -> Result<(), FollowError> {
         let mut notices = self.store.watch(ROOT, from);
+        let mut swept = Instant::now();
         loop {
             let notice = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -160,6 +179,11 @@ impl Caches {
                 }
             };
             self.progress.send_if_modified(|at| std::mem::replace(at, reached.max(*at)) < reached);
+            // A resource to which nothing is written any more is to hold nothing of its past.
+            if swept.elapsed() > SWEEP_EVERY {
+                swept = Instant::now();
+                self.by_prefix.read().values().for_each(|cache| cache.forget(swept));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use api::object::{Entry, ObjectKey};
 use api::resource::Selectable;
@@ -13,6 +14,7 @@ use tracing::error;
 
 use super::Transformer;
 use super::flights::{Flight, Flights};
+use super::history::{History, Replay};
 use super::pages::{Page, Part};
 use super::past::Loaded;
 use super::ring::{CacheEvent, Ring};
@@ -233,6 +235,36 @@ impl ResourceCache {
             Start::Now | Start::Objects => state.revision,
         };
         Some(Watcher::new(self.clone(), filter, initial, position, revision, end))
+    }
+
+    /// A watcher of what happened after `revision`, as far as the ring does not have it out of `history`. `None`: it is
+    /// gone from there too.
+    pub(super) async fn watch_after(
+        self: &Arc<Self>,
+        filter: Filter,
+        revision: u64,
+        history: &History,
+    ) -> Option<Watcher> {
+        let mut replay = history.after(&self.prefix, revision)?;
+        replay.hear().await.ok()?;
+        let end = self.end.read().as_ref()?.subscribe();
+        let watcher = Watcher::new(self.clone(), filter, Vec::new(), 0, revision, end);
+        Some(watcher.replaying(replay))
+    }
+
+    /// Lets go of events that are too old at `now`.
+    pub(super) fn forget(&self, now: Instant) {
+        self.state.write().ring.forget(now);
+    }
+
+    /// The sequence number of the first event after `revision`; `None` when some of those are gone.
+    pub(super) fn position_after(&self, revision: u64) -> Option<u64> {
+        self.state.read().ring.position_after(revision)
+    }
+
+    /// What has happened after `revision`, out of `history`.
+    pub(super) fn replay(&self, revision: u64, history: &History) -> Option<Replay> {
+        history.after(&self.prefix, revision)
     }
 
     /// Up to `limit` events from the sequence number `position` on; `None` when they are gone.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use api::object::{Entry, ObjectKey};
 use bytes::{BufMut, Bytes, BytesMut};
 
-/// Events kept for watchers that are behind, at most.
-const MAX_EVENTS: usize = 4096;
-/// Bytes of objects kept for them, before and after each event, at most: what they alone keep alive is no more than this.
-const MAX_BYTES: usize = 8 << 20;
+/// Events kept for watchers that are behind, at most. Who needs more reads the datastore's history.
+pub(super) const MAX_EVENTS: usize = 4096;
+/// What they alone keep alive, at most, in bytes.
+const MAX_BYTES: usize = 4 << 20;
 /// How long events are kept for them, longer than it is between two bookmarks; so an idle server, which writes leases all
-/// day, holds no more of them tomorrow than now. Who comes back later lists anew.
-const MAX_AGE: Duration = Duration::from_secs(120);
+/// day, holds no more of them tomorrow than now.
+const MAX_AGE: Duration = Duration::from_secs(75);
 /// What an object takes beside its JSON, about: its labels, selectable fields and names are kept apart.
 const BESIDE: usize = 1 << 10;
 
@@ -67,9 +67,10 @@ impl CacheEvent {
         cell.get_or_init(|| json_line(kind.as_str(), &self.object)).clone()
     }
 
+    /// What this alone keeps alive: the object before. The object after is in the cache, or the one before the next
+    /// event; that of a deletion shares its JSON with the one before.
     fn size(&self) -> usize {
-        let size = |object: &Arc<Entry>| object.stored_json().len() + BESIDE;
-        self.old.as_ref().map_or(0, size) + size(&self.object)
+        size_of::<Self>() + self.old.as_ref().map_or(0, |old| old.stored_json().len() + BESIDE)
     }
 }
 
@@ -111,12 +112,25 @@ impl Ring {
         let now = event.since;
         self.bytes += event.size();
         self.events.push_back(event);
-        let old = |event: &Arc<CacheEvent>| now.saturating_duration_since(event.since) > MAX_AGE;
-        while self.events.len() > MAX_EVENTS
-            || (self.bytes > MAX_BYTES && self.events.len() > 1)
-            || self.events.front().is_some_and(old)
-        {
-            let Some(dropped) = self.events.pop_front() else { break };
+        while self.events.len() > MAX_EVENTS || (self.bytes > MAX_BYTES && self.events.len() > 1) {
+            self.drop_first();
+        }
+        self.forget(now);
+    }
+
+    /// Lets go of what is too old.
+    pub(super) fn forget(&mut self, now: Instant) {
+        while self.events.front().is_some_and(|event| now.saturating_duration_since(event.since) > MAX_AGE) {
+            self.drop_first();
+        }
+        // What a burst left is given back.
+        if self.events.capacity() > 64 && self.events.len() < self.events.capacity() / 4 {
+            self.events.shrink_to(self.events.len() * 2);
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(dropped) = self.events.pop_front() {
             self.bytes -= dropped.size();
             self.first += 1;
             self.complete_since = dropped.revision;
@@ -190,18 +204,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_old_goes_with_the_next() {
+    fn what_is_old_goes() {
         let mut ring = Ring::new(10);
         let later = |revision, seconds| {
             let mut event = Arc::into_inner(event(revision)).unwrap();
             event.since += Duration::from_secs(seconds);
             Arc::new(event)
         };
-        for (revision, seconds) in [(11, 0), (12, 60), (13, 150)] {
+        for (revision, seconds) in [(11, 0), (12, 60), (13, 100)] {
             ring.push(later(revision, seconds));
         }
         assert_eq!((ring.complete_since(), ring.position_after(11)), (11, Some(1)));
         ring.push(later(14, 300));
         assert_eq!((ring.complete_since(), ring.end()), (13, 4));
+        ring.forget(ring.events[0].since + Duration::from_secs(76));
+        assert_eq!((ring.complete_since(), ring.end(), ring.bytes), (14, 4, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! A watcher: a cursor into a resource's ring, seen through a selector.
 //!
-//! It holds no queue of its own, so a watcher that is slow or stuck costs nothing until the ring has passed it;
-//! then it is [`Lagged`] and its client lists anew.
+//! It holds no queue of its own, so a watcher that is slow or stuck costs nothing until the ring has passed it; then it
+//! goes on out of the datastore's history if it has that ([`Replay`]), else it is [`Lagged`] and its client lists anew.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use api::selector::field::FieldSelector;
 use api::selector::label::LabelSelector;
 use tokio::sync::watch as watch_channel;
 
+use super::history::{History, Replay, Told};
 use super::resource::ResourceCache;
 use super::ring::{CacheEvent, EventKind};
 
@@ -74,6 +75,10 @@ pub struct Watcher {
     /// Everything up to here has been delivered.
     revision: u64,
     end: watch_channel::Receiver<u64>,
+    /// Where to read on when the ring has passed the watcher.
+    history: Option<Arc<History>>,
+    /// Instead of the ring, until that has what is next.
+    replay: Option<Box<Replay>>,
 }
 
 /// Everything.
@@ -148,7 +153,15 @@ impl Watcher {
         end: watch_channel::Receiver<u64>,
     ) -> Self {
         let pending = initial.into_iter().map(Notice::Initial).chain([Notice::InitialDone(revision)]).collect();
-        Self { cache, filter, pending, position, revision, end }
+        Self { cache, filter, pending, position, revision, end, history: None, replay: None }
+    }
+
+    pub(super) fn with_history(self, history: Arc<History>) -> Self {
+        Self { history: Some(history), ..self }
+    }
+
+    pub(super) fn replaying(self, replay: Replay) -> Self {
+        Self { replay: Some(Box::new(replay)), ..self }
     }
 
     /// The next notice. `Ok(None)`: the resource is no longer served. Cancel safe.
@@ -160,9 +173,20 @@ impl Watcher {
                 }
                 return Ok(Some(notice));
             }
+            if self.replay.is_some() {
+                self.read_on().await?;
+                continue;
+            }
             // Seen before reading, so that an event between the read and the wait ends the wait.
             self.end.borrow_and_update();
-            if !self.take_batch()? && self.end.changed().await.is_err() {
+            let taken = match (self.take_batch(), &self.history) {
+                (Err(Lagged), Some(history)) => {
+                    self.replay = Some(Box::new(self.cache.replay(self.revision, history).ok_or(Lagged)?));
+                    continue;
+                }
+                (taken, _) => taken?,
+            };
+            if !taken && self.end.changed().await.is_err() {
                 return Ok(None);
             }
         }
@@ -174,24 +198,45 @@ impl Watcher {
         self.position += events.len() as u64;
         let taken = !events.is_empty();
         for event in events {
-            // A watch from a revision that is yet to come shows nothing older.
-            if event.revision <= self.revision {
-                continue;
-            }
-            match self.filter.kind(&event) {
-                Some(kind) => self.pending.push_back(Notice::Event(kind, event)),
-                None if self.pending.is_empty() => self.revision = event.revision,
-                None => {}
-            }
+            self.take(event);
         }
         Ok(taken)
+    }
+
+    fn take(&mut self, event: Arc<CacheEvent>) {
+        // A watch from a revision that is yet to come shows nothing older.
+        if event.revision <= self.revision {
+            return;
+        }
+        match self.filter.kind(&event) {
+            Some(kind) => self.pending.push_back(Notice::Event(kind, event)),
+            None if self.pending.is_empty() => self.revision = event.revision,
+            None => {}
+        }
+    }
+
+    /// Goes back to the ring if that has what is next, else reads one event more out of the history. Called when nothing
+    /// is pending; cancel safe.
+    async fn read_on(&mut self) -> Result<(), Lagged> {
+        if let Some(position) = self.cache.position_after(self.revision) {
+            self.position = position;
+            self.replay = None;
+            return Ok(());
+        }
+        let Some(replay) = &mut self.replay else { return Ok(()) };
+        match replay.next(&self.cache).await? {
+            Told::Event(event) => self.take(event),
+            Told::UpTo(heard) => self.revision = self.revision.max(heard),
+        }
+        Ok(())
     }
 
     /// A revision up to which everything has been delivered: what a bookmark says. `reached` is the revision of
     /// the caches, read before this is called.
     pub fn delivered(&self, reached: u64) -> u64 {
         let (end, _) = self.cache.ring_end();
-        if self.pending.is_empty() && self.position == end { self.revision.max(reached) } else { self.revision }
+        let caught_up = self.pending.is_empty() && self.replay.is_none() && self.position == end;
+        if caught_up { self.revision.max(reached) } else { self.revision }
     }
 }
 

@@ -115,7 +115,7 @@ impl Registry {
     }
 
     /// Removes the object at `key` if it is still at `revision`; returns its last state, or what is there instead.
-    async fn remove(
+    pub(crate) async fn remove(
         &self,
         cache: &ResourceCache,
         live: &Entry,

@@ -15,6 +15,8 @@ use crate::cache::{CacheEvent, Caches, EventKind, Lagged, Start, WatchNotice, Wa
 
 /// How often a quiet watch is told how far it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// So long before a watch ends it is told once more, so that its client goes on from there.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Watches end after a time between this and twice this, so that clients spread over servers anew.
 const MIN_LIFE: Duration = Duration::from_secs(1800);
 
@@ -44,7 +46,7 @@ pub struct Stream {
     announce_end: bool,
     /// The initial objects are at least as new as this.
     complete_to: u64,
-    next_bookmark: Instant,
+    next_bookmark: Option<Instant>,
     deadline: Instant,
     /// Told first, then the watch ends.
     refusal: Option<Status>,
@@ -74,7 +76,7 @@ impl Registry {
         };
         // Read before the watcher is made, so that its initial objects are complete up to it.
         let complete_to = self.caches.revision();
-        let watcher = cache.watch(options.filter, start);
+        let watcher = self.caches.watch(cache, options.filter, start).await;
         let refusal = match (&watcher, start) {
             (None, Start::After(revision)) => {
                 let oldest = cache.oldest_revision();
@@ -92,7 +94,7 @@ impl Registry {
             bookmarks: options.bookmarks,
             announce_end: options.bookmarks && options.initial_events == Some(true),
             complete_to,
-            next_bookmark: now + BOOKMARK_EVERY,
+            next_bookmark: next_bookmark(now, now + life),
             deadline: now + life,
             refusal,
         })))
@@ -104,6 +106,19 @@ fn random_life() -> Duration {
     // Without randomness all watches live equally long, which is only less even.
     let _ = getrandom::fill(&mut random);
     MIN_LIFE + MIN_LIFE.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+}
+
+/// When a watch that ends at `deadline` is told next how far it is, as upstream does (`cacher/cache_watcher.go`).
+fn next_bookmark(now: Instant, deadline: Instant) -> Option<Instant> {
+    let last = deadline.checked_sub(LAST_BOOKMARK)?;
+    (last > now).then(|| last.min(now + BOOKMARK_EVERY))
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Stream {
@@ -179,12 +194,31 @@ impl Stream {
                 },
                 () = sleep_until(self.deadline) => return None,
                 () = retired.cancelled() => return None,
-                () = sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark += BOOKMARK_EVERY;
+                () = until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
                     let reached = self.caches.revision();
                     return Some(Item::Bookmark { revision: watcher.delivered(reached), initial_events_end: false });
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_bookmark_comes_before_the_end() {
+        let now = Instant::now();
+        let check = |life: u64, next: Option<u64>| {
+            let told = next_bookmark(now, now + Duration::from_secs(life)).map(|at| (at - now).as_secs());
+            assert_eq!(told, next, "{life}");
+        };
+        check(1800, Some(60));
+        check(62, Some(60));
+        check(30, Some(28));
+        check(2, None);
+        check(1, None);
     }
 }

@@ -8,6 +8,7 @@ mod audit;
 mod authentication;
 mod chain;
 mod custom;
+mod expiry;
 mod flowcontrol;
 mod harness;
 mod hostile;

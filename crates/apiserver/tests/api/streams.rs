@@ -76,17 +76,25 @@ async fn a_watch_ends_when_its_client_said() {
 }
 
 #[tokio::test]
-async fn a_watch_from_before_the_ring_is_told_to_list_anew() {
+async fn a_watch_from_before_the_ring_goes_on_unless_the_store_has_forgotten() {
     let cluster = Cluster::start().await;
-    for at in 0..5000 {
-        cluster.send("PUT", &format!("{MAPS}/a"), map("a", &at.to_string())).await;
-        if at == 0 {
-            cluster.send("POST", MAPS, map("a", "x")).await.expect(201);
-        }
+    let made = cluster.send("POST", MAPS, map("a", "x")).await.expect(201);
+    for at in 0..4200 {
+        cluster.send("PUT", &format!("{MAPS}/a"), map("a", &at.to_string())).await.expect(200);
     }
-    cluster.server.registry.caches.reach_current().await;
-    let mut watch = watch(&cluster, "resourceVersion=1").await;
-    let error = watch.line().await.unwrap();
+    let query = format!("resourceVersion={}", made["metadata"]["resourceVersion"].as_str().unwrap());
+    let mut again = watch(&cluster, &query).await;
+    for at in 0..4200 {
+        let line = again.line().await.unwrap();
+        assert_eq!(
+            (&line["type"], &line["object"]["metadata"]["labels"]["tier"]),
+            (&json!("MODIFIED"), &json!(at.to_string()))
+        );
+    }
+    let registry = &cluster.server.registry;
+    registry.store.compact(registry.store.current()).await.unwrap();
+    let mut late = watch(&cluster, &query).await;
+    let error = late.line().await.unwrap();
     assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(410)));
-    assert!(watch.line().await.is_none());
+    assert!(late.line().await.is_none());
 }

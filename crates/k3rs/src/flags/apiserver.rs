@@ -118,6 +118,7 @@ const TABLE: &[(&str, Set)] = &[
     }),
     ("enable-priority-and-fairness", |settings, value| switch(value).map(|on| settings.capacity.shared = on)),
     ("etcd-compaction-interval", |settings, value| duration(value).map(|interval| settings.history = interval)),
+    ("event-ttl", |settings, value| duration(value).map(|time| settings.event_ttl = time)),
     ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
     ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
     ("oidc-ca-file", |settings, value| {
@@ -277,6 +278,7 @@ mod tests {
         assert_eq!(webhook.batch.throttle, None);
         assert!(!parse(&["enable-priority-and-fairness=false"]).unwrap().capacity.shared);
         assert_eq!(parse(&["etcd-compaction-interval=1m30s"]).unwrap().history.as_secs(), 90);
+        assert_eq!(parse(&["event-ttl=30m"]).unwrap().event_ttl.as_secs(), 1800);
         let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;
         assert_eq!(keys.as_deref(), Some("https://a/keys"));
     }
