@@ -11,7 +11,7 @@ use super::policy::{Level, Stage};
 use crate::authn::User;
 use crate::request::RequestInfo;
 
-const TRUNCATED: &str = "audit.k8s.io/truncated";
+pub(super) const TRUNCATED: &str = "audit.k8s.io/truncated";
 
 /// Fields in the order of Go's struct, which is the order of upstream's log.
 #[derive(Clone, Debug, Serialize)]

@@ -6,20 +6,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan as _, civil};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::ERRORS;
+use super::waiting::{Line, Waiting};
 
-/// Events that may wait for the file, by number and by size in bytes.
+/// Events that may wait for the file.
 const WAITING: usize = 10_000;
-const WAITING_BYTES: usize = 64 << 20;
 /// Lines that are written at once.
 const BATCH: usize = 512;
 /// When a file was put aside, in its name.
@@ -42,24 +41,6 @@ impl Default for Retention {
     }
 }
 
-/// The way to the file. Cheap to clone.
-#[derive(Clone)]
-pub(super) struct Log {
-    queue: mpsc::Sender<Line>,
-    room: Arc<Semaphore>,
-}
-
-struct Line {
-    bytes: Vec<u8>,
-    _room: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Line {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 /// The file, written by whoever has something to tell.
 pub(super) struct Direct(Mutex<Target>);
 
@@ -74,29 +55,17 @@ impl Direct {
     }
 }
 
-impl Log {
-    /// Opens the file at `path` (`-`: the standard output), which is written on `tasks` until `stop`.
-    pub(super) fn open(
-        path: &Path,
-        retention: Retention,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> io::Result<Self> {
-        let target = Target::open(path, retention)?;
-        let (queue, lines) = mpsc::channel(WAITING);
-        tasks.spawn(keep(target, lines, stop));
-        Ok(Self { queue, room: Arc::new(Semaphore::new(WAITING_BYTES)) })
-    }
-
-    /// Hands over a line without waiting; where there is no room it is lost, and counted.
-    pub(super) fn write(&self, bytes: Vec<u8>) {
-        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let queued = self.room.clone().try_acquire_many_owned(size).ok();
-        let queued = queued.and_then(|room| self.queue.try_send(Line { bytes, _room: room }).ok());
-        if queued.is_none() {
-            ERRORS.add(&["buffered"], 1.0);
-        }
-    }
+/// Opens the file at `path` (`-`: the standard output), which is written on `tasks` until `stop`; the way to it.
+pub(super) fn open(
+    path: &Path,
+    retention: Retention,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> io::Result<Waiting> {
+    let target = Target::open(path, retention)?;
+    let (queue, lines) = Waiting::new(WAITING);
+    tasks.spawn(keep(target, lines, stop));
+    Ok(queue)
 }
 
 /// Writes what is queued, in order; after `stop` what had come before it.
@@ -240,6 +209,8 @@ fn stale(files: Vec<String>, stem: &str, ending: &str, now: Timestamp, keep: Ret
 mod tests {
     use super::*;
 
+    use super::super::waiting::BYTES;
+
     #[test]
     fn the_oldest_go_by_number_and_by_age() {
         let check = |files: usize, days: u32, expected: &[&str]| {
@@ -267,12 +238,12 @@ mod tests {
         let path = dir.path().join("logs/audit.log");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let retention = Retention { size: 10, files: 0, days: 0 };
-        let log = Log::open(&path, retention, &tasks, stop.clone()).unwrap();
+        let log = open(&path, retention, &tasks, stop.clone()).unwrap();
         let lines: Vec<String> = (0..4).map(|at| format!("line{at}\n")).collect();
         for line in &lines {
             log.write(line.clone().into_bytes());
         }
-        log.write(vec![b'x'; WAITING_BYTES + 1]);
+        log.write(vec![b'x'; BYTES + 1]);
         stop.cancel();
         tasks.close();
         tasks.wait().await;

@@ -5,8 +5,9 @@
 //! policy   which requests, in how much detail
 //! event    what is told of one request at one of its stages
 //! trail    one request's events, from its arrival to the end of its answer
-//! log      the queue and the file
+//! log      the file
 //! webhook  another server that is told
+//! waiting  the queue to either
 //! ```
 //!
 //! Without a policy a request costs the name that its answer carries (`Audit-Id`), and nothing else. With one, nobody
@@ -17,6 +18,7 @@ mod event;
 mod log;
 mod policy;
 mod trail;
+mod waiting;
 mod webhook;
 
 use std::hash::{BuildHasher, RandomState};
@@ -34,13 +36,14 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use self::event::Event;
+use self::log::Direct;
 pub use self::log::Retention;
-use self::log::{Direct, Log};
 pub use self::policy::PolicyError;
 use self::policy::{Level, Policy};
 pub(crate) use self::trail::Trail;
+use self::waiting::Waiting;
+use self::webhook::Hook;
 pub use self::webhook::{Batch, Truncate, WebhookOptions};
-use self::webhook::{Hook, Queue};
 use crate::authn::User;
 use crate::outbound::Outbound;
 use crate::request::RequestInfo;
@@ -65,6 +68,10 @@ static REJECTED: Family = Family::counter(
 );
 
 pub(crate) static FAMILIES: [&Family; 4] = [&EVENTS, &ERRORS, &LEVELS, &REJECTED];
+
+/// The size in bytes of an answer beyond which it is not recorded, though its event may be larger: as large as upstream
+/// makes a list of events where it truncates them.
+const ANSWER: usize = 10 << 20;
 
 /// Counts a request that is not served.
 pub(crate) fn reject() {
@@ -128,9 +135,8 @@ struct Sink {
 }
 
 enum Way {
-    Log(Log),
+    Queue(Waiting),
     Direct(Direct),
-    Queue(Queue),
     Hook(Arc<Hook>),
 }
 
@@ -147,19 +153,20 @@ impl Audit {
         let mut sinks = Vec::new();
         if let Some(path) = &options.log_path {
             let way = match options.log_mode {
-                Mode::Batch => Log::open(path, options.retention, tasks, stop.clone()).map(Way::Log),
+                Mode::Batch => log::open(path, options.retention, tasks, stop.clone()).map(Way::Queue),
                 Mode::Blocking | Mode::BlockingStrict => Direct::open(path, options.retention).map(Way::Direct),
             };
             let way = way.map_err(|source| AuditError::Log { path: path.clone(), source })?;
             sinks.push(Sink { way, truncate: options.truncate, strict: options.log_mode == Mode::BlockingStrict });
         }
         let webhook = &options.webhook;
-        let hook = Hook::open(webhook, outbound.clone());
-        if let Some(hook) = hook.map_err(|(path, why)| AuditError::Webhook { path, why })? {
-            let way = match webhook.mode {
-                Mode::Batch => Way::Queue(Queue::open(hook, webhook, tasks, stop.clone())),
-                Mode::Blocking | Mode::BlockingStrict => Way::Hook(hook),
-            };
+        let way = match webhook.mode {
+            Mode::Batch => webhook::open(webhook, outbound, tasks, stop.clone()).map(|queue| queue.map(Way::Queue)),
+            Mode::Blocking | Mode::BlockingStrict => {
+                Hook::open(webhook, outbound.clone()).map(|hook| hook.map(Way::Hook))
+            }
+        };
+        if let Some(way) = way.map_err(|(path, why)| AuditError::Webhook { path, why })? {
             let truncate = webhook.truncate.map(|truncate| truncate.event);
             sinks.push(Sink { way, truncate, strict: webhook.mode == Mode::BlockingStrict });
         }
@@ -172,6 +179,11 @@ impl Audit {
         Ok(Some(Self { policy, sinks: sinks.into(), tasks: tasks.clone(), stop }))
     }
 
+    /// How much of an answer is read to be recorded.
+    fn most_of_an_answer(&self) -> usize {
+        self.sinks.iter().filter_map(|sink| sink.truncate).max().unwrap_or_default().max(ANSWER)
+    }
+
     /// Records an event; false if it is to be recorded and cannot be.
     async fn record(self, event: Box<Event>) -> bool {
         let mut recorded = true;
@@ -181,10 +193,6 @@ impl Audit {
                 continue;
             };
             let done = match &sink.way {
-                Way::Log(log) => {
-                    log.write(line);
-                    true
-                }
                 Way::Queue(queue) => {
                     queue.write(line);
                     true

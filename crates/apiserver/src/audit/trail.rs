@@ -5,16 +5,17 @@ use std::net::IpAddr;
 
 use api::codec::json::parse;
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Body as _;
-use http_body_util::BodyExt;
+use http_body_util::{BodyDataStream, BodyExt as _};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
-use super::event::Event;
+use super::event::{Event, TRUNCATED};
 use super::policy::{Decision, Level, Stage};
 use super::{Audit, EVENTS};
 use crate::authn::{PeerCertificates, User};
@@ -23,7 +24,7 @@ use crate::limits;
 use crate::negotiate::JSON;
 use crate::registry::{Call, document};
 use crate::request::{RequestInfo, query_value};
-use crate::response::{self, Lengthy, Response};
+use crate::response::{self, Body, BoxError, Lengthy, Response};
 use crate::streaming::PeerAddress;
 
 const MAX_AGENT: usize = 1024;
@@ -193,10 +194,18 @@ impl Trail {
             return response;
         }
         let (parts, body) = response.into_parts();
-        let Ok(collected) = body.collect().await else {
-            return response::refusal(&api::status::Status::internal("the body of the answer was lost"));
+        let bytes = match whole_up_to(body, self.audit.most_of_an_answer()).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(long)) => {
+                if whole_object {
+                    self.annotate(TRUNCATED, "true");
+                }
+                return Response::from_parts(parts, long);
+            }
+            Err(_lost) => {
+                return response::refusal(&api::status::Status::internal("the body of the answer was lost"));
+            }
         };
-        let bytes = collected.to_bytes();
         if may_be_status
             && let Ok(document) = document(&parts.headers, &bytes)
             && document["kind"] == "Status"
@@ -257,6 +266,27 @@ fn bounded_status(status: Value) -> Value {
         }
     }
     Value::Object(out)
+}
+
+/// A body that is no longer than this; a longer one as it was, still to be read.
+async fn whole_up_to(mut body: Body, most: usize) -> Result<Result<Bytes, Body>, BoxError> {
+    if body.size_hint().lower() > most as u64 {
+        return Ok(Err(body));
+    }
+    let (mut pieces, mut size) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else { continue };
+        size += piece.len();
+        pieces.push(piece);
+        if size > most {
+            let read = stream::iter(pieces.into_iter().map(Ok));
+            return Ok(Err(response::try_stream(read.chain(BodyDataStream::new(body)))));
+        }
+    }
+    Ok(Ok(match pieces.as_mut_slice() {
+        [whole] => std::mem::take(whole),
+        pieces => pieces.concat().into(),
+    }))
 }
 
 /// Patches are JSON, but for those of server-side apply.
@@ -355,6 +385,20 @@ mod tests {
         );
         let both = [("x-forwarded-for", "192.0.2.1"), ("x-real-ip", "192.0.2.1")];
         check(&both, "192.0.2.1:7", &["192.0.2.1"]);
+    }
+
+    #[tokio::test]
+    async fn long_bodies_are_given_back_as_they_were() {
+        let pieces = || stream::iter(["ab", "cd", "ef"].map(|piece| Ok(Bytes::from(piece))));
+        let whole = async |body: Body| body.collect().await.unwrap().to_bytes();
+        assert_eq!(whole_up_to(response::try_stream(pieces()), 6).await.unwrap().unwrap(), "abcdef");
+        let long = whole_up_to(response::try_stream(pieces()), 3).await.unwrap().unwrap_err();
+        assert_eq!(whole(long).await, "abcdef");
+        assert_eq!(whole_up_to(response::full("abc"), 3).await.unwrap().unwrap(), "abc");
+        let known = whole_up_to(response::full("abcd"), 3).await.unwrap().unwrap_err();
+        assert_eq!((known.size_hint().exact(), whole(known).await), (Some(4), Bytes::from("abcd")));
+        let lost = response::try_stream(stream::iter([Ok(Bytes::from("a")), Err("gone".into())]));
+        assert!(whole_up_to(lost, 3).await.is_err());
     }
 
     #[test]

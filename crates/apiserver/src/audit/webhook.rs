@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
+use super::waiting::{Line, Waiting};
 use super::{ERRORS, Mode};
 use crate::outbound::{Callee, Outbound, kubeconfig};
 
@@ -33,6 +34,8 @@ pub struct WebhookOptions {
     /// After the first failure.
     pub backoff: Duration,
     pub batch: Batch,
+    /// For how long a server that has stopped still tells what waits.
+    pub flush: Duration,
     /// The size in bytes of an event above which it loses its objects, and of a list; `None` leaves all as they are.
     pub truncate: Option<Truncate>,
 }
@@ -64,6 +67,7 @@ impl Default for WebhookOptions {
             mode: Mode::Batch,
             backoff: Duration::from_secs(10),
             batch: Batch { buffer: 10_000, size: 400, wait: Duration::from_secs(30), throttle: Some((10.0, 15)) },
+            flush: Duration::from_secs(5),
             truncate: None,
         }
     }
@@ -95,8 +99,23 @@ impl Hook {
         Ok(Some(Arc::new(Self { outbound, callee, authorization, backoff: options.backoff })))
     }
 
+    /// Tells of these events, more than once if need be; true when they were taken. Whatever happens, it ends with `over`.
+    async fn send_until(
+        &self,
+        events: &[impl AsRef<[u8]>],
+        stop: &CancellationToken,
+        over: &CancellationToken,
+    ) -> bool {
+        if let Some(taken) = over.run_until_cancelled(self.send(events, stop)).await {
+            return taken;
+        }
+        error!(lost = events.len(), "the audit webhook did not take events before the server ended");
+        ERRORS.add(&["webhook"], events.len() as f64);
+        false
+    }
+
     /// Tells of these events, more than once if need be; true when they were taken.
-    pub(super) async fn send(&self, events: &[Vec<u8>], stop: &CancellationToken) -> bool {
+    pub(super) async fn send(&self, events: &[impl AsRef<[u8]>], stop: &CancellationToken) -> bool {
         let body = list(events);
         let mut pause = self.backoff;
         for attempt in 1..=ATTEMPTS {
@@ -120,53 +139,63 @@ impl Hook {
 }
 
 /// An EventList.
-fn list(events: &[Vec<u8>]) -> Bytes {
+fn list(events: &[impl AsRef<[u8]>]) -> Bytes {
     let mut out = br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#.to_vec();
     for (at, event) in events.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        out.extend_from_slice(event.trim_ascii_end());
+        out.extend_from_slice(event.as_ref().trim_ascii_end());
     }
     out.extend_from_slice(b"]}");
     out.into()
 }
 
-/// Events on their way into a batch.
-pub(super) struct Queue(mpsc::Sender<Vec<u8>>);
-
-impl Queue {
-    /// Batches are sent on `tasks` until `stop`, with which the way out ends: what waits then is lost, and counted.
-    pub(super) fn open(
-        hook: Arc<Hook>,
-        options: &WebhookOptions,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
-    ) -> Self {
-        let (sender, events) = mpsc::channel(options.batch.buffer.max(1));
-        let sending = Sending { hook, batch: options.batch.clone(), most: options.truncate.map(|it| it.batch), stop };
-        tasks.spawn(sending.run(events));
-        Self(sender)
-    }
-
-    /// Hands over an event without waiting; where there is no room it is lost, and counted.
-    pub(super) fn write(&self, event: Vec<u8>) {
-        if self.0.try_send(event).is_err() {
-            ERRORS.add(&["buffered"], 1.0);
-        }
-    }
+/// Opens the way into batches, which are sent on `tasks` until `stop`; then what waits is told as far as there is time.
+pub(super) fn open(
+    options: &WebhookOptions,
+    outbound: &Outbound,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<Option<Waiting>, (PathBuf, String)> {
+    let over = CancellationToken::new();
+    // The server's own connections end with it.
+    let Some(hook) = Hook::open(options, outbound.until(tasks.clone(), over.clone()))? else { return Ok(None) };
+    let (queue, events) = Waiting::new(options.batch.buffer);
+    let most = options.truncate.map(|it| it.batch);
+    let sending = Sending { hook, batch: options.batch.clone(), flush: options.flush, most, stop, over };
+    tasks.spawn(sending.run(events));
+    Ok(Some(queue))
 }
 
 struct Sending {
     hook: Arc<Hook>,
     batch: Batch,
+    flush: Duration,
     /// The size of a list in bytes.
     most: Option<usize>,
     stop: CancellationToken,
+    /// Nothing is sent any more.
+    over: CancellationToken,
 }
 
 impl Sending {
-    async fn run(self, mut events: mpsc::Receiver<Vec<u8>>) {
+    async fn run(self, events: mpsc::Receiver<Line>) {
+        let late = async {
+            self.stop.cancelled().await;
+            // The deadline that backs up the other server's answers.
+            sleep_until(Instant::now() + self.flush).await;
+            self.over.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.send_all(events) => {}
+            () = late => {}
+        }
+        self.over.cancel();
+    }
+
+    async fn send_all(&self, mut events: mpsc::Receiver<Line>) {
         let mut under_way = JoinSet::new();
         let mut throttle = self.batch.throttle.map(|(rate, burst)| Throttle::new(rate, burst, Instant::now()));
         loop {
@@ -179,8 +208,8 @@ impl Sending {
                 while under_way.len() >= UNDER_WAY {
                     under_way.join_next().await;
                 }
-                let (hook, stop) = (self.hook.clone(), self.stop.clone());
-                under_way.spawn(async move { hook.send(&part, &stop).await });
+                let (hook, stop, over) = (self.hook.clone(), self.stop.clone(), self.over.clone());
+                under_way.spawn(async move { hook.send_until(&part, &stop, &over).await });
             }
             while under_way.try_join_next().is_some() {}
             if ended {
@@ -191,7 +220,7 @@ impl Sending {
     }
 
     /// A full batch, or what has come when its time is over; true if nothing comes any more.
-    async fn collect(&self, events: &mut mpsc::Receiver<Vec<u8>>) -> (Vec<Vec<u8>>, bool) {
+    async fn collect(&self, events: &mut mpsc::Receiver<Line>) -> (Vec<Line>, bool) {
         let mut batch = Vec::new();
         let until = Instant::now() + self.batch.wait;
         while batch.len() < self.batch.size.max(1) {
@@ -210,15 +239,15 @@ impl Sending {
 }
 
 /// Cuts a batch into lists that are no larger than they may be, if more than one event is in them.
-fn parts(batch: Vec<Vec<u8>>, most: Option<usize>) -> Vec<Vec<Vec<u8>>> {
-    let mut parts: Vec<Vec<Vec<u8>>> = Vec::new();
+fn parts<E: AsRef<[u8]>>(batch: Vec<E>, most: Option<usize>) -> Vec<Vec<E>> {
+    let mut parts: Vec<Vec<E>> = Vec::new();
     let mut size = 0;
     for event in batch {
-        size += event.len();
+        size += event.as_ref().len();
         match parts.last_mut() {
             Some(part) if most.is_none_or(|most| size <= most) => part.push(event),
             _ => {
-                size = event.len();
+                size = event.as_ref().len();
                 parts.push(vec![event]);
             }
         }
@@ -266,7 +295,7 @@ mod tests {
     #[test]
     fn lists_are_no_larger_than_they_may_be() {
         let check = |sizes: &[usize], most: Option<usize>, expected: &[&[usize]]| {
-            let found = parts(sizes.iter().map(|size| vec![b' '; *size]).collect(), most);
+            let found = parts(sizes.iter().map(|size| vec![b' '; *size]).collect::<Vec<_>>(), most);
             let found: Vec<Vec<usize>> = found.iter().map(|part| part.iter().map(Vec::len).collect()).collect();
             assert_eq!(found, expected, "{sizes:?}");
         };

@@ -86,6 +86,13 @@ impl Outbound {
         Arc::new(Self { dialer, services, slices, nodes, kept: Connections::new(tasks, stop) })
     }
 
+    /// The same ways, by connections of its own that run on `tasks` until `stop`: for who has something to say when the
+    /// server has stopped.
+    pub(crate) fn until(&self, tasks: TaskTracker, stop: CancellationToken) -> Arc<Self> {
+        let (services, slices, nodes) = (self.services.clone(), self.slices.clone(), self.nodes.clone());
+        Arc::new(Self { dialer: self.dialer.clone(), services, slices, nodes, kept: Connections::new(tasks, stop) })
+    }
+
     /// All EndpointSlices.
     pub(crate) fn slices(&self) -> &ResourceCache {
         &self.slices

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apiserver::audit::{Batch, Mode, Options, WebhookOptions};
 use apiserver::authn::User;
@@ -149,6 +149,28 @@ async fn patches_and_deletions_are_told() {
     assert_eq!(events[1]["responseStatus"]["details"]["name"], "a");
 }
 
+#[tokio::test]
+async fn long_answers_are_not_recorded() {
+    let resource = "resources: [{resources: [configmaps]}], omitStages: [RequestReceived]";
+    let (cluster, dir) = start(&format!("{OTHERS}- {{level: RequestResponse, verbs: [list], {resource}}}\n")).await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let text = "x".repeat(1_000_000);
+    for at in 0..12 {
+        let map = json!({"metadata": {"name": format!("m{at}")}, "data": {"k": text}});
+        cluster.send("POST", maps, map).await.expect(201);
+    }
+    for (limit, whole) in [(8, true), (12, false)] {
+        let answer = cluster.send("GET", &format!("{maps}?limit={limit}"), Value::Null).await.expect(200);
+        assert_eq!(answer["items"].as_array().unwrap().len(), limit);
+        assert_eq!(answer["items"][limit - 1]["data"]["k"], text.as_str(), "{whole}");
+    }
+    let events = events(&cluster, dir.path()).await;
+    assert_eq!(events[0]["responseObject"]["items"].as_array().unwrap().len(), 8);
+    assert_eq!(events[0]["annotations"]["audit.k8s.io/truncated"], Value::Null);
+    assert_eq!((&events[1]["responseObject"], &events[1]["responseStatus"]["code"]), (&Value::Null, &json!(200)));
+    assert_eq!(events[1]["annotations"]["audit.k8s.io/truncated"], "true");
+}
+
 /// A server that hands on what it is told, and answers with this code.
 async fn listener(code: u16) -> (TlsServer, mpsc::UnboundedReceiver<Value>) {
     let (told, heard) = mpsc::unbounded_channel();
@@ -189,8 +211,32 @@ async fn another_server_is_told_in_batches() {
         list["items"].as_array().unwrap().iter().map(|event| event["objectRef"]["name"].clone()).collect()
     };
     assert_eq!(names(&first), ["0", "1", "2"]);
-    // What is no batch yet does not hold up the end of the server.
+    // What is no batch yet does not hold up the end of the server, and is told before it.
     cluster.end().await;
+    assert_eq!(names(&heard.try_recv().unwrap()), ["3"]);
+}
+
+#[tokio::test]
+async fn who_does_not_answer_holds_up_the_end_of_the_server_for_a_while() {
+    let (told, mut heard) = mpsc::unbounded_channel();
+    let serve = move |request: Request<hyper::body::Incoming>| {
+        let told = told.clone();
+        let silent = async move {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            told.send(serde_json::from_slice::<Value>(&body).unwrap()).unwrap();
+            std::future::pending().await
+        };
+        Box::pin(silent) as futures::future::BoxFuture<'static, Response<Full<Bytes>>>
+    };
+    let server = TlsServer::start(&["127.0.0.1"], Arc::new(serve)).await;
+    let flush = Duration::from_millis(300);
+    let (cluster, _dir) = telling(&server, WebhookOptions { flush, ..WebhookOptions::default() }).await;
+    cluster.send("GET", "/version", Value::Null).await.expect(200);
+    let begun = Instant::now();
+    cluster.end().await;
+    assert_eq!(heard.try_recv().unwrap()["items"].as_array().unwrap().len(), 1);
+    let took = begun.elapsed();
+    assert!(took >= flush && took < flush + Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
