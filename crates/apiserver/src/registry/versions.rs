@@ -21,6 +21,10 @@ use crate::protobuf;
 /// taken before somebody asks.
 static ROOM: Room = Room::new(64 << 20);
 
+/// The size in bytes of objects that are converted together, about. A webhook's answer about them may be several times
+/// that; most lists are no more, and are asked about once, as upstream does of all.
+const TOGETHER: usize = 2 << 20;
+
 /// Rewrites custom resources of one version as ones of another.
 pub trait Converter: Send + Sync + 'static {
     /// The objects, in their order, with `apiVersion` `to`. None of them has it yet.
@@ -90,21 +94,25 @@ pub(crate) async fn shown_entry(served: &Served, entry: &Arc<Entry>) -> Result<A
     }
 }
 
-/// [`shown_entry`] for many, of which whoever converts them is asked together.
+/// [`shown_entry`] for many. Whoever converts them is asked about as many together as are not too much for one question
+/// and its answer; meanwhile the others are no documents.
 pub(crate) async fn shown_entries(served: &Served, mut entries: Vec<Arc<Entry>>) -> Result<Vec<Arc<Entry>>, Status> {
-    let (mut places, mut foreign) = (Vec::new(), Vec::new());
-    for (place, entry) in entries.iter_mut().enumerate() {
-        match shown_at_once(served, entry)? {
-            Some(shown) => *entry = shown,
+    let (mut places, mut foreign, mut size) = (Vec::new(), Vec::new(), 0);
+    for at in 0..entries.len() {
+        match shown_at_once(served, &entries[at])? {
+            Some(shown) => entries[at] = shown,
             None => {
-                places.push(place);
-                foreign.push(entry.to_value());
+                size += entries[at].stored_json().len();
+                foreign.push(entries[at].to_value());
+                places.push(at);
             }
         }
-    }
-    if !places.is_empty() {
-        for (place, object) in places.into_iter().zip(shown(served, foreign).await?) {
-            entries[place] = keep(served, &entries[place], object)?;
+        if size >= TOGETHER || at + 1 == entries.len() {
+            size = 0;
+            let converted = shown(served, std::mem::take(&mut foreign)).await?;
+            for (place, object) in places.drain(..).zip(converted) {
+                entries[place] = keep(served, &entries[place], object)?;
+            }
         }
     }
     Ok(entries)

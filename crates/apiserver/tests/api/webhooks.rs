@@ -458,7 +458,7 @@ async fn a_connection_is_refused_before_it_is_made() {
 }
 
 /// Between versions of which the first has `hostPort`, the second `host` and `port`, as a webhook sees it.
-async fn convert(request: http::Request<hyper::body::Incoming>) -> http::Response<Full<Bytes>> {
+async fn convert<B: http_body::Body<Error: std::fmt::Debug>>(request: http::Request<B>) -> http::Response<Full<Bytes>> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let mut review: Value = serde_json::from_slice(&body).unwrap();
     let asked = review["request"].take();
@@ -483,10 +483,8 @@ async fn convert(request: http::Request<hyper::body::Incoming>) -> http::Respons
     http::Response::new(Full::new(Bytes::from(review.to_string())))
 }
 
-#[tokio::test]
-async fn a_webhook_converts_custom_resources() {
-    let server = TlsServer::start(&["127.0.0.1"], Arc::new(|request| Box::pin(convert(request)))).await;
-    let cluster = Cluster::start_with(Here).await;
+/// Defines routes, stored as v1 and served as v2 as well, which a server converts.
+async fn define_routes(cluster: &Cluster, server: &TlsServer) {
     let version = |name: &str, storage: bool, fields: &[&str]| {
         let fields: serde_json::Map<String, Value> =
             fields.iter().map(|&field| (field.to_owned(), json!({"type": "string"}))).collect();
@@ -506,7 +504,53 @@ async fn a_webhook_converts_custom_resources() {
             },
         }))
         .await;
-    let path = |version: &str| format!("/apis/example.com/{version}/namespaces/default/routes");
+}
+
+fn routes(version: &str) -> String {
+    format!("/apis/example.com/{version}/namespaces/default/routes")
+}
+
+/// What is converted for a long list is asked in several questions, none of which is too long to be answered.
+#[tokio::test]
+async fn long_lists_are_converted_in_parts() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = asked.clone();
+    let serve = move |request: http::Request<hyper::body::Incoming>| {
+        let noted = noted.clone();
+        let answer = async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            noted.lock().push(body.len());
+            convert(http::Request::from_parts(parts, Full::new(body))).await
+        };
+        Box::pin(answer) as futures::future::BoxFuture<'static, _>
+    };
+    let server = TlsServer::start(&["127.0.0.1"], Arc::new(serve)).await;
+    let cluster = Cluster::start_with(Here).await;
+    define_routes(&cluster, &server).await;
+    let port = "8".repeat(1_000_000);
+    for at in 0..10 {
+        let route = json!({"apiVersion": "example.com/v1", "kind": "Route", "metadata": {"name": format!("r{at}")},
+            "hostPort": format!("h{at}:{port}")});
+        cluster.send("POST", &routes("v1"), route).await.expect(201);
+    }
+    asked.lock().clear();
+    let list = cluster.send("GET", &routes("v2"), Value::Null).await.expect(200);
+    let items = list["items"].as_array().unwrap();
+    assert_eq!(items.len(), 10);
+    for (at, item) in items.iter().enumerate() {
+        assert_eq!((&item["host"], &item["port"]), (&json!(format!("h{at}")), &json!(port)));
+    }
+    let asked = asked.lock().clone();
+    assert!(asked.len() >= 4 && asked.iter().all(|size| *size < 4_000_000), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_converts_custom_resources() {
+    let server = TlsServer::start(&["127.0.0.1"], Arc::new(|request| Box::pin(convert(request)))).await;
+    let cluster = Cluster::start_with(Here).await;
+    define_routes(&cluster, &server).await;
+    let path = routes;
     let route =
         json!({"apiVersion": "example.com/v2", "kind": "Route", "metadata": {"name": "r"}, "host": "h", "port": "80"});
     let made = cluster.send("POST", &path("v2"), route).await.expect(201);
