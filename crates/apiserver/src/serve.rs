@@ -31,6 +31,8 @@ const STREAMS: u32 = 1000;
 /// A watch must not be held up by its window.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// What may wait in a stream whose client does not read.
+const STREAM_UNSENT: usize = 64 << 10;
 
 /// What answers requests: [`crate::service::ApiService`], or something around it.
 pub trait Service:
@@ -104,7 +106,9 @@ async fn connection(
     let peer = session
         .peer_certificates()
         .map(|chain| PeerCertificates::new(chain.iter().map(|certificate| certificate.clone().into_owned()).collect()));
-    let pace = Pace::new(limits, session.alpn_protocol() != Some(b"h2"));
+    // As Go: HTTP/2 is spoken with those who have asked for it, and nothing else.
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    let pace = Pace::new(limits, !http2);
     let answering = pace.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         let busy = answering.begin();
@@ -116,6 +120,7 @@ async fn connection(
         async move { answered.await.map(|response| response.map(|body| Answer::new(body, busy))) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder = if http2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(limits.head_bytes);
     builder
         .http2()
@@ -123,6 +128,7 @@ async fn connection(
         .keep_alive_interval(PING_AFTER)
         .keep_alive_timeout(PING_WAIT)
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(STREAM_UNSENT)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);

@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -20,6 +20,10 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
+
+/// What a connection of HTTP/1.1 may have been given to send and not sent, in bytes, before it is given more. What speaks
+/// HTTP keeps as much as the largest head that it takes, for each client that does not read.
+const UNSENT: usize = 64 << 10;
 
 /// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +129,15 @@ pub struct Pace {
     idle: Duration,
     /// None where heads cannot be told from other bytes, as over HTTP/2.
     head: Option<Duration>,
+    unsent: Mutex<Unsent>,
+}
+
+/// Bytes of answers on their way into the connection.
+#[derive(Default)]
+struct Unsent {
+    bytes: usize,
+    /// Who has more.
+    waiting: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +163,34 @@ impl Pace {
             changed: Notify::new(),
             idle: limits.idle,
             head: heads.then_some(limits.head),
+            unsent: Mutex::default(),
         })
+    }
+
+    /// Ready when the connection has sent most of what it was given. Over HTTP/2 it is, since each stream has a window.
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut unsent = self.unsent.lock();
+        if self.head.is_none() || unsent.bytes < UNSENT {
+            return Poll::Ready(());
+        }
+        unsent.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn given(&self, bytes: usize) {
+        self.unsent.lock().bytes += bytes;
+    }
+
+    /// What stands around bodies counts as well: heads, the sizes of chunks. So it may seem to be less than it is by that.
+    fn sent(&self, bytes: usize) {
+        let mut unsent = self.unsent.lock();
+        unsent.bytes = unsent.bytes.saturating_sub(bytes);
+        if unsent.bytes < UNSENT
+            && let Some(waiting) = unsent.waiting.take()
+        {
+            drop(unsent);
+            waiting.wake();
+        }
     }
 
     /// A request has come; it is being answered until what is returned is dropped.
@@ -159,6 +199,8 @@ impl Pace {
         let before = if let Phase::Busy(count) = *phase { count } else { 0 };
         *phase = Phase::Busy(before + 1);
         drop(phase);
+        // Over HTTP/1.1 the answers before it have been sent, or will never be.
+        self.unsent.lock().bytes = 0;
         self.changed.notify_one();
         Busy(self.clone())
     }
@@ -232,7 +274,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.pace.sent(sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_write_vectored(
@@ -240,7 +284,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.pace.sent(sent);
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -256,15 +302,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
-/// The body of an answer, which is being given until its end.
+/// The body of an answer, which is being given until its end, and no faster than it is sent.
 pub struct Answer<B> {
     body: B,
-    _busy: Busy,
+    busy: Busy,
 }
 
 impl<B> Answer<B> {
     pub fn new(body: B, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+        Self { body, busy }
     }
 }
 
@@ -276,7 +322,13 @@ impl<B: Body<Data: Buf> + Unpin> Body for Answer<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let this = self.as_mut().get_mut();
+        ready!(this.busy.0.poll_room(cx));
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            this.busy.0.given(frame.data_ref().map_or(0, Buf::remaining));
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -291,6 +343,12 @@ impl<B: Body<Data: Buf> + Unpin> Body for Answer<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
+    use futures::FutureExt as _;
+    use http_body_util::BodyExt as _;
 
     fn limits() -> Limits {
         Limits {
@@ -318,6 +376,65 @@ mod tests {
         assert!(places.room().await.of(one).is_some());
         drop((first, third));
         assert!(places.taken.lock().is_empty());
+    }
+
+    /// A body that is always ready to give more.
+    struct Endless;
+
+    impl Body for Endless {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<bytes::Bytes>, Self::Error>>> {
+            Poll::Ready(Some(Ok(Frame::data(bytes::Bytes::from_static(&[b'x'; UNSENT / 2])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_are_given_no_faster_than_they_are_sent() {
+        let check = async |http1: bool, expected: usize| {
+            let pace = Pace::new(&limits(), http1);
+            let mut answer = Answer::new(Endless, pace.begin());
+            let mut given = 0;
+            let mut give = async || {
+                while given < 10 && answer.frame().now_or_never().is_some() {
+                    given += 1;
+                }
+                given
+            };
+            assert_eq!(give().await, expected);
+            // The head of the answer counts as well.
+            pace.sent(UNSENT / 2 + 100);
+            assert_eq!(give().await, (expected + 2).min(10));
+            pace.sent(UNSENT / 2 - 200);
+            assert_eq!(give().await, (expected + 2).min(10));
+        };
+        check(true, 2).await;
+        check(false, 10).await;
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_room_is_woken() {
+        let pace = Pace::new(&limits(), true);
+        let mut answer = Answer::new(Endless, pace.begin());
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(woken.clone());
+        let mut is_given = || Pin::new(&mut answer).poll_frame(&mut Context::from_waker(&waker)).is_ready();
+        assert_eq!([is_given(), is_given(), is_given()], [true, true, false]);
+        assert!(!woken.0.load(Ordering::Relaxed));
+        pace.sent(1);
+        assert!(woken.0.load(Ordering::Relaxed) && is_given());
     }
 
     #[tokio::test]

@@ -86,6 +86,7 @@ fn bomb(levels: usize) -> String {
 
 #[tokio::test]
 async fn input_3_yaml_that_stands_for_gigabytes() {
+    let _turn = super::turn().await;
     let cluster = cluster().await;
     let bombs = [
         bomb(9),

@@ -98,7 +98,11 @@ impl Listening {
 
     /// Shakes hands as nobody.
     pub(super) async fn secured(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.secure(self.tls(b"http/1.1", None), socket).await
+        self.secured_as(b"http/1.1", socket).await
+    }
+
+    pub(super) async fn secured_as(&self, protocol: &[u8], socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.secure(self.tls(protocol, None), socket).await
     }
 
     async fn secure(&self, tls: rustls::ClientConfig, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -217,6 +221,7 @@ async fn input_8_heads_without_end() {
 
 #[tokio::test]
 async fn input_10_streams_reset_as_they_are_opened() {
+    let _turn = super::turn().await;
     let server = Listening::start().await;
     let open = async || {
         let stream = server.connect(b"h2").await;

@@ -64,6 +64,7 @@ async fn ask(server: &Listening, form: &str) -> TlsStream<TcpStream> {
 /// A list is never there as a whole, whoever reads it and however, and others are served meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_39_lists_of_much_by_fast_and_slow() {
+    let _turn = super::turn().await;
     let server = Listening::over(with_much().await).await;
     let before = super::resident();
     let (mut stuck, mut readers) = (Vec::new(), JoinSet::new());

@@ -8,14 +8,23 @@ mod credentials;
 mod limits;
 mod listener;
 mod lists;
+mod sockets;
 mod storms;
 mod watchers;
 
 use std::fs;
+
+use tokio::sync::{Mutex, MutexGuard};
 
 /// What this process holds of the machine's memory, in bytes.
 fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
     pages * 4096
+}
+
+/// The memory is all tests': those who measure it take turns.
+async fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
 }

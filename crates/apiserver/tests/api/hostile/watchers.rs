@@ -35,6 +35,7 @@ async fn watch(cluster: &Cluster) -> Open {
 /// seen is gone, it is told to list anew, as upstream does with those that it drops.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_37_watchers_that_never_read() {
+    let _turn = super::turn().await;
     let cluster = Cluster::start().await;
     cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}})).await.expect(201);
     cluster.server.registry.caches.reach_current().await;
@@ -69,6 +70,7 @@ async fn fault_37_watchers_that_never_read() {
 /// Every watcher sees every write, in the order in which they were made, and takes no more than its place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fault_38_very_many_watchers() {
+    let _turn = super::turn().await;
     let cluster = Cluster::start().await;
     cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}})).await.expect(201);
     cluster.server.registry.caches.reach_current().await;
