@@ -50,6 +50,7 @@ pub mod registry;
 pub mod request;
 pub mod response;
 mod reviews;
+mod routes;
 pub mod serve;
 pub mod server;
 pub mod service;

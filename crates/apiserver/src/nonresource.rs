@@ -18,7 +18,7 @@ pub(crate) fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Status> {
     let path = info.path.trim_end_matches('/');
-    if !matches!(info.verb, "get" | "head") && !is_group(path) {
+    if !matches!(info.verb, "get" | "head") && !is_group(path) && !is_custom(server, path) {
         return Err(match path {
             "/version" | "/api" | "/apis" | "/api/v1" => Status::method_not_allowed(),
             _ => Status::path_not_found(),
@@ -51,7 +51,8 @@ pub(crate) fn answer(
         _ if path.contains("//") => Ok(nothing()),
         _ => match discovery::answer(&server.registry.catalogue, path, headers) {
             Some(answer) => Ok(answer),
-            None if is_group_version(path) || path.starts_with("/version/") => Err(Status::path_not_found()),
+            None if path.starts_with("/version/") => Err(Status::path_not_found()),
+            None if is_group_version(path) && !is_custom(server, path) => Err(Status::path_not_found()),
             None => Ok(nothing()),
         },
     }
@@ -85,6 +86,14 @@ fn is_group_version(path: &str) -> bool {
 /// `/apis/GROUP`, which upstream answers whatever the method.
 fn is_group(path: &str) -> bool {
     matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["apis", _])
+}
+
+/// `/apis/GROUP/VERSION` without built-in kinds: custom resources, about which upstream answers whatever the method.
+fn is_custom(server: &ApiServer, path: &str) -> bool {
+    match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
+        ["apis", group, version] => !server.registry.catalogue.has_routes(group, version),
+        _ => false,
+    }
 }
 
 /// What Go's own router says of a path that it does not know.

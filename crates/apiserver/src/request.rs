@@ -9,7 +9,7 @@ use http::Method;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RequestInfo {
     pub path: String,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; for paths that are not
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, `proxy`; for paths that are not
     /// resources the lower-case method.
     pub verb: &'static str,
     /// Set for paths that name a resource.
@@ -53,8 +53,8 @@ impl RequestInfo {
             // Only what is behind a proxy knows others.
             _ => "",
         };
-        if resource.watch_prefix {
-            info.verb = "watch";
+        if let Some(verb) = resource.prefix {
+            info.verb = verb;
         } else if resource.parts.name.is_empty() {
             info.verb = match info.verb {
                 "get" if truthy(query_value(query, "watch")) => "watch",
@@ -113,8 +113,8 @@ pub(crate) fn name_offence(name: &str) -> Option<&'static str> {
 
 struct ResourcePath {
     parts: ResourceRequest,
-    /// The deprecated `/watch/` prefix was used.
-    watch_prefix: bool,
+    /// The verb that stood in front of the resource, as it did in old clients' paths.
+    prefix: Option<&'static str>,
 }
 
 fn resource_path(segments: &[String]) -> Option<ResourcePath> {
@@ -123,8 +123,8 @@ fn resource_path(segments: &[String]) -> Option<ResourcePath> {
         [apis, group, version, rest @ ..] if apis == "apis" => (group.clone(), version, rest),
         _ => return None,
     };
-    let watch_prefix = rest.first().is_some_and(|word| word == "watch");
-    if watch_prefix {
+    let prefix = rest.first().and_then(|word| ["watch", "proxy"].into_iter().find(|verb| word == verb));
+    if prefix.is_some() {
         rest = &rest[1..];
     }
     let mut parts = ResourceRequest { group, version: version.clone(), ..ResourceRequest::default() };
@@ -144,7 +144,7 @@ fn resource_path(segments: &[String]) -> Option<ResourcePath> {
     parts.name = words.next().unwrap_or_default();
     parts.subresource = words.next().unwrap_or_default();
     parts.rest = words.collect();
-    Some(ResourcePath { parts, watch_prefix })
+    Some(ResourcePath { parts, prefix })
 }
 
 fn lower_method(method: &Method) -> &'static str {
@@ -247,6 +247,7 @@ mod tests {
         check("GET", "/api/v1/pods?watch", "watch g= v=v1 ns= r=pods n= s= rest=");
         check("GET", "/api/v1/pods?watch=false", "list g= v=v1 ns= r=pods n= s= rest=");
         check("GET", "/api/v1/watch/pods", "watch g= v=v1 ns= r=pods n= s= rest=");
+        check("PUT", "/api/v1/proxy/nodes/n", "proxy g= v=v1 ns= r=nodes n=n s= rest=");
         check("GET", "/api/v1/namespaces", "list g= v=v1 ns= r=namespaces n= s= rest=");
         check("GET", "/api/v1/namespaces/a", "get g= v=v1 ns=a r=namespaces n=a s= rest=");
         check("PUT", "/api/v1/namespaces/a/finalize", "update g= v=v1 ns=a r=namespaces n=a s=finalize rest=");

@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use api::status::{Status, Subject};
-use api::validation::quote;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,8 +25,9 @@ use crate::flowcontrol::{Flow, FlowControl, Plainly};
 use crate::metrics::Record;
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
-use crate::request::{RequestInfo, name_offence};
+use crate::request::RequestInfo;
 use crate::response::{self, BoxError, Lengthy, Response};
+use crate::routes::{self, Lost};
 use crate::server::ApiServer;
 use crate::shape::Shape;
 use crate::websocket::Carrier;
@@ -275,7 +275,7 @@ impl ApiService {
     async fn resource<B>(
         self,
         user: User,
-        info: RequestInfo,
+        mut info: RequestInfo,
         query: String,
         request: Request<B>,
         mut trail: Option<&mut Trail>,
@@ -285,11 +285,19 @@ impl ApiService {
         B::Error: Into<BoxError>,
     {
         let server = &self.server;
-        let served = match (find(server, &info), &info.resource) {
-            (Err(_), Some(target)) if !server.registry.catalogue.serves(&target.group, &target.version) => {
+        let served = match (routes::find(&server.registry.catalogue, &info), &mut info.resource) {
+            (Ok(served), Some(target)) => {
+                // Custom resources take it for no part of what is asked.
+                if info.verb == "create" && served.custom.is_some() && target.subresource.is_empty() {
+                    target.name.clear();
+                }
+                served
+            }
+            (Err(Lost::Refused(status)), _) => return Err(status),
+            (_, Some(target)) if !server.registry.catalogue.has_routes(&target.group, &target.version) => {
                 return Ok(nonresource::nothing());
             }
-            (found, _) => found?,
+            _ => return Err(Status::path_not_found()),
         };
         let (mut parts, body) = request.into_parts();
         websocket::without_bearer(&mut parts.headers);
@@ -297,7 +305,7 @@ impl ApiService {
             let body = body.map_err(Into::into).boxed_unsync();
             return streaming::handle(server, &served, &user, &info, target, &query, parts, body).await;
         }
-        if parts.method == http::Method::HEAD {
+        if parts.method == http::Method::HEAD && served.custom.is_none() {
             return Err(Status::method_not_allowed());
         }
         let body = read_body(body).await?;
@@ -394,41 +402,6 @@ impl Known {
         response.headers_mut().extend(self.id.map(|id| (audit::ID, id)));
         response
     }
-}
-
-fn find(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Served>, Status> {
-    let target = info.resource.as_ref().ok_or_else(Status::path_not_found)?;
-    let served = server
-        .registry
-        .catalogue
-        .find(&target.group, &target.version, &target.resource)
-        .ok_or_else(Status::path_not_found)?;
-    let verbs = match target.subresource.as_str() {
-        "" => served.row.verbs,
-        name => served.version.subresource(name).ok_or_else(Status::path_not_found)?.verbs,
-    };
-    // Where a namespaced object is named there must be a namespace, and the other way round.
-    let named = !target.name.is_empty() && !info.is_collection();
-    let misplaced = served.row.namespaced && target.namespace.is_empty() && named;
-    let scoped = !served.row.namespaced && !target.namespace.is_empty() && target.resource != "namespaces";
-    if misplaced || scoped {
-        return Err(Status::path_not_found());
-    }
-    // A new object goes to the collection, every other write to an object.
-    if let Some(offence) = name_offence(&target.name).filter(|_| named) {
-        return Err(Status::bad_request(format!("Name parameter invalid: {}: {offence}", quote(&target.name))));
-    }
-    let writes_elsewhere = match info.verb {
-        "create" => target.subresource.is_empty() && (named || (served.row.namespaced && target.namespace.is_empty())),
-        "update" | "patch" | "delete" => !named,
-        "deletecollection" => served.row.namespaced && target.namespace.is_empty(),
-        _ => false,
-    };
-    let behind = info.verb.is_empty() && target.subresource == "proxy";
-    if writes_elsewhere || !(behind || verbs.contains(info.verb)) {
-        return Err(Status::method_not_allowed());
-    }
-    Ok(served)
 }
 
 async fn read_body<B>(body: B) -> Result<Bytes, Status>

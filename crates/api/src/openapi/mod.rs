@@ -136,7 +136,9 @@ impl<'a> Document<'a> {
             self.definitions.add_resource(source, version);
         }
         let mut writer = paths::Writer::new(self.edition, group, version, &mut self.definitions);
-        writer.group();
+        if built_in {
+            writer.group();
+        }
         for source in sources {
             writer.resource(source.resource, source.definition.is_some());
         }

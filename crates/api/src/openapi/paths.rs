@@ -22,6 +22,7 @@ const LIST: [Query; 9] = [
     ("shardSelector", "string"),
     ("timeoutSeconds", "integer"),
 ];
+const READ: [Query; 1] = [("resourceVersion", "string")];
 const WRITE: [Query; 3] = [("dryRun", "string"), ("fieldManager", "string"), ("fieldValidation", "string")];
 const FORCE: [Query; 1] = [("force", "boolean")];
 const DELETE: [Query; 5] = [
@@ -33,6 +34,7 @@ const DELETE: [Query; 5] = [
 ];
 
 const MEDIA: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+const CUSTOM_MEDIA: [&str; 2] = ["application/json", "application/yaml"];
 const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 const PATCHES: [&str; 4] = [
     "application/json-patch+json",
@@ -50,7 +52,8 @@ pub(super) struct Writer<'d, 'a> {
     title: String,
     /// `apps_v1`
     tag: String,
-    /// The resource at hand is custom: it has no protobuf form, and takes no strategic merge patch.
+    /// The resource at hand is custom: it has no protobuf form, takes no strategic merge patch, and is described by
+    /// another part of upstream (`apiextensions-apiserver`'s `pkg/controller/openapi/builder`), in fewer words.
     custom: bool,
     definitions: &'d mut Definitions<'a>,
     paths: Map<String, Value>,
@@ -133,11 +136,15 @@ impl<'d, 'a> Writer<'d, 'a> {
         let as_status = !resource.returns_deleted;
         let operations = self.object_operations(resource.verbs, &kind_word, &gvk, &version.type_name, as_status);
         self.path(&item, operations, &["name"], &[]);
-        if resource.verbs.contains("watch") {
+        if resource.verbs.contains("watch") && !custom {
             self.watches(scope, resource, &kind_word, &gvk);
         }
         for subresource in &version.subresources {
-            self.subresource(&item, &version, subresource, &kind_word);
+            let shown = match custom {
+                true => gvk.clone(),
+                false => Gvk::new(&subresource.group, &subresource.version, &subresource.kind),
+            };
+            self.subresource(&item, &version, subresource, &kind_word, shown);
         }
     }
 
@@ -163,8 +170,8 @@ impl<'d, 'a> Writer<'d, 'a> {
                 id: format!("delete{}Collection{kind_word}", self.title),
                 action: "deletecollection",
                 gvk: gvk.clone(),
-                query: LIST.into_iter().chain(DELETE).collect(),
-                body: Some(Body::Options),
+                query: LIST.into_iter().chain(if self.custom { WATCH.to_vec() } else { DELETE.to_vec() }).collect(),
+                body: (!self.custom).then_some(Body::Options),
                 answer: Some(definitions::STATUS),
                 codes: &[200],
                 streams: false,
@@ -209,7 +216,7 @@ impl<'d, 'a> Writer<'d, 'a> {
             body: None,
             answer: Some(list),
             codes: &[200],
-            streams: true,
+            streams: !self.custom,
         })
     }
 
@@ -236,6 +243,7 @@ impl<'d, 'a> Writer<'d, 'a> {
         deleted_as_status: bool,
     ) -> Vec<(&'static str, Value)> {
         let mut operations = Vec::new();
+        let (read, patched): (&[Query], &[u16]) = if self.custom { (&READ, &[200]) } else { (&[], &[200, 201]) };
         let mut add = |method, word: &str, action, query: &[&[Query]], body, answer, codes| {
             let operation = Operation {
                 id: format!("{word}{}{words}", self.title),
@@ -250,13 +258,13 @@ impl<'d, 'a> Writer<'d, 'a> {
             operations.push((method, self.operation(operation)));
         };
         if verbs.contains("get") {
-            add("get", "read", "get", &[], None, definition, &[200][..]);
+            add("get", "read", "get", &[read], None, definition, &[200][..]);
         }
         if verbs.contains("update") {
             add("put", "replace", "put", &[&WRITE], Some(Body::Object(definition)), definition, &[200, 201]);
         }
         if verbs.contains("patch") {
-            add("patch", "patch", "patch", &[&WRITE, &FORCE], Some(Body::Patch), definition, &[200, 201]);
+            add("patch", "patch", "patch", &[&WRITE, &FORCE], Some(Body::Patch), definition, patched);
         }
         if verbs.contains("delete") {
             let answer = if deleted_as_status { definitions::STATUS } else { definition };
@@ -265,10 +273,9 @@ impl<'d, 'a> Writer<'d, 'a> {
         operations
     }
 
-    fn subresource(&mut self, item: &str, version: &Version, subresource: &Subresource, kind_word: &str) {
+    fn subresource(&mut self, item: &str, version: &Version, subresource: &Subresource, kind_word: &str, gvk: Gvk) {
         let path = format!("{item}/{}", subresource.name);
         let words = format!("{kind_word}{}", title_case(&subresource.name));
-        let gvk = Gvk::new(&subresource.group, &subresource.version, &subresource.kind);
         let definition = self.definitions.subresource_definition(version, subresource);
         if subresource.kind.ends_with("Options") {
             return self.connect(&path, subresource, &words, &gvk, definition.as_deref());
@@ -394,7 +401,11 @@ impl<'d, 'a> Writer<'d, 'a> {
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": gvk.to_json(),
         });
-        let patch = matches!(body, Some(Body::Patch));
+        let consumes: &[&str] = match (&body, self.custom) {
+            (Some(Body::Patch), _) => &patches,
+            (_, true) => &CUSTOM_MEDIA,
+            (_, false) => &["*/*"],
+        };
         if let Some(body) = body {
             let required = !matches!(body, Body::Options);
             let schema = self.definitions.reference(match body {
@@ -411,8 +422,7 @@ impl<'d, 'a> Writer<'d, 'a> {
                     parameters.push(parameter);
                 }
                 Edition::V3 => {
-                    let media: &[&str] = if patch { &patches } else { &["*/*"] };
-                    value["requestBody"] = json!({"content": content(media, &schema)});
+                    value["requestBody"] = json!({"content": content(consumes, &schema)});
                     if required {
                         value["requestBody"]["required"] = json!(true);
                     }
@@ -422,11 +432,6 @@ impl<'d, 'a> Writer<'d, 'a> {
         if !parameters.is_empty() {
             value["parameters"] = Value::Array(parameters);
         }
-        let consumes: &[&str] = match (patch, self.custom) {
-            (true, _) => &patches,
-            (false, true) => &["application/json", "application/yaml"],
-            (false, false) => &["*/*"],
-        };
         self.describe_media(&mut value, consumes, &produces);
         value
     }

@@ -7,6 +7,7 @@
 mod convert;
 mod finalize;
 mod plan;
+pub(crate) mod route;
 mod serve;
 
 use std::sync::Arc;

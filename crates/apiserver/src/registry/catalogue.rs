@@ -105,9 +105,13 @@ impl Catalogue {
         self.served.read().get(&key).cloned()
     }
 
-    /// Whether there is such a group and version; the core group speaks for all of its versions.
-    pub fn serves(&self, group: &str, version: &str) -> bool {
-        group.is_empty() || self.all().keys().any(|(known, its, _)| known == group && its == version)
+    /// Whether there are built-in kinds in a group and version: these have routes of their own, and what is beside the
+    /// routes is refused in other words than what nobody knows. The core group speaks for all of its versions.
+    pub fn has_routes(&self, group: &str, version: &str) -> bool {
+        let here = |((known, its, _), served): (&(String, String, String), &Arc<Served>)| {
+            known == group && its == version && served.custom.is_none()
+        };
+        group.is_empty() || self.all().iter().any(here)
     }
 
     /// The served version of a resource that clients get when they ask for none.

@@ -181,6 +181,21 @@ pub(super) fn typed(served: &Served, call: &mut Call, object: Value, duplicates:
     })
 }
 
+/// [`typed`] of what an apply merged. Upstream decodes it no more: nulls that were applied to a custom resource are there
+/// to be judged.
+pub(super) fn applied(served: &Served, call: &mut Call, object: Value) -> Result<Value, Status> {
+    check_type(served, &object)?;
+    let mut object = formed(served, call, object, Vec::new()).map_err(|why| match why {
+        Nonconforming::Refused(status) => status,
+        Nonconforming::Unfit(why) => Status::bad_request(cannot_be_handled(served, &why)),
+    })?;
+    match &served.custom {
+        Some(custom) => custom.version().schema.fill(&mut object),
+        None => default(served, &mut object),
+    }
+    Ok(object)
+}
+
 /// Why a document is no object of its kind.
 pub(super) enum Nonconforming {
     Refused(Status),
@@ -190,6 +205,18 @@ pub(super) enum Nonconforming {
 
 /// [`typed`] without a look at the document's own type, for those who word the refusal themselves.
 pub(super) fn conform(
+    served: &Served,
+    call: &mut Call,
+    object: Value,
+    duplicates: Vec<String>,
+) -> Result<Value, Nonconforming> {
+    let mut object = formed(served, call, object, duplicates)?;
+    default(served, &mut object);
+    Ok(object)
+}
+
+/// A document with its type and metadata, canonical, as yet without defaults.
+fn formed(
     served: &Served,
     call: &mut Call,
     mut object: Value,
@@ -204,7 +231,6 @@ pub(super) fn conform(
     normalise(served, call, &mut object, duplicates)?;
     // What is left of metadata that are none.
     object.metadata_mut();
-    default(served, &mut object);
     Ok(object)
 }
 

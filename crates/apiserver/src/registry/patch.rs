@@ -155,7 +155,7 @@ impl Patch<'_> {
         }
         let mut applied = self.apply(None)?;
         applied.set_meta("name", Value::String(name));
-        let object = decode::typed(self.served, self.call, applied, Vec::new())?;
+        let object = decode::applied(self.served, self.call, applied)?;
         let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
         Ok(Decision::Put(object))
     }
@@ -178,7 +178,7 @@ impl Patch<'_> {
     /// What a patch made of `old` must be an object of its kind: what is wrong with it is the patch's fault.
     fn typed(&mut self, patched: Value, old: &Value) -> Result<Value, Status> {
         if self.dialect == Dialect::Apply {
-            return decode::typed(self.served, self.call, patched, Vec::new());
+            return decode::applied(self.served, self.call, patched);
         }
         decode::check_type(self.served, &patched)?;
         decode::conform(self.served, self.call, patched, self.duplicates.clone()).map_err(|why| match why {

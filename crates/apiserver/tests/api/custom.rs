@@ -194,6 +194,25 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
     assert_eq!(cluster.get(WIDGETS).await.code, 404);
 }
 
+/// Posted nulls are as good as absent where the schema has no room for them; applied ones are what was meant.
+#[tokio::test]
+async fn applied_nulls_are_judged() {
+    let cluster = Cluster::start().await;
+    cluster.define(definition()).await;
+    let web = widget("web", json!({"size": null, "color": null}));
+    let refused = cluster.send("POST", WIDGETS, web.clone()).await.expect(422);
+    assert_eq!(refused["message"], "Widget.example.com \"web\" is invalid: spec.size: Required value");
+    let path = format!("{WIDGETS}/web?fieldManager=a&force=true");
+    for _ in 0..2 {
+        let refused = cluster.patch(&path, "apply-patch+yaml", web.clone()).await.expect(422);
+        let why = "spec.size: Invalid value: \"null\": spec.size in body must be of type integer: \"null\"";
+        assert_eq!(refused["message"], format!("Widget.example.com \"web\" is invalid: {why}"));
+        let sound = widget("web", json!({"size": 1, "color": null}));
+        let applied = cluster.patch(&path, "apply-patch+yaml", sound).await.json();
+        assert_eq!(applied["spec"]["color"], "blue");
+    }
+}
+
 #[tokio::test]
 async fn a_schema_that_changes_is_seen_in_what_was_stored_before() {
     let cluster = Cluster::start().await;

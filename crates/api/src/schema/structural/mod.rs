@@ -55,6 +55,11 @@ impl CustomSchema {
     /// Drops nulls where the schema has no room for them, then fills in defaults.
     pub fn default(&self, object: &mut Value) {
         defaults::prune_nulls(&self.root, object);
+        self.fill(object);
+    }
+
+    /// Fills in defaults, and leaves nulls that have none for [`Self::validate`] to judge.
+    pub fn fill(&self, object: &mut Value) {
         defaults::fill(&self.root, object);
     }
 
