@@ -1,25 +1,69 @@
 //! What is served, as clients discover it: group and resource lists, and all of it in one document (KEP-3352).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::custom::compare_versions;
 use api::resource::{Resource, Subresource, api_version};
 use api::resources::GROUPS;
+use bytes::Bytes;
 use http::header::{ACCEPT, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::registry::{Catalogue, Served};
+use crate::registry::{Catalogue, Catalogued, Served};
 use crate::response::{self, Response};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The answer to a discovery path; `None` if it is none, or names what is not served.
-pub(crate) fn answer(catalogue: &Catalogue, path: &str, headers: &HeaderMap) -> Option<Response> {
-    let groups = Groups::of(catalogue);
-    let words: Vec<&str> = path.split('/').skip(1).collect();
-    let document = match words.as_slice() {
-        ["api" | "apis"] if wants_aggregated(headers) => return Some(aggregated(&groups, words[0] == "api")),
+/// What is served, put in order once for each state of the catalogue.
+#[derive(Default)]
+pub(crate) struct Discovery {
+    kept: Mutex<Option<Arc<Kept>>>,
+}
+
+struct Kept {
+    of: Arc<Catalogued>,
+    groups: Groups,
+    /// The aggregated documents of the core group and of the others, when they have been asked for.
+    aggregated: [OnceLock<Aggregated>; 2],
+}
+
+struct Aggregated {
+    document: Bytes,
+    tag: HeaderValue,
+}
+
+impl Discovery {
+    /// The answer to a discovery path; `None` if it is none, or names what is not served.
+    pub(crate) fn answer(&self, catalogue: &Catalogue, path: &str, headers: &HeaderMap) -> Option<Response> {
+        let kept = self.kept(catalogue.all());
+        let words: Vec<&str> = path.split('/').skip(1).collect();
+        match words.as_slice() {
+            ["api" | "apis"] if wants_aggregated(headers) => Some(kept.aggregated(words[0] == "api").answer(headers)),
+            words => answer(&kept.groups, words),
+        }
+    }
+
+    fn kept(&self, all: Arc<Catalogued>) -> Arc<Kept> {
+        let mut kept = self.kept.lock();
+        if let Some(kept) = kept.as_ref().filter(|kept| Arc::ptr_eq(&kept.of, &all)) {
+            return kept.clone();
+        }
+        let fresh = Arc::new(Kept { groups: Groups::of(&all), of: all, aggregated: Default::default() });
+        *kept = Some(fresh.clone());
+        fresh
+    }
+}
+
+impl Kept {
+    fn aggregated(&self, core: bool) -> &Aggregated {
+        self.aggregated[usize::from(core)].get_or_init(|| Aggregated::new(&self.groups, core))
+    }
+}
+
+fn answer(groups: &Groups, words: &[&str]) -> Option<Response> {
+    let document = match words {
         ["api"] => json!({
             "kind": "APIVersions",
             "versions": ["v1"],
@@ -76,8 +120,7 @@ fn version_rank(group: &str, version: &str) -> usize {
 }
 
 impl Groups {
-    fn of(catalogue: &Catalogue) -> Self {
-        let all = catalogue.all();
+    fn of(all: &Catalogued) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         for served in all.values() {
             match groups.last_mut().filter(|group| group.name == served.row.group) {
@@ -226,19 +269,25 @@ fn resource_discovery(served: &Served) -> Value {
     entry
 }
 
-fn aggregated(groups: &Groups, core: bool) -> Response {
-    let items: Vec<Value> =
-        groups.groups.iter().filter(|group| group.name.is_empty() == core).map(Group::discovery).collect();
-    let document = json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
-    });
-    let body = document.to_string();
-    let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
-    let etag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-    let mut response = response::bytes(StatusCode::OK, AGGREGATED, body);
-    if let Ok(value) = HeaderValue::from_str(&format!("\"{etag}\"")) {
-        response.headers_mut().insert(ETAG, value);
+impl Aggregated {
+    fn new(groups: &Groups, core: bool) -> Self {
+        let items: Vec<Value> =
+            groups.groups.iter().filter(|group| group.name.is_empty() == core).map(Group::discovery).collect();
+        let document = json!({
+            "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+        });
+        let document = Bytes::from(document.to_string());
+        Self { tag: response::tag(&document), document }
     }
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response
+
+    /// Nothing but the tag for who has the document already.
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let mut response = match response::is_known(&self.tag, headers) {
+            true => response::with_body(StatusCode::NOT_MODIFIED, AGGREGATED, response::full(Bytes::new())),
+            false => response::bytes(StatusCode::OK, AGGREGATED, self.document.clone()),
+        };
+        response.headers_mut().insert(ETAG, self.tag.clone());
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        response
+    }
 }

@@ -1,5 +1,6 @@
 //! Paths that are not resources: what the server is, what it serves, how it is.
 
+use api::openapi::Members;
 use api::status::Status;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
@@ -8,10 +9,10 @@ use crate::negotiate::JSON;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{discovery, health, metrics};
+use crate::{health, metrics};
 
 /// Answers a path that names no resource.
-pub(crate) fn answer(
+pub(crate) async fn answer(
     server: &ApiServer,
     info: &RequestInfo,
     query: &str,
@@ -45,11 +46,13 @@ pub(crate) fn answer(
         }
         _ if path.starts_with("/openapi/") => {
             let build = server.version["gitVersion"].as_str().unwrap_or_default();
-            let document = server.documents.answer(&server.registry.catalogue, path, query, build, headers);
+            let others = if path == "/openapi/v2" { server.aggregation.schemas() } else { Members::default() };
+            let catalogue = &server.registry.catalogue;
+            let document = server.documents.answer(catalogue, path, query, build, headers, others).await;
             Ok(document.unwrap_or_else(|| response::empty(StatusCode::NOT_FOUND)))
         }
         _ if path.contains("//") => Ok(nothing()),
-        _ => match discovery::answer(&server.registry.catalogue, path, headers) {
+        _ => match server.discovery.answer(&server.registry.catalogue, path, headers) {
             Some(answer) => Ok(answer),
             None if path.starts_with("/version/") => Err(Status::path_not_found()),
             None if is_group_version(path) && !is_custom(server, path) => Err(Status::path_not_found()),
@@ -88,10 +91,10 @@ fn is_group(path: &str) -> bool {
     matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["apis", _])
 }
 
-/// `/apis/GROUP/VERSION` without built-in kinds: custom resources, about which upstream answers whatever the method.
+/// `/apis/GROUP/VERSION` of a group without built-in kinds: custom resources, about which upstream answers whatever the method.
 fn is_custom(server: &ApiServer, path: &str) -> bool {
     match path.split('/').skip(1).collect::<Vec<_>>().as_slice() {
-        ["apis", group, version] => !server.registry.catalogue.has_routes(group, version),
+        ["apis", group, _] => !server.registry.catalogue.has_routes(group),
         _ => false,
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use api::status::Status;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -37,6 +37,20 @@ pub fn stream(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Body {
 /// The same of chunks that may fail to come.
 pub(crate) fn try_stream(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + 'static) -> Body {
     StreamBody::new(chunks.fuse().map(|chunk| chunk.map(Frame::data))).boxed_unsync()
+}
+
+/// What an answer's bytes are known by.
+pub(crate) fn tag(bytes: &[u8]) -> HeaderValue {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    HeaderValue::try_from(format!("\"{digits}\"")).expect("digits in quotes are a header's value")
+}
+
+/// Whether a client says that it has what `tag` stands for.
+pub(crate) fn is_known(tag: &HeaderValue, headers: &HeaderMap) -> bool {
+    let known = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(|one| one.trim().trim_start_matches("W/"));
+    known.any(|known| known == "*" || known == tag)
 }
 
 /// Marks an answer whose body is made while it is sent, and keeps what is to be kept as long as that lasts.

@@ -29,6 +29,7 @@ use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, Fr
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
+use crate::discovery::Discovery;
 use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Checks;
@@ -113,7 +114,8 @@ pub struct ApiServer {
     pub(crate) client_authority: String,
     pub(crate) audit: Option<Audit>,
     pub(crate) flow_control: FlowControl,
-    pub(crate) documents: Documents,
+    pub(crate) documents: Arc<Documents>,
+    pub(crate) discovery: Discovery,
     /// Streams that outlive the request that began them.
     pub(crate) streams: TaskTracker,
     /// Where ClusterIPs come from, primary family first, as the server was told.
@@ -279,7 +281,8 @@ impl ApiServer {
             dialer: config.dialer,
             audit,
             flow_control: FlowControl::new(config.settings.capacity, tasks.clone()),
-            documents: Documents::default(),
+            documents: Arc::default(),
+            discovery: Discovery::default(),
             streams: tasks.clone(),
             service_cidrs,
             stop: stop.clone(),
@@ -336,7 +339,7 @@ fn versions(row: Arc<Resource>, cache: Option<&Arc<ResourceCache>>) -> Vec<Serve
         .map(|version| Served {
             row: row.clone(),
             version: version.clone(),
-            model: api::schema::builtin_model(&version.type_name),
+            built_in: api::schema::builtin_model(&version.type_name),
             cache: cache.cloned(),
             custom: None,
             form: FormName::mint(),

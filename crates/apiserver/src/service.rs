@@ -236,15 +236,12 @@ impl ApiService {
         let server = &self.server;
         let path = info.path.trim_end_matches('/');
         if !matches!(info.verb, "get" | "head") || !server.aggregation.concerns(path) {
-            return nonresource::answer(server, info, query, headers);
+            return nonresource::answer(server, info, query, headers).await;
         }
-        // Whole and in JSON: the rest is merged into it.
+        // Whole: the rest is merged into it.
         let mut asked = headers.clone();
         asked.remove(header::IF_NONE_MATCH);
-        if path.starts_with("/openapi/") {
-            asked.remove(header::ACCEPT);
-        }
-        match nonresource::answer(server, info, query, &asked) {
+        match nonresource::answer(server, info, query, &asked).await {
             Err(status) if !status.is_not_found() => Err(status),
             answer => {
                 let answer = answer.unwrap_or_else(|status| response::refusal(&status));
@@ -294,7 +291,7 @@ impl ApiService {
                 served
             }
             (Err(Lost::Refused(status)), _) => return Err(status),
-            (_, Some(target)) if !server.registry.catalogue.has_routes(&target.group, &target.version) => {
+            (_, Some(target)) if !server.registry.catalogue.has_routes(&target.group) => {
                 return Ok(nonresource::nothing());
             }
             _ => return Err(Status::path_not_found()),

@@ -6,8 +6,11 @@
 
 mod approval;
 mod columns;
+mod packed;
 mod rules;
 mod scale;
+
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -20,6 +23,7 @@ use crate::resource::{Resource, Subresource, Verbs, Version};
 use crate::resources::fields::{flag, items, text};
 use crate::resources::hooks::{Hooks, PLAIN};
 use crate::schema::structural::CustomSchema;
+use packed::Packed;
 
 /// What a definition says, as of one generation.
 #[derive(Debug)]
@@ -38,9 +42,10 @@ pub struct Definition {
 #[derive(Debug)]
 pub struct CustomVersion {
     pub name: String,
-    pub schema: CustomSchema,
+    /// Compiled when an object first needs it: of hundreds of definitions most are never used.
+    schema: OnceLock<CustomSchema>,
     /// The `openAPIV3Schema` as it was written; none for a definition of old that keeps everything.
-    pub openapi: Option<Value>,
+    written: Option<Packed>,
     pub columns: Vec<PrinterColumn>,
     pub scale: Option<Scale>,
     pub has_status: bool,
@@ -137,8 +142,8 @@ impl CustomVersion {
         let schema = Some(&version["schema"]["openAPIV3Schema"]).filter(|schema| schema.is_object() && !preserve);
         Self {
             name: text(version, "name").to_owned(),
-            schema: schema.map_or_else(CustomSchema::open, CustomSchema::read),
-            openapi: schema.cloned(),
+            schema: OnceLock::new(),
+            written: schema.map(Packed::new),
             columns: columns::read(items(version, "additionalPrinterColumns")),
             scale: Scale::read(&version["subresources"]["scale"]),
             has_status: version["subresources"]["status"].is_object(),
@@ -146,12 +151,27 @@ impl CustomVersion {
         }
     }
 
+    /// The schema that objects of this version are held to.
+    pub fn schema(&self) -> &CustomSchema {
+        self.schema.get_or_init(|| self.openapi().map_or_else(CustomSchema::open, |schema| CustomSchema::read(&schema)))
+    }
+
+    /// The `openAPIV3Schema` as it was written; none for a definition of old that keeps everything.
+    pub fn openapi(&self) -> Option<Value> {
+        self.written.as_ref().map(Packed::open)
+    }
+
+    /// Bytes that are other ones whenever [`Self::openapi`] is another.
+    pub fn openapi_identity(&self) -> &[u8] {
+        self.written.as_ref().map(Packed::bytes).unwrap_or_default()
+    }
+
     /// Brings a stored object, which may be older than the schema, to what the schema says now.
     pub fn conform(&self, object: &mut Value) {
         // What cannot be read as an object of the schema is shown as it is.
         let _ =
-            crate::codec::normalise::normalise(object, self.schema.model(), crate::codec::normalise::Unknown::Ignore);
-        self.schema.default(object);
+            crate::codec::normalise::normalise(object, self.schema().model(), crate::codec::normalise::Unknown::Ignore);
+        self.schema().default(object);
     }
 }
 

@@ -64,25 +64,25 @@ impl CustomVersion {
     pub fn validate_status_update(&self, row: &Resource, new: &Value, old: &Value) -> (Vec<Cause>, Vec<String>) {
         let mut errors = validate_metadata(row, new, old);
         if let Some(status) = new.get("status") {
-            errors.extend(self.schema.validate_status(status, old.get("status")));
+            errors.extend(self.schema().validate_status(status, old.get("status")));
         }
         if let Some(scale) = &self.scale {
             scale.validate_status(new, &mut errors);
         }
-        errors.extend(self.schema.validate_lists(new, Some(old)));
-        let warnings = self.schema.validate_rules(new, Some(old), &mut errors);
+        errors.extend(self.schema().validate_lists(new, Some(old)));
+        let warnings = self.schema().validate_rules(new, Some(old), &mut errors);
         (errors.into_causes(), warnings)
     }
 
     fn validate_object(&self, object: &Value, old: Option<&Value>, mut errors: Errors) -> (Vec<Cause>, Vec<String>) {
-        errors.extend(self.schema.validate(object, old));
+        errors.extend(self.schema().validate(object, old));
         if let Some(scale) = &self.scale {
             scale.validate_spec(object, &mut errors);
             scale.validate_status(object, &mut errors);
         }
-        errors.extend(self.schema.validate_embedded(object));
-        errors.extend(self.schema.validate_lists(object, old));
-        let warnings = self.schema.validate_rules(object, old, &mut errors);
+        errors.extend(self.schema().validate_embedded(object));
+        errors.extend(self.schema().validate_lists(object, old));
+        let warnings = self.schema().validate_rules(object, old, &mut errors);
         (errors.into_causes(), warnings)
     }
 }

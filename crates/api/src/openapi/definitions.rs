@@ -135,14 +135,30 @@ impl<'a> Definitions<'a> {
     pub(super) fn finish(mut self) -> Map<String, Value> {
         let mut done = Map::new();
         while let Some(name) = self.wanted.iter().find(|name| !done.contains_key(*name)).cloned() {
-            let mut schema = self.definition(&name);
-            if let (Some(kinds), Value::Object(schema)) = (self.kinds.get(&name), &mut schema) {
-                let kinds = kinds.iter().map(Gvk::to_json).collect();
-                schema.insert("x-kubernetes-group-version-kind".to_owned(), kinds);
-            }
+            let schema = self.named(&name);
             done.insert(name, schema);
         }
         done
+    }
+
+    /// Those of custom resources by name, without what they refer to.
+    pub(super) fn finish_custom(mut self) -> Map<String, Value> {
+        let names: Vec<String> = self.custom.keys().cloned().collect();
+        let schemas = names.into_iter().map(|name| {
+            let schema = self.named(&name);
+            (name, schema)
+        });
+        schemas.collect()
+    }
+
+    /// A schema with the kinds that it is of.
+    fn named(&mut self, name: &str) -> Value {
+        let mut schema = self.definition(name);
+        if let (Some(kinds), Value::Object(schema)) = (self.kinds.get(name), &mut schema) {
+            let kinds = kinds.iter().map(Gvk::to_json).collect();
+            schema.insert("x-kubernetes-group-version-kind".to_owned(), kinds);
+        }
+        schema
     }
 
     fn definition(&mut self, name: &str) -> Value {

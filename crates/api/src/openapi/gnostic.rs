@@ -98,7 +98,8 @@ const SCHEMA: &[Row] = &[
     ("example", 30, any),
 ];
 
-/// Encodes what [`super::v2`] made.
+/// Encodes what [`super::v2`] made, or a part of such a document: parts one behind the other are one document, since what
+/// stands twice in a message is merged where it is read.
 pub fn encode(document: &Value) -> Vec<u8> {
     let mut out = Backward::with_capacity(64 * 1024);
     fields(&mut out, document, DOCUMENT, 16);

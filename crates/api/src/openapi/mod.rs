@@ -73,6 +73,21 @@ pub fn v3<'a>(group: &str, version: &str, sources: impl IntoIterator<Item = Sour
     })
 }
 
+/// What one version of a custom resource adds to the version 2 document of built-in kinds: of what its schemas refer to
+/// only what is its own, the rest being there.
+pub fn v2_addition(source: Source<'_>, version: &str) -> Members {
+    let mut document = Document::new(Edition::V2);
+    document.add(&source.resource.group, version, &[source]);
+    Members { paths: document.paths, definitions: document.definitions.finish_custom() }
+}
+
+/// Parts of a version 2 document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members {
+    pub paths: Map<String, Value>,
+    pub definitions: Map<String, Value>,
+}
+
 /// The version 2 document of all resources.
 pub fn v2<'a>(sources: impl IntoIterator<Item = Source<'a>>) -> Value {
     let sources: Vec<Source<'_>> = sources.into_iter().collect();
@@ -136,7 +151,8 @@ impl<'a> Document<'a> {
             self.definitions.add_resource(source, version);
         }
         let mut writer = paths::Writer::new(self.edition, group, version, &mut self.definitions);
-        if built_in {
+        // Upstream's documents of custom resources have none.
+        if built_in || sources.is_empty() {
             writer.group();
         }
         for source in sources {

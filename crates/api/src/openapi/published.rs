@@ -10,17 +10,16 @@ use crate::custom::CustomVersion;
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 
-/// Words of structural schemas that OpenAPI v2 lacks.
+/// Words of structural schemas that OpenAPI v2 lacks. Defaults go as well: version 2 documents have never stated any.
 const NOT_IN_V2: [&str; 4] = ["allOf", "anyOf", "oneOf", "not"];
 
 /// The published form of a version. `reference` makes a reference to a definition that carries other words beside it.
 pub(super) fn object(edition: Edition, version: &CustomVersion, mut reference: impl FnMut(&str) -> Value) -> Value {
-    let mut published = match &version.openapi {
+    let mut published = match version.openapi() {
         // What names no fields is closed to version 2's readers if it names but metadata.
         None => json!({"type": "object"}),
         Some(schema) if edition == Edition::V2 && schema[PRESERVE] == true => json!({"type": "object"}),
-        Some(schema) => {
-            let mut published = schema.clone();
+        Some(mut published) => {
             match edition {
                 Edition::V2 => to_v2(&mut published),
                 Edition::V3 => unfold(&mut published),
@@ -115,6 +114,7 @@ fn unfold(schema: &mut Value) {
 
 fn to_v2(schema: &mut Value) {
     if let Value::Object(fields) = schema {
+        fields.remove("default");
         for word in NOT_IN_V2 {
             fields.remove(word);
         }

@@ -3,11 +3,11 @@
 
 use std::io::Read as _;
 
-use api::openapi;
+use api::openapi::Members;
 use api::resource::api_version;
 use api::resources::GROUPS;
 use flate2::read::GzDecoder;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ const MOST: u64 = 64 << 20;
 impl Aggregation {
     /// True for paths whose documents speak of everybody.
     pub(crate) fn concerns(&self, path: &str) -> bool {
-        let shared = matches!(path, "/apis" | "/openapi/v2" | "/openapi/v3")
+        let shared = matches!(path, "/apis" | "/openapi/v3")
             || path.strip_prefix("/apis/").is_some_and(|group| !group.contains('/'));
         shared && !self.remotes().is_empty()
     }
@@ -49,7 +49,6 @@ impl Aggregation {
                 "/apis" if aggregated => discover(&mut document, remote, &heard),
                 "/apis" => list(&mut document, remote),
                 "/openapi/v3" => index(&mut document, remote, &heard),
-                "/openapi/v2" => schemas(&mut document, remote, &heard),
                 path if path.strip_prefix("/apis/") == Some(&remote.group) => group(&mut document, remote),
                 _ => {}
             }
@@ -57,13 +56,19 @@ impl Aggregation {
         if document.is_null() {
             return response::refusal(&api::status::Status::path_not_found());
         }
-        let protobuf = path == "/openapi/v2" && asks_protobuf(headers);
-        let (media, body) = match (protobuf, media) {
-            (true, _) => (HeaderValue::from_static(openapi::V2_PROTOBUF), openapi::gnostic::encode(&document)),
-            (false, Some(media)) if found => (media, document.to_string().into_bytes()),
-            _ => (HeaderValue::from_static(JSON), document.to_string().into_bytes()),
-        };
-        tagged(headers, media, body)
+        let media = media.filter(|_| found).unwrap_or_else(|| HeaderValue::from_static(JSON));
+        tagged(headers, media, document.to_string().into_bytes())
+    }
+
+    /// What others add to this server's OpenAPI document of version 2: the paths of their versions, and the definitions
+    /// that these need. Types that both know are taken to be the same: they come from the same libraries.
+    pub(crate) fn schemas(&self) -> Members {
+        let mut added = Members::default();
+        for remote in self.remotes().values() {
+            let heard = self.heard.lock().get(&remote.name).cloned().unwrap_or_default();
+            add_schemas(&mut added, remote, &heard);
+        }
+        added
     }
 }
 
@@ -80,23 +85,14 @@ async fn read(response: Response) -> Option<Value> {
 }
 
 fn tagged(headers: &HeaderMap, media: HeaderValue, body: Vec<u8>) -> Response {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &body);
-    let tag: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-    let tag = format!("\"{tag}\"");
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let known = known.flat_map(|value| value.split(',')).any(|one| one.trim() == tag);
+    let tag = response::tag(&body);
+    let known = response::is_known(&tag, headers);
     let mut response = Response::new(response::full(if known { Vec::new() } else { body }));
     *response.status_mut() = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
     response.headers_mut().insert(CONTENT_TYPE, media);
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
+    response.headers_mut().insert(ETAG, tag);
     response
-}
-
-fn asks_protobuf(headers: &HeaderMap) -> bool {
-    let asked = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut asked = asked.flat_map(|value| value.split(','));
-    asked.any(|one| one.trim().starts_with("application/com.github.proto-openapi.spec.v2"))
 }
 
 /// How important a group is, and a version within it, when this server serves it.
@@ -217,20 +213,15 @@ fn index(document: &mut Value, remote: &Remote, heard: &Heard) {
     document["paths"][path] = json!({"serverRelativeURL": heard.document});
 }
 
-/// Paths of the version, and the definitions that they need. Types that both know are taken to be the same: they come
-/// from the same libraries.
-fn schemas(document: &mut Value, remote: &Remote, heard: &Heard) {
+fn add_schemas(added: &mut Members, remote: &Remote, heard: &Heard) {
     let (group, version) = (format!("/apis/{}/", remote.group), format!("/apis/{}/{}/", remote.group, remote.version));
     for (path, item) in heard.schemas["paths"].as_object().into_iter().flatten() {
         if *path == group || path.starts_with(&version) {
-            document["paths"][path] = item.clone();
+            added.paths.insert(path.clone(), item.clone());
         }
     }
-    let Some(known) = document["definitions"].as_object_mut() else { return };
     for (name, definition) in heard.schemas["definitions"].as_object().into_iter().flatten() {
-        if !known.contains_key(name) {
-            known.insert(name.clone(), definition.clone());
-        }
+        added.definitions.entry(name).or_insert_with(|| definition.clone());
     }
 }
 

@@ -2,7 +2,7 @@
 //! version of a custom resource's group as long as a definition serves it
 //! (upstream: `autoregister`, `crdregistration`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::object::ObjectKey;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::itself;
-use crate::cache::Filter;
+use crate::cache::{Filter, Readings};
 use crate::document::Document;
 use crate::registry::Call;
 use crate::request::ResourceRequest;
@@ -33,11 +33,11 @@ pub(super) async fn run(server: &Arc<ApiServer>) {
     let informers = server.informers(server.streams.clone(), server.stop.clone());
     let definitions = informers.informer(Scope::all("apiextensions.k8s.io", "v1", "customresourcedefinitions"));
     let services = informers.informer(Scope::all("apiregistration.k8s.io", "v1", "apiservices"));
+    let groups = Readings::new(served);
     let (mut defined, mut registered) = (definitions.subscribe(), services.subscribe());
     let mut first = true;
     loop {
-        let definitions: Vec<Value> = definitions.list(None).iter().map(|entry| entry.to_value()).collect();
-        sync(server, &custom(&definitions), first).await;
+        sync(server, &custom(&groups.of_all(&definitions.list(None))), first).await;
         first = false;
         tokio::select! {
             change = defined.recv() => if change.is_none() { return },
@@ -60,15 +60,22 @@ fn builtin() -> BTreeMap<String, Value> {
     versions.collect()
 }
 
+/// The group of a definition and the versions that it serves.
+fn served(definition: &Value) -> (String, Vec<String>) {
+    let group = definition["spec"]["group"].as_str().unwrap_or_default();
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let served = versions.filter(|version| version["served"] == true).filter_map(|it| it["name"].as_str());
+    (group.to_owned(), served.map(str::to_owned).collect())
+}
+
 /// The APIServices of the versions that definitions serve, by name.
-fn custom(definitions: &[Value]) -> BTreeMap<String, Value> {
-    let versions = definitions.iter().flat_map(|definition| {
-        let group = definition["spec"]["group"].as_str().unwrap_or_default();
-        let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
-        let served = versions.filter(|version| version["served"] == true).filter_map(|it| it["name"].as_str());
-        served.map(move |version| service(group, version, CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY, ALWAYS))
-    });
-    versions.collect()
+fn custom(definitions: &[Arc<(String, Vec<String>)>]) -> BTreeMap<String, Value> {
+    let names: BTreeSet<(&str, &str)> = definitions
+        .iter()
+        .flat_map(|served| served.1.iter().map(|version| (served.0.as_str(), version.as_str())))
+        .collect();
+    let service = |(group, version)| service(group, version, CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY, ALWAYS);
+    names.into_iter().map(service).collect()
 }
 
 fn service(group: &str, version: &str, group_priority: i64, own_priority: i64, managed: &str) -> (String, Value) {
@@ -169,7 +176,7 @@ mod tests {
 
     #[test]
     fn versions_come_and_go() {
-        let custom = |served| custom(&[definition("example.com", served)]);
+        let custom = |served| custom(&[Arc::new(super::served(&definition("example.com", served)))]);
         let mut live = BTreeMap::new();
         let first = plan(&custom(true), &live, true);
         assert_eq!(first.len(), builtin().len() + 1);

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::authn::{MASTERS, User};
-use crate::cache::{Filter, ResourceCache};
+use crate::cache::{Filter, Readings, ResourceCache};
 use crate::clock;
 use crate::document::Document;
 use crate::registry::{Call, Outcome};
@@ -47,6 +47,8 @@ pub(crate) struct Definitions {
     server: Arc<ApiServer>,
     stored: Arc<ResourceCache>,
     catalog: Catalog,
+    /// What rivals need to know of each definition.
+    claims: Readings<Value>,
     finalizing: finalize::Finalizing,
 }
 
@@ -70,8 +72,13 @@ impl Definitions {
     pub(crate) async fn load(server: Arc<ApiServer>) -> Result<Arc<Self>, StartError> {
         let served = server.registry.catalogue.preferred(GROUP, PLURAL);
         let stored = served.and_then(|served| served.cache.clone()).ok_or(StartError::MissingResource(PLURAL))?;
-        let this =
-            Arc::new(Self { server, stored, catalog: Catalog::default(), finalizing: finalize::Finalizing::default() });
+        let this = Arc::new(Self {
+            server,
+            stored,
+            catalog: Catalog::default(),
+            claims: Readings::new(plan::claim),
+            finalizing: finalize::Finalizing::default(),
+        });
         for entry in this.stored.list(&Filter::default()).entries {
             let definition = entry.to_value();
             if plan::is_served(&definition) {
@@ -109,13 +116,14 @@ impl Definitions {
     ) -> Result<Action, Fault> {
         let Some(entry) = self.stored.get(&key) else {
             self.catalog.forget(&self.server, &key.name);
+            self.claims.forget(&key);
             let group = key.name.split_once('.').map(|(_, group)| group).unwrap_or_default();
             self.wake_rivals(group, &key, &queue);
             return Ok(Action::Done);
         };
         let definition = entry.to_value();
-        let others = self.stored.list(&Filter::default()).entries.into_iter();
-        let others: Vec<Value> = others.filter(|other| other.key != key).map(|other| other.to_value()).collect();
+        let others = self.rivals(definition["spec"]["group"].as_str().unwrap_or_default(), &key);
+        let others: Vec<Arc<Value>> = others.into_iter().map(|(_, claim)| claim).collect();
         let mut next = definition.clone();
         plan::settle(&mut next, &others, &clock::now());
         if plan::is_served(&next) {
@@ -138,12 +146,19 @@ impl Definitions {
 
     /// Has those looked at again that wait for a name in the group.
     fn wake_rivals(&self, group: &str, than: &ObjectKey, queue: &WorkQueue<ObjectKey>) {
-        for entry in self.stored.list(&Filter::default()).entries.into_iter().filter(|entry| entry.key != *than) {
-            let other = entry.to_value();
-            if other["spec"]["group"] == group && !has_condition(&other, "NamesAccepted") {
-                queue.add(entry.key.clone());
+        for (key, claim) in self.rivals(group, than) {
+            if !has_condition(&claim, "NamesAccepted") {
+                queue.add(key);
             }
         }
+    }
+
+    /// The other definitions of a group, and what they claim. A definition is named for its group.
+    fn rivals(&self, group: &str, than: &ObjectKey) -> Vec<(ObjectKey, Arc<Value>)> {
+        let of_group = |name: &str| name.split_once('.').is_some_and(|(_, its)| its == group);
+        let entries = self.stored.list(&Filter::default()).entries.into_iter();
+        let rivals = entries.filter(|entry| entry.key != *than && of_group(&entry.key.name));
+        rivals.map(|entry| (entry.key.clone(), self.claims.of(&entry))).collect()
     }
 
     /// Writes a definition's status, and its finalizers. One that changed or went meanwhile is left alone: its change

@@ -4,6 +4,7 @@
 //! Schemas that are not structural are refused when a definition is written, so the condition `NonStructuralSchema` has
 //! no occasion here.
 
+use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
 use api::custom::{APPROVAL_ANNOTATION as APPROVAL, Approval, has_condition, is_community_group};
@@ -31,8 +32,19 @@ pub(super) fn is_to_be_finalized(definition: &Value) -> bool {
     definition.is_terminating() && definition.finalizers().contains(&FINALIZER)
 }
 
-/// Brings the names and conditions of a definition up to date.
-pub(super) fn settle(definition: &mut Value, others: &[Value], now: &str) {
+/// What of a definition others must know to settle theirs: its names, and whether it has them.
+pub(super) fn claim(definition: &Value) -> Value {
+    let (spec, status) = (&definition["spec"], &definition["status"]);
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let accepted: Vec<&Value> = conditions.filter(|condition| condition["type"] == "NamesAccepted").collect();
+    json!({
+        "spec": {"group": spec["group"]},
+        "status": {"acceptedNames": status["acceptedNames"], "conditions": accepted},
+    })
+}
+
+/// Brings the names and conditions of a definition up to date; of `others`, their [`claim`] is enough.
+pub(super) fn settle(definition: &mut Value, others: &[impl Borrow<Value>], now: &str) {
     let (names, conflict) = accept(definition, others);
     if definition["status"]["acceptedNames"] != names {
         definition["status"]["acceptedNames"] = names;
@@ -63,7 +75,7 @@ fn establish(definition: &mut Value, accepted: bool, now: &str) {
 }
 
 /// The names that a definition may have now, and the last of those that it may not.
-fn accept(definition: &Value, others: &[Value]) -> (Value, Option<(&'static str, String)>) {
+fn accept(definition: &Value, others: &[impl Borrow<Value>]) -> (Value, Option<(&'static str, String)>) {
     let (spec, status) = (&definition["spec"], &definition["status"]);
     let taken = Taken::of(definition, others);
     let (asked, had) = (&spec["names"], &status["acceptedNames"]);
@@ -125,10 +137,10 @@ struct Taken {
 }
 
 impl Taken {
-    fn of(definition: &Value, others: &[Value]) -> Self {
+    fn of(definition: &Value, others: &[impl Borrow<Value>]) -> Self {
         let mut taken = Self { resources: BTreeSet::new(), kinds: BTreeSet::new() };
         let group = &definition["spec"]["group"];
-        let in_group = others.iter().filter(|other| other["spec"]["group"] == *group);
+        let in_group = others.iter().map(Borrow::borrow).filter(|other| other["spec"]["group"] == *group);
         for known in in_group.chain([definition]) {
             let names = &known["status"]["acceptedNames"];
             let text = |field: &str| names[field].as_str().unwrap_or_default().to_owned();
@@ -221,7 +233,7 @@ mod tests {
     #[test]
     fn a_name_belongs_to_whom_it_was_given_first() {
         let widgets = settled(definition("widgets", "Widget", &["w"]), &[]);
-        let others = std::slice::from_ref(&widgets);
+        let others = &[claim(&widgets)];
         let clash = settled(definition("gadgets", "Widget", &["w"]), others);
         let message = "\"WidgetList\" is already in use";
         assert_eq!(condition(&clash, "NamesAccepted"), ("False", "ListKindConflict", message));
@@ -262,7 +274,7 @@ mod tests {
     #[test]
     fn a_conditions_time_moves_with_its_status() {
         let mut widgets = settled(definition("widgets", "Widget", &[]), &[]);
-        settle(&mut widgets, &[], "2027-01-01T00:00:00Z");
+        settle(&mut widgets, &[] as &[Value], "2027-01-01T00:00:00Z");
         assert_eq!(widgets["status"]["conditions"][0]["lastTransitionTime"], NOW);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use api::custom::Definition;
+use api::custom::{Definition, has_condition};
 use api::forms::FormName;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::convert::Webhook;
 use crate::document::Document;
+use crate::openapi::{Published, digest};
 use crate::registry::versions::{Converter, Relabel};
 use crate::registry::{Custom, Served};
 use crate::server::ApiServer;
@@ -26,36 +27,36 @@ struct Kept {
     plural: String,
     /// What decides how objects are served: another state of it ends watches.
     uid: String,
-    spec: Value,
-    names: Value,
+    /// Of the `spec` and the accepted names.
+    digest: [u8; 32],
     terminating: bool,
     retired: CancellationToken,
 }
 
 impl Kept {
-    fn of(definition: &Value, read: &Definition) -> Self {
+    fn of(definition: &Value) -> Self {
+        let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Self {
-            group: read.row.group.clone(),
-            plural: read.row.plural.clone(),
+            group: text(&spec["group"]),
+            plural: text(&names["plural"]),
             uid: definition.uid().to_owned(),
-            spec: definition["spec"].clone(),
-            names: definition["status"]["acceptedNames"].clone(),
-            terminating: read.terminating,
+            digest: digest(format!("{spec} {names}").as_bytes()),
+            terminating: has_condition(definition, "Terminating"),
             retired: CancellationToken::new(),
         }
     }
 
     /// True when objects are served in the same way.
     fn is_like(&self, other: &Self) -> bool {
-        self.uid == other.uid && self.spec == other.spec && self.names == other.names
+        self.uid == other.uid && self.digest == other.digest
     }
 }
 
 impl Catalog {
     /// Serves what a definition says now.
     pub(super) async fn serve(&self, server: &ApiServer, definition: &Value) -> Result<(), store::Error> {
-        let read = Arc::new(Definition::read(definition));
-        let mut next = Kept::of(definition, &read);
+        let mut next = Kept::of(definition);
         let replaced = {
             let served = self.served.lock();
             let known = served.get(definition.name());
@@ -74,18 +75,20 @@ impl Catalog {
         if let Some((_, true)) = replaced {
             server.registry.caches.remove(&next.group, &next.plural);
         }
+        let read = Arc::new(Definition::read(definition));
         let row = Arc::new(read.row.clone());
         let cache = server.registry.caches.add(&row.group, &row.plural, row.selectable.clone()).await?;
         let versions = row.versions.iter().enumerate().map(|(at, version)| Served {
             row: row.clone(),
             version: version.clone(),
-            model: Some(read.versions[at].schema.model().clone()),
+            built_in: None,
             cache: Some(cache.clone()),
             form: FormName::mint(),
             custom: Some(Custom {
                 definition: read.clone(),
                 at,
                 converter: converter(server, &read),
+                published: Arc::new(Published::new(&read, at)),
                 retired: next.retired.clone(),
             }),
         });

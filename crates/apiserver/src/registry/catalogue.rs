@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::versions::Converter;
 use crate::cache::ResourceCache;
+use crate::openapi::Published;
 
 /// One version of a resource, ready to be served.
 pub struct Served {
     pub row: Arc<Resource>,
     pub version: Version,
-    /// The schema of this version.
-    pub model: Option<Model>,
+    /// The schema of a version of a built-in kind.
+    pub built_in: Option<Model>,
     /// Absent for resources that are not stored, such as reviews.
     pub cache: Option<Arc<ResourceCache>>,
     /// What its definition says of a custom resource.
@@ -35,6 +36,7 @@ pub struct Custom {
     /// The place of the version among the definition's.
     pub at: usize,
     pub converter: Arc<dyn Converter>,
+    pub(crate) published: Arc<Published>,
     /// Cancelled when what is served is no longer this: watches end, and their clients begin anew.
     pub retired: CancellationToken,
 }
@@ -55,6 +57,14 @@ pub struct Catalogue {
 }
 
 impl Served {
+    /// The schema of this version.
+    pub fn model(&self) -> Option<&Model> {
+        match &self.custom {
+            Some(custom) => Some(custom.version().schema().model()),
+            None => self.built_in.as_ref(),
+        }
+    }
+
     /// As refusals name the resource.
     pub fn subject(&self) -> Subject<'_> {
         Subject { group: &self.row.group, resource: &self.row.plural }
@@ -105,13 +115,12 @@ impl Catalogue {
         self.served.read().get(&key).cloned()
     }
 
-    /// Whether there are built-in kinds in a group and version: these have routes of their own, and what is beside the
-    /// routes is refused in other words than what nobody knows. The core group speaks for all of its versions.
-    pub fn has_routes(&self, group: &str, version: &str) -> bool {
-        let here = |((known, its, _), served): (&(String, String, String), &Arc<Served>)| {
-            known == group && its == version && served.custom.is_none()
-        };
-        group.is_empty() || self.all().iter().any(here)
+    /// Whether there are built-in kinds in a group: these have routes of their own, and what is beside the routes is refused
+    /// in other words than what nobody knows.
+    pub fn has_routes(&self, group: &str) -> bool {
+        let all = self.all();
+        let mut of_group = all.iter().filter(|((known, ..), _)| known == group);
+        of_group.any(|(_, served)| served.custom.is_none())
     }
 
     /// The served version of a resource that clients get when they ask for none.

@@ -190,7 +190,7 @@ pub(super) fn applied(served: &Served, call: &mut Call, object: Value) -> Result
         Nonconforming::Unfit(why) => Status::bad_request(cannot_be_handled(served, &why)),
     })?;
     match &served.custom {
-        Some(custom) => custom.version().schema.fill(&mut object),
+        Some(custom) => custom.version().schema().fill(&mut object),
         None => default(served, &mut object),
     }
     Ok(object)
@@ -237,7 +237,7 @@ fn formed(
 /// Fills in defaults, in the version that writes work on.
 fn default(served: &Served, object: &mut Value) {
     match &served.custom {
-        Some(custom) => custom.version().schema.default(object),
+        Some(custom) => custom.version().schema().default(object),
         None => {
             to_storage(served, object);
             (served.row.hooks.default)(object);
@@ -251,7 +251,7 @@ pub(crate) fn mutated(served: &Served, mut object: Value) -> Result<Value, Strin
     object["apiVersion"] = json!(served.api_version());
     object["kind"] = json!(served.row.kind);
     object.metadata_mut();
-    if let Some(model) = &served.model {
+    if let Some(model) = served.model() {
         codec::normalise::normalise(&mut object, model, Unknown::Ignore).map_err(|why| why.to_string())?;
     }
     default(served, &mut object);
@@ -265,7 +265,7 @@ fn normalise(
     object: &mut Value,
     duplicates: Vec<String>,
 ) -> Result<(), Nonconforming> {
-    let Some(model) = &served.model else { return Ok(()) };
+    let Some(model) = served.model() else { return Ok(()) };
     let (mut reports, empties) = codec::normalise::normalise_noting(object, model, Unknown::Report)
         .map_err(|why| Nonconforming::Unfit(why.to_string()))?;
     call.empties = empties;

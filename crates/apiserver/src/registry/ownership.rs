@@ -56,7 +56,7 @@ pub(crate) fn record_posted(call: &Call, object: &mut Value) {
 /// Records what a write changed. `new` and `old` are in the storage version; ownership is by the version that the
 /// client wrote in. An apply has recorded its own.
 pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mut Value) {
-    let Some(model) = &served.model else { return };
+    let Some(model) = served.model() else { return };
     if call.verb == "patch" && content_type(call) == APPLY_PATCH {
         if let Some(old) = old {
             apply::restore_times(old, new);

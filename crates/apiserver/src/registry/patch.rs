@@ -196,12 +196,12 @@ impl Patch<'_> {
     }
 
     fn strategic(&self, old: Value) -> Result<Value, Status> {
-        let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
+        let model = self.served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         strategic::apply(old, self.patch.clone(), model).map_err(Status::from)
     }
 
     fn apply(&mut self, live: Option<&Value>) -> Result<Value, Status> {
-        let model = self.served.model.as_ref().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
+        let model = self.served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         let force = crate::request::truthy(self.call.param("force"));
         let applied = ownership::request(self.served, self.call, model, |request| {
             api::apply::apply(request, live, &self.patch, force)

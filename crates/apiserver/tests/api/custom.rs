@@ -190,7 +190,7 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
     assert_eq!(watch.line().await.unwrap()["type"], "DELETED");
     assert_eq!(watch.line().await, None);
     cluster.get(&path).await.expect(404);
-    cluster.get("/apis/example.com/v1").await.expect(404);
+    assert_eq!(cluster.get("/apis/example.com/v1").await.code, 404);
     assert_eq!(cluster.get(WIDGETS).await.code, 404);
 }
 
@@ -199,17 +199,89 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
 async fn applied_nulls_are_judged() {
     let cluster = Cluster::start().await;
     cluster.define(definition()).await;
-    let web = widget("web", json!({"size": null, "color": null}));
-    let refused = cluster.send("POST", WIDGETS, web.clone()).await.expect(422);
-    assert_eq!(refused["message"], "Widget.example.com \"web\" is invalid: spec.size: Required value");
+    let web = widget("web", json!({"size": 1, "ports": null}));
+    let posted = cluster.send("POST", WIDGETS, widget("posted", web["spec"].clone())).await.expect(201);
+    assert_eq!(posted["spec"], json!({"size": 1, "color": "blue"}));
     let path = format!("{WIDGETS}/web?fieldManager=a&force=true");
     for _ in 0..2 {
         let refused = cluster.patch(&path, "apply-patch+yaml", web.clone()).await.expect(422);
-        let why = "spec.size: Invalid value: \"null\": spec.size in body must be of type integer: \"null\"";
+        let why = "spec.ports: Invalid value: \"null\": spec.ports in body must be of type array: \"null\"";
         assert_eq!(refused["message"], format!("Widget.example.com \"web\" is invalid: {why}"));
         let sound = widget("web", json!({"size": 1, "color": null}));
         let applied = cluster.patch(&path, "apply-patch+yaml", sound).await.json();
         assert_eq!(applied["spec"]["color"], "blue");
+    }
+}
+
+/// Custom resources have no routes: what upstream says of odd paths is said from what the path names alone.
+#[tokio::test]
+async fn odd_paths_are_read_as_upstream_reads_them() {
+    let cluster = Cluster::start().await;
+    cluster.define(definition()).await;
+    cluster.send("POST", WIDGETS, widget("a", json!({"size": 1}))).await.expect(201);
+    let (lost, not_here) = ("404 page not found\n", "is not supported on resources of kind \"widgets.example.com\"");
+    let cases = [
+        ("PATCH", "~/widgets/", 400, "name must be provided".to_owned()),
+        ("PUT", "~/widgets", 400, "name must be provided".to_owned()),
+        ("POST", "~/widgets/a", 409, "widgets.example.com \"a\" already exists".to_owned()),
+        ("POST", "~/widgets/a/status", 405, format!("create {not_here}")),
+        ("DELETE", "~/widgets/a/scale", 405, format!("delete {not_here}")),
+        ("OPTIONS", "~/widgets/a", 405, format!(" {not_here}")),
+        ("GET", "~/widgets/a/log", 404, "widgets.example.com \"a\" not found".to_owned()),
+        ("GET", "/apis/example.com/v1/proxy/namespaces/default/widgets/a", 405, format!("proxy {not_here}")),
+        ("GET", "/apis/example.com/v1/widgets/a", 404, lost.to_owned()),
+        ("DELETE", "/apis/example.com/v1/widgets", 404, lost.to_owned()),
+        ("GET", "~/gadgets", 404, lost.to_owned()),
+        ("GET", "/apis/example.com/v9", 404, lost.to_owned()),
+        ("GET", "/api/v1/proxy/nodes/n", 404, "the server could not find the requested resource".to_owned()),
+    ];
+    for (method, path, code, message) in cases {
+        let target = path.replace('~', "/apis/example.com/v1/namespaces/default");
+        let body = widget("a", json!({"size": 1}));
+        let answer = match method {
+            "PATCH" => cluster.patch(&target, "merge-patch+json", body).await,
+            _ => cluster.send(method, &target, body).await,
+        };
+        let said = String::from_utf8_lossy(&answer.bytes).into_owned();
+        let said = serde_json::from_str::<Value>(&said).map_or(said, |it| it["message"].as_str().unwrap().to_owned());
+        assert_eq!((answer.code, said), (code, message), "{method} {path}");
+    }
+    assert_eq!(cluster.send("HEAD", &format!("{WIDGETS}/a"), Value::Null).await.code, 200);
+    cluster.send("POST", "/apis/example.com/v1", Value::Null).await.expect(200);
+}
+
+/// What is added to the documents of everything is added to what was made of them before.
+#[tokio::test]
+async fn documents_of_all_follow_definitions() {
+    let cluster = Cluster::start().await;
+    let read = async |target: &str, tag: &str| {
+        let request = Request::builder().uri(target).header("if-none-match", tag);
+        let request = request.header("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+        let request = request.body(Full::default()).unwrap();
+        cluster.call(User::component("admin", &["system:masters"]), request).await.read().await
+    };
+    let tag = |answer: &Answer| answer.headers["etag"].to_str().unwrap().to_owned();
+    for target in ["/openapi/v2", "/apis"] {
+        let before = read(target, "").await;
+        assert_eq!((before.code, read(target, &tag(&before)).await.code), (200, 304));
+        let path = format!("{DEFINITIONS}/widgets.example.com");
+        cluster.define(definition()).await;
+        let during = read(target, &tag(&before)).await;
+        assert_eq!((during.code, read(target, &tag(&during)).await.code), (200, 304));
+        let text = String::from_utf8_lossy(&during.bytes).into_owned();
+        assert!(text.contains("example.com") && serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+        if target == "/openapi/v2" {
+            let document = during.json();
+            let size = "/definitions/com.example.v1.Widget/properties/spec/properties/size/type";
+            assert_eq!(document.pointer(size).unwrap(), "integer");
+            let scale = "/paths/~1apis~1example.com~1v1~1namespaces~1{namespace}~1widgets~1{name}~1scale/get";
+            assert!(document.pointer(scale).is_some());
+            assert_eq!(document["definitions"]["com.example.v1beta1.WidgetList"]["type"], "object");
+        }
+        cluster.send("DELETE", &path, Value::Null).await.expect(200);
+        while cluster.get(&path).await.code != 404 || tag(&read(target, "").await) != tag(&before) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

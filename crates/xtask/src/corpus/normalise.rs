@@ -29,6 +29,9 @@ static DOCUMENT: LazyLock<Regex> =
 static SELF: LazyLock<Regex> = LazyLock::new(|| pattern(r"selfType\d+"));
 /// A node port as columns show it.
 static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r":(3[0-2]\d{3})/(TCP|UDP|SCTP)"));
+/// How the refusal of an applied document begins.
+const UNFIT: &str = "failed to create typed patch object (";
+static UNDECLARED: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^.\n]*: field not declared"));
 const QUOTABLE: usize = 60;
 
 fn pattern(text: &str) -> Regex {
@@ -122,7 +125,7 @@ fn named(key: &str, text: &str, stated: &str) -> Option<String> {
         _ => replaced,
     };
     let replaced = match key {
-        "message" => without_difference(&without_structs(&replaced)).into(),
+        "message" => without_chance(&without_difference(&without_structs(&replaced))).into(),
         _ => replaced,
     };
     let replaced = REVISION.replace_all(&replaced, "${1}<revision>");
@@ -180,6 +183,18 @@ fn without_ports(text: &str, stated: &str) -> String {
 fn without_difference(text: &str) -> String {
     let end = text.find("Forbidden: ").and_then(|at| Some(at + text[at..].find('\n')?));
     end.map_or_else(|| text.to_owned(), |end| format!("{}\n<difference>", &text[..end]))
+}
+
+/// What is wrong with an applied document is found in the order in which Go walks its maps, which is drawn: of the fields of
+/// one map that are not declared the first one met is named.
+fn without_chance(text: &str) -> String {
+    let Some((head, found)) = text.strip_prefix(UNFIT).and_then(|rest| rest.split_once("): ")) else {
+        return text.to_owned();
+    };
+    let found = UNDECLARED.replace_all(found.trim_start_matches("errors:\n"), "<field>: field not declared");
+    let mut found: Vec<&str> = found.lines().map(str::trim_start).collect();
+    found.sort_unstable();
+    format!("{UNFIT}{head}): {}", found.join("\n"))
 }
 
 /// A refusal that quotes a part of an object quotes it as Go's internal type has it, with names of its own.
@@ -251,6 +266,20 @@ mod tests {
             json!({"message": "a: Duplicate value: {\"Name\":\"}\"}, b: Forbidden: not this\n@@ -1 +1 @@\n-x\n"});
         let expected = json!({"message": "a: Duplicate value: <struct>, b: Forbidden: not this\n<difference>"});
         check(status, json!({}), expected);
+    }
+
+    #[test]
+    fn what_go_finds_by_chance_is_sorted() {
+        let unfit =
+            |found: &str| json!({"message": format!("failed to create typed patch object (/a; v1, Kind=A): {found}")});
+        let found = "errors:\n  .b: expected map, got &{x}\n  .a.c: field not declared in schema";
+        let expected = ".a.<field>: field not declared in schema\n.b: expected map, got &{x}";
+        check(unfit(found), json!({}), unfit(expected));
+        check(
+            unfit(".a.d: field not declared in schema"),
+            json!({}),
+            unfit(".a.<field>: field not declared in schema"),
+        );
     }
 
     #[test]

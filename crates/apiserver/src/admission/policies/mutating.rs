@@ -177,7 +177,7 @@ impl MutatingPolicies {
                 Some(served) if served.row.kind == kind.kind => Some(served.clone()),
                 _ => self.parts.catalogue.kind(&kind.group, &kind.version, &kind.kind),
             };
-            served.and_then(|served| served.model.clone()).ok_or_else(|| {
+            served.and_then(|served| served.model().cloned()).ok_or_else(|| {
                 Failure::Refused(Status::unavailable(format!(
                     "Resource kind {}/{}, Kind={} not found. There can be a delay between when \
                      CustomResourceDefinitions are created and when they are available.",

@@ -136,7 +136,7 @@ fn warnings(spec: &Value, catalogue: &Catalogue) -> Vec<Value> {
 }
 
 fn shape(served: &Served) -> Option<Arc<Shape>> {
-    served.model.as_ref().map(|model| Arc::new(Shape::of_model(model)))
+    served.model().map(|model| Arc::new(Shape::of_model(model)))
 }
 
 /// The kinds that the rules of a policy name, none of which may be meant by a wildcard; by what messages call them.
