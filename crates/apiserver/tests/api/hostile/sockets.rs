@@ -32,9 +32,9 @@ const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 /// A list of 8 MiB, larger than what systems keep on the way.
 const OBJECTS: usize = 400;
 const SIZE: usize = 20 << 10;
-const LISTERS: usize = 400;
+const LISTERS: usize = 300;
 /// For a list that nobody reads, at both ends: a piece or two, and what is encrypted of it.
-const FOR_A_LIST: usize = 512 << 10;
+const FOR_A_LIST: usize = 640 << 10;
 
 /// Watchers over as few connections as can be, and over one each.
 const STREAMS: usize = 1_000;
