@@ -72,6 +72,17 @@ impl RequestInfo {
         Some(info)
     }
 
+    /// True for a path that ends where a special verb wants more: upstream's reader of paths has no answer but a fault.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let steps = percent_decode(&self.path).map(|path| steps(&path)).unwrap_or_default();
+        let rest = match steps.first().map(String::as_str) {
+            Some("api") => steps.get(2..),
+            Some("apis") => steps.get(3..),
+            _ => None,
+        };
+        matches!(rest, Some([verb]) if verb == "watch" || verb == "proxy")
+    }
+
     /// True when the path names a whole collection, whatever name a field selector put beside it.
     pub fn is_collection(&self) -> bool {
         matches!(self.verb, "list" | "watch" | "deletecollection")
@@ -293,5 +304,18 @@ mod tests {
     fn broken_escapes_are_refused() {
         assert_eq!(RequestInfo::parse(&Method::GET, "/api/v1/pods/%zz", ""), None);
         assert_eq!(RequestInfo::parse(&Method::GET, "/api/v1/pods/%ff", ""), None);
+    }
+
+    #[test]
+    fn paths_that_end_where_more_is_wanted_are_known() {
+        let check = |path: &str, expected: bool| {
+            assert_eq!(RequestInfo::parse(&Method::GET, path, "").unwrap().is_cut_off(), expected, "{path}");
+        };
+        check("/api/v1/watch", true);
+        check("/apis/apps/v1/watch/", true);
+        check("/api/v1/proxy", true);
+        check("/api/v1/watch/pods", false);
+        check("/apis/apps/watch", false);
+        check("/watch", false);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use api::status::Status;
+use api::validation::quote;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, IF_NONE_MATCH, RETRY_AFTER};
@@ -137,6 +138,14 @@ pub fn empty(code: StatusCode) -> Response {
 /// Plain text, as health checks answer.
 pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)
+}
+
+/// What upstream says where a request, `asked` for by its target, cannot even be told apart
+/// (`responsewriters.InternalError`).
+pub(crate) fn fault(asked: &str, why: &str) -> Response {
+    let said = format!("Internal Server Error: {}: failed to create RequestInfo: {why}\n", quote(asked));
+    let said = said.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text(StatusCode::INTERNAL_SERVER_ERROR, said)
 }
 
 /// Keeps `until` for as long as the body of an answer is there.

@@ -117,6 +117,10 @@ impl ApiService {
             let why = "the request path is not valid percent-encoded UTF-8";
             return response::refusal(&Status::bad_request(why));
         };
+        if info.is_cut_off() {
+            let asked = request.uri().path_and_query().map_or("", |asked| asked.as_str());
+            return response::fault(asked, &format!("unable to determine kind and namespace from url, {asked}"));
+        }
         let target = format!("{} {}", request.method(), request.uri().path());
         let record = Record::begin(&self.server, &info, &query, request.headers());
         let shape = Shape::asked(request.headers(), &info, &query);

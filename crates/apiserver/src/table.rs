@@ -50,6 +50,7 @@ impl Rows {
         };
         if self.embed == Embed::Metadata {
             row["object"]["apiVersion"] = json!(self.version);
+            (served.row.hooks.metadata_alone)(&mut row["object"]["metadata"]);
         }
         row
     }

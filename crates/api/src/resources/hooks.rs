@@ -37,6 +37,9 @@ pub struct Hooks {
     pub status_on_create: bool,
     /// Fills in what a client may leave out. Runs on everything that is decoded, so it must be idempotent.
     pub default: fn(&mut Value),
+    /// What an object's metadata are where they are shown alone: upstream's internal type may have a field in place of
+    /// an annotation.
+    pub metadata_alone: fn(&mut Value),
     /// Before a create is validated: clears what clients do not set, above all the status.
     pub prepare_create: fn(&mut Value),
     /// Before an update is validated `(new, old)`: keeps what this path must not change, above all the status.
@@ -114,6 +117,7 @@ pub const PLAIN: Hooks = Hooks {
     fixed_spec: false,
     status_on_create: false,
     default: |_| {},
+    metadata_alone: |_| {},
     prepare_create: |_| {},
     prepare_update: |_, _| {},
     settle_create: |_| {},

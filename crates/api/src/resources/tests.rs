@@ -77,7 +77,7 @@ mod upstream {
 
     use super::super::fields::same;
     use super::super::{find_kind, strategy};
-    use crate::codec::normalise::{Unknown, normalise};
+    use crate::codec::normalise::{Empty, Unknown, empties, normalise, normalise_noting};
     use crate::resource::{Resource, split_api_version};
     use crate::schema::table::builtin_model;
     use crate::status::Cause;
@@ -88,33 +88,39 @@ mod upstream {
     }
 
     /// Decodes as the API server does: normalised, then defaulted.
-    fn decoded(row: &Resource, mut object: Value) -> Value {
+    fn decoded(row: &Resource, mut object: Value) -> (Value, Vec<Empty>) {
         let model = builtin_model(&row.versions[0].type_name).unwrap();
-        normalise(&mut object, &model, Unknown::Ignore).unwrap();
+        let (_, stated_empty) = normalise_noting(&mut object, &model, Unknown::Ignore).unwrap();
+        empties::restore(&mut object, &stated_empty);
         (row.hooks.default)(&mut object);
         normalise(&mut object, &model, Unknown::Ignore).unwrap();
-        object
+        (object, stated_empty)
     }
 
     fn answer(case: &Value) -> (Value, Vec<String>, Vec<String>) {
         let row = row(&case["object"]);
-        let mut object = decoded(row, case["object"].clone());
+        let (mut object, stated_empty) = decoded(row, case["object"].clone());
         let subresource = case["subresource"].as_str();
-        let old = (!case["old"].is_null()).then(|| decoded(row, case["old"].clone()));
+        let old = (!case["old"].is_null()).then(|| decoded(row, case["old"].clone()).0);
+        let stated = |object: &Value| {
+            let mut object = object.clone();
+            empties::restore(&mut object, &stated_empty);
+            object
+        };
         let (causes, warnings) = match (&old, subresource) {
             (None, _) => {
                 object["metadata"]["uid"] = Value::from("u");
                 strategy::prepare_create(row, &mut object);
-                (strategy::validate_create(row, &object), (row.hooks.warnings)(&object, None))
+                (strategy::validate_create(row, &stated(&object)), (row.hooks.warnings)(&object, None))
             }
             (Some(old), None) => {
                 strategy::prepare_update(row, &mut object, old);
-                (strategy::validate_update(row, &object, old), (row.hooks.warnings)(&object, Some(old)))
+                (strategy::validate_update(row, &stated(&object), old), (row.hooks.warnings)(&object, Some(old)))
             }
             (Some(old), Some(name)) => {
                 strategy::prepare_subresource(row, name, &mut object, old);
                 let warnings = (row.hooks.subresource(name).warnings)(&object, old);
-                (strategy::validate_subresource(row, name, &object, old), warnings)
+                (strategy::validate_subresource(row, name, &stated(&object), old), warnings)
             }
         };
         // Differences of whole objects are shown in words of our own, below the first line.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::codec::normalise::Empty;
 use api::object::ObjectKey;
 use api::status::Status;
 use bytes::Bytes;
@@ -22,8 +23,8 @@ pub struct Call {
     pub warnings: Vec<String>,
     /// What admission has to say to the audit log.
     pub annotations: BTreeMap<String, String>,
-    /// Where the object has null for an empty list or map that the client wrote, as JSON pointers.
-    pub(crate) empties: Vec<String>,
+    /// What the client stated empty, which the object does not have.
+    pub(crate) empties: Vec<Empty>,
     /// Admission has seen this write as what the client sent, such as a Scale: it is not asked about what becomes of it.
     pub(crate) admitted: bool,
     /// The subresource in whose name the object itself is written: the owner of what changes.

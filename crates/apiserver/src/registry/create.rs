@@ -5,7 +5,7 @@ use api::status::{Cause, Status};
 use serde_json::{Value, json};
 use store::Expect;
 
-use super::{Call, Outcome, Registry, Served, decode, options, ownership, versions};
+use super::{Call, Outcome, Registry, Served, decode, empties, options, ownership, versions};
 use crate::admission::{self, Operation};
 use crate::authn::User;
 use crate::clock;
@@ -106,7 +106,7 @@ impl Registry {
             }]});
         }
 
-        refuse_invalid(served, &object, served.validate_create(&object))?;
+        refuse_invalid(served, &object, served.validate_create(&empties::stated(served, &object, &call.empties)))?;
         (row.hooks.settle_create)(&mut object);
         call.warnings.extend((row.hooks.warnings)(&object, None));
 

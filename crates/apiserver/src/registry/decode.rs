@@ -1,7 +1,8 @@
 //! From what a client sent to a document in the storage version.
 
+use api::codec;
+use api::codec::normalise::{Empty, Unknown};
 use api::codec::protobuf::ProtobufError;
-use api::codec::{self, normalise::Unknown};
 use api::field_path::Path;
 use api::resource::{api_version, split_api_version};
 use api::status::Status;
@@ -9,7 +10,7 @@ use api::validation::Errors;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Call, Served};
+use super::{Call, Served, empties};
 use crate::document::Document;
 use crate::negotiate::{self, Encoding};
 use crate::protobuf;
@@ -39,23 +40,9 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
         Value::Object(_) => {}
         // Go decodes null into an empty struct.
         Value::Null => body.value = json!({}),
-        other => {
-            let why = format!(
-                "{CANNOT_TELL_KIND}json: cannot unmarshal {} into Go value of type {TYPE_META}",
-                go_kind(other)
-            );
-            return Err(unrecognised(&why));
-        }
+        other => return Err(unrecognised(&no_document(other))),
     }
-    for (field, value) in ["apiVersion", "kind"].map(|field| (field, &body.value[field])) {
-        if !(value.is_string() || value.is_null()) {
-            let found = go_kind(value);
-            let why = format!(
-                "{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go struct field .{field} of type string"
-            );
-            return Err(unrecognised(&why));
-        }
-    }
+    type_texts(&body.value).map_err(|why| unrecognised(&why))?;
     typed(served, call, body.value, body.duplicates)
 }
 
@@ -64,14 +51,28 @@ pub(super) fn delete_options(call: &Call) -> Result<Option<Value>, Status> {
     if call.body.is_empty() {
         return Ok(None);
     }
-    let body = document(&call.headers, &call.body)?;
-    match body.value["kind"].as_str() {
-        None | Some("" | "DeleteOptions") => Ok(Some(body.value)),
-        Some(kind) => {
-            let version = body.value["apiVersion"].as_str().unwrap_or_default();
-            Err(Status::bad_request(unregistered(kind, version)))
-        }
+    let mut options = document(&call.headers, &call.body)?.value;
+    match &options {
+        Value::Object(_) => {}
+        Value::Null => options = json!({}),
+        other => return Err(Status::bad_request(no_document(other))),
     }
+    type_texts(&options).map_err(Status::bad_request)?;
+    let kind = options["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = options["apiVersion"].as_str().unwrap_or_default();
+        return Err(Status::bad_request(unregistered(kind, version)));
+    }
+    if let Some(model) = api::schema::builtin_model("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
+        codec::normalise::normalise(&mut options, &model, Unknown::Ignore)
+            .map_err(|why| Status::bad_request(why.to_string()))?;
+    }
+    Ok(Some(options))
+}
+
+/// What Go says of a document that is no object.
+fn no_document(found: &Value) -> String {
+    format!("{CANNOT_TELL_KIND}json: cannot unmarshal {} into Go value of type {TYPE_META}", go_kind(found))
 }
 
 /// What Go says where JSON does not tell what it is an object of.
@@ -79,8 +80,11 @@ const CANNOT_TELL_KIND: &str = "couldn't get version/kind; json parse error: ";
 const TYPE_META: &str =
     r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
+/// Where upstream's table of kinds was made, by which its words call it.
+const SCHEME: &str = "pkg/runtime/scheme.go:111";
+
 fn unregistered(kind: &str, api_version: &str) -> String {
-    format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\"")
+    format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"{SCHEME}\"")
 }
 
 pub(super) fn go_kind(value: &Value) -> &'static str {
@@ -191,7 +195,7 @@ pub(super) fn applied(served: &Served, call: &mut Call, object: Value) -> Result
     })?;
     match &served.custom {
         Some(custom) => custom.version().schema().fill(&mut object),
-        None => default(served, &mut object),
+        None => default(served, &mut object, &call.empties),
     }
     Ok(object)
 }
@@ -211,7 +215,7 @@ pub(super) fn conform(
     duplicates: Vec<String>,
 ) -> Result<Value, Nonconforming> {
     let mut object = formed(served, call, object, duplicates)?;
-    default(served, &mut object);
+    default(served, &mut object, &call.empties);
     Ok(object)
 }
 
@@ -235,12 +239,12 @@ fn formed(
 }
 
 /// Fills in defaults, in the version that writes work on.
-fn default(served: &Served, object: &mut Value) {
+fn default(served: &Served, object: &mut Value, empties: &[Empty]) {
     match &served.custom {
         Some(custom) => custom.version().schema().default(object),
         None => {
             to_storage(served, object);
-            (served.row.hooks.default)(object);
+            empties::default(served, object, empties);
         }
     }
 }
@@ -254,7 +258,7 @@ pub(crate) fn mutated(served: &Served, mut object: Value) -> Result<Value, Strin
     if let Some(model) = served.model() {
         codec::normalise::normalise(&mut object, model, Unknown::Ignore).map_err(|why| why.to_string())?;
     }
-    default(served, &mut object);
+    default(served, &mut object, &[]);
     Ok(object)
 }
 
@@ -353,6 +357,61 @@ pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> 
         return Err(Status::bad_request(format!(
             "the API version in the data ({sent}) does not match the expected API version ({expected})"
         )));
+    }
+    Ok(())
+}
+
+/// Why what a patch made cannot be read as an object of the kind that the path names. Upstream's decoder takes the type
+/// from the document and converts what it has read; a document without a version it reads into its internal type, which
+/// finds no metadata there.
+pub(super) fn patched_type(served: &Served, name: &str, object: &Value) -> Result<(), Nonconforming> {
+    let unfit = |why: String| Err(Nonconforming::Unfit(why));
+    if let Err(why) = type_texts(object) {
+        return unfit(why);
+    }
+    let (sent, own) = (object["apiVersion"].as_str().unwrap_or_default(), served.row.kind.as_str());
+    let kind = object["kind"].as_str().filter(|kind| !kind.is_empty()).unwrap_or(own);
+    let package = internal_package(&served.row.storage_group);
+    if sent.is_empty() {
+        let group = &served.row.storage_group;
+        if !is_registered(group, &served.version.name, kind) {
+            return unfit(format!(
+                "no kind \"{kind}\" is registered for the internal version of group \"{group}\" in scheme \"{SCHEME}\""
+            ));
+        }
+        return match kind == own {
+            true => Err(Nonconforming::Refused(Status::bad_request(super::update::undeterminable(name)))),
+            false => unfit(format!("converting ({package}.{kind}) to ({package}.{own}): unknown conversion")),
+        };
+    }
+    if sent.matches('/').count() > 1 {
+        return unfit(format!("unexpected GroupVersion string: {sent}"));
+    }
+    let (group, version) = split_api_version(sent);
+    if !is_registered(group, version, kind) {
+        return unfit(unregistered(kind, sent));
+    }
+    if kind == own {
+        return check_type(served, object).map_err(Nonconforming::Refused);
+    }
+    if let Some(model) = api::resources::model_of(sent, kind)
+        && let Err(why) = codec::normalise::normalise(&mut object.clone(), &model, Unknown::Ignore)
+    {
+        return unfit(why.to_string());
+    }
+    unfit(format!("converting ({version}.{kind}) to ({package}.{own}): unknown conversion"))
+}
+
+/// Why a document does not tell what it is an object of.
+fn type_texts(object: &Value) -> Result<(), String> {
+    for field in ["apiVersion", "kind"] {
+        let value = &object[field];
+        if !(value.is_string() || value.is_null()) {
+            let found = go_kind(value);
+            return Err(format!(
+                "{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go struct field .{field} of type string"
+            ));
+        }
     }
     Ok(())
 }

@@ -9,11 +9,14 @@ pub mod catalogue;
 mod create;
 pub(crate) mod decode;
 mod delete;
+mod empties;
 pub mod encode;
 mod modify;
 mod options;
 mod ownership;
+mod pages;
 mod patch;
+mod places;
 mod read;
 mod rules;
 mod update;
@@ -68,6 +71,7 @@ pub enum Outcome {
 impl Registry {
     /// Carries out `call` on `served`.
     pub async fn handle(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
+        places::refuse_steps(served, call)?;
         match call.verb {
             "get" => self.get(served, call).await,
             "list" => self.list(served, call).await,

@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use api::field_path::Path;
-use api::object::{Entry, ObjectKey};
+use api::object::Entry;
 use api::selector::field::{FieldSelector, Term};
 use api::selector::label::LabelSelector;
 use api::status::{Cause, Status};
 use api::validation::{Errors, quote};
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::{DecodeError, Engine as _};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::pages::Resume;
 use super::{Call, Served, versions};
 use crate::cache::Filter;
 use crate::request::truthy;
@@ -58,32 +56,6 @@ pub(super) enum RevisionMatch {
     Unknown,
 }
 
-/// Where a paged list goes on: the content of its `continue` token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Resume {
-    /// The revision of the pages before; none for what is there now, when that one had expired.
-    pub revision: Option<u64>,
-    /// The last object that was returned.
-    pub namespace: String,
-    pub name: String,
-}
-
-/// A token as upstream writes it (`k8s.io/apiserver/pkg/storage/continue.go`).
-#[derive(Serialize, Deserialize)]
-struct Token {
-    #[serde(rename = "v", default)]
-    version: String,
-    #[serde(rename = "rv", default)]
-    revision: i64,
-    /// The first key of the next page: the last one's, and the least letter after it.
-    #[serde(default)]
-    start: String,
-}
-
-/// The revision of a token that goes on with what is there now; any other below zero means the same.
-const NEWEST: i64 = -1;
-const TOKEN_VERSION: &str = "meta.k8s.io/v1";
-
 /// How a deletion is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeleteOptions {
@@ -118,20 +90,26 @@ impl ReadOptions {
         let (shown, fields) = split_fields(served, fields);
         let filter = Filter::new(namespace, labels, &fields, &served.row.selectable)
             .map_err(|field| Status::bad_request(unknown_field(served, field)))?;
-        let number = |key: &str| text(key).map(|value| parse_number(&value)).transpose();
+        let number = |key: &str| call.param(key).map(|value| parse_number(&value)).transpose();
         let mut options = Self {
             filter,
             shown,
-            revision: text("resourceVersion").map(|value| parse_revision(call, &value)).transpose()?,
+            revision: None,
             revision_match: parse_match(text("resourceVersionMatch").as_deref()),
             // Less than nothing is no limit.
             limit: number("limit")?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(0),
-            resume: text("continue").filter(|_| call.verb != "watch").map(|token| Resume::parse(&token)).transpose()?,
+            resume: None,
             bookmarks: truthy(call.param("allowWatchBookmarks")),
             initial_events: call.param("sendInitialEvents").map(|value| truthy(Some(value))),
             timeout_seconds: number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok()),
         };
-        options.check(call)?;
+        let (revision, token) = (text("resourceVersion"), text("continue"));
+        options.check(call, revision.as_deref(), token.is_some())?;
+        options.resume = token.filter(|_| call.verb != "watch").map(|token| Resume::parse(&token)).transpose()?;
+        if options.resume.is_some() && revision.as_ref().is_some_and(|revision| revision != "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        options.revision = revision.map(|value| parse_revision(call, &value)).transpose()?;
         if options.revision == Some(0) && options.resume.is_none() {
             // Whatever is at hand is given whole.
             options.limit = 0;
@@ -154,8 +132,8 @@ impl ReadOptions {
         Ok(entries)
     }
 
-    /// Upstream's `ValidateListOptions`.
-    fn check(&self, call: &Call) -> Result<(), Status> {
+    /// Upstream's `ValidateListOptions`, which looks at the `revision` as it was sent.
+    fn check(&self, call: &Call, revision: Option<&str>, continued: bool) -> Result<(), Status> {
         const MATCH: Path<'static> = Path::root("resourceVersionMatch");
         let mut errors = Errors::new();
         let asked = call.param("resourceVersionMatch").unwrap_or_default();
@@ -174,22 +152,22 @@ impl ReadOptions {
                 errors.not_supported(&MATCH, asked, &["NotOlderThan"]);
             }
             // A watch from what is there is one that matches by default.
-            let matches = matched || (self.initial_events.is_none() && matches!(self.revision, None | Some(0)));
-            if matches && call.param("continue").is_some_and(|token| !token.is_empty()) {
+            let matches = matched || (self.initial_events.is_none() && matches!(revision, None | Some("0")));
+            if matches && continued {
                 errors.forbidden(&MATCH, "resourceVersionMatch is forbidden when continue is provided");
             }
         }
         if !watching && matched {
-            if self.revision.is_none() {
+            if revision.is_none() {
                 errors.forbidden(&MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
             }
-            if self.resume.is_some() {
+            if continued {
                 errors.forbidden(&MATCH, "resourceVersionMatch is forbidden when continue is provided");
             }
             if self.revision_match == RevisionMatch::Unknown {
                 errors.not_supported(&MATCH, asked, &["Exact", "NotOlderThan", ""]);
             }
-            if self.revision_match == RevisionMatch::Exact && self.revision == Some(0) {
+            if self.revision_match == RevisionMatch::Exact && revision == Some("0") {
                 let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
                 errors.forbidden(&MATCH, why);
             }
@@ -197,11 +175,7 @@ impl ReadOptions {
         if !watching && self.initial_events.is_some() {
             errors.forbidden(&Path::root("sendInitialEvents"), "sendInitialEvents is forbidden for list");
         }
-        errors.into_result("meta.k8s.io", "ListOptions", "")?;
-        if !watching && self.resume.is_some() && self.revision.is_some_and(|revision| revision > 0) {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        Ok(())
+        errors.into_result("meta.k8s.io", "ListOptions", "")
     }
 }
 
@@ -308,58 +282,6 @@ fn parse_match(text: Option<&str>) -> RevisionMatch {
     }
 }
 
-impl Resume {
-    fn parse(token: &str) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let text = URL_SAFE_NO_PAD.decode(token).map_err(|why| bad(&misencoded(why, token)))?;
-        if let Some(offence) = api::codec::json_syntax::offence(&text) {
-            return Err(bad(&offence));
-        }
-        let token: Token = serde_json::from_slice(&text).map_err(|why| bad(&why.to_string()))?;
-        if token.version != TOKEN_VERSION {
-            let why = format!("server does not recognize this encoded version {}", token.version);
-            return Err(bad(&why));
-        }
-        if token.revision == 0 {
-            return Err(bad(&format!("incorrect encoded start resourceVersion (version {TOKEN_VERSION})")));
-        }
-        let revision = u64::try_from(token.revision).ok();
-        let start = token.start.trim_end_matches('\0');
-        if start.is_empty() {
-            return Err(bad(&format!("encoded start key empty (version {TOKEN_VERSION})")));
-        }
-        let start = start.strip_prefix('/').unwrap_or(start);
-        if start.split('/').any(|step| matches!(step, "" | "." | "..")) {
-            return Err(bad(&token.start));
-        }
-        let (namespace, name) = start.split_once('/').unwrap_or(("", start));
-        Ok(Self { revision, namespace: namespace.to_owned(), name: name.to_owned() })
-    }
-
-    pub(super) fn token(&self) -> String {
-        let start = match self.namespace.as_str() {
-            "" => format!("{}\0", self.name),
-            namespace => format!("{namespace}/{}\0", self.name),
-        };
-        let revision = self.revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(NEWEST);
-        let token = json!({"v": TOKEN_VERSION, "rv": revision, "start": start});
-        URL_SAFE_NO_PAD.encode(token.to_string())
-    }
-
-    pub(super) fn key(&self) -> ObjectKey {
-        ObjectKey::new(self.namespace.as_str(), self.name.as_str())
-    }
-}
-
-/// Why a token is not base64, in Go's words.
-fn misencoded(why: DecodeError, token: &str) -> String {
-    let at = match why {
-        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
-        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => token.len(),
-    };
-    format!("illegal base64 data at input byte {at}")
-}
-
 impl DeleteOptions {
     /// The object that these options are.
     pub(super) fn to_json(&self) -> Value {
@@ -392,11 +314,11 @@ impl DeleteOptions {
     pub fn parse(call: &Call, body: Option<&Value>) -> Result<Self, Status> {
         let text = |key: &str| match body {
             Some(body) => body[key].as_str().map(str::to_owned),
-            None => call.param(key).filter(|value| !value.is_empty()),
+            None => call.param(key),
         };
-        let number = |key: &str| match body {
-            Some(body) => body[key].as_i64(),
-            None => call.param(key).and_then(|value| value.parse().ok()),
+        let grace_period_seconds = match body {
+            Some(body) => body["gracePeriodSeconds"].as_i64(),
+            None => call.param("gracePeriodSeconds").map(|value| parse_number(&value)).transpose()?,
         };
         let propagation = match text("propagationPolicy").as_deref() {
             None => None,
@@ -416,10 +338,14 @@ impl DeleteOptions {
             errors.into_result("meta.k8s.io", "DeleteOptions", "")?;
         }
         check_dry_run(call, body)?;
-        let precondition = |key: &str| body.and_then(|body| body["preconditions"][key].as_str()).map(str::to_owned);
+        // In the query they stand as they are called here (upstream: `Convert_url_Values_To_v1_DeleteOptions`).
+        let precondition = |key: &str| match body {
+            Some(body) => body["preconditions"][key].as_str().map(str::to_owned),
+            None => call.param(key).filter(|value| !value.is_empty()),
+        };
         let dry_run_body = body.is_some_and(|body| body["dryRun"].as_array().is_some_and(|list| !list.is_empty()));
         Ok(Self {
-            grace_period_seconds: number("gracePeriodSeconds"),
+            grace_period_seconds,
             propagation,
             orphan_dependents,
             uid: precondition("uid"),

@@ -1,10 +1,11 @@
 //! Who owns which fields: what every write leaves in `metadata.managedFields`.
 
 use api::apply::{self, FieldSet, Request};
+use api::codec::normalise::{Empty, empties};
 use api::resources::model_of;
 use api::schema::Model;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::patch::{APPLY_PATCH, content_type};
 use super::{Call, Served, decode};
@@ -66,9 +67,9 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
     if served.is_written_as_shown() {
         // One and the same document: nothing is copied.
         let mut written = std::mem::take(new);
-        write_empties(&mut written, &call.empties, &json!([]));
+        empties::restore(&mut written, owned(call));
         *new = request(served, call, model, |request| apply::update(request, old, written));
-        write_empties(new, &call.empties, &Value::Null);
+        empties::settle(new, owned(call));
         return;
     }
     let in_version = |object: &Value| {
@@ -78,7 +79,7 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
     };
     let old = old.map(in_version);
     let mut written = in_version(new);
-    write_empties(&mut written, &call.empties, &json!([]));
+    empties::restore(&mut written, owned(call));
     let recorded = request(served, call, model, |request| apply::update(request, old.as_ref(), written));
     match recorded["metadata"].get("managedFields") {
         Some(fields) => new.set_meta("managedFields", fields.clone()),
@@ -88,13 +89,7 @@ pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mu
     }
 }
 
-/// Puts what the client wrote in place of the nulls that stand for it, or the other way round. What is not null any more
-/// has been given a default.
-fn write_empties(object: &mut Value, empties: &[String], as_written: &Value) {
-    for pointer in empties {
-        let found = object.pointer_mut(pointer);
-        if let Some(found) = found.filter(|found| found.is_null() || found.as_array().is_some_and(Vec::is_empty)) {
-            found.clone_from(as_written);
-        }
-    }
+/// What is always written has an owner also where it is empty.
+fn owned(call: &Call) -> impl Iterator<Item = &Empty> {
+    call.empties.iter().filter(|empty| empty.always_written)
 }

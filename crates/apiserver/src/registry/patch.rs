@@ -180,8 +180,17 @@ impl Patch<'_> {
         if self.dialect == Dialect::Apply {
             return decode::applied(self.served, self.call, patched);
         }
-        decode::check_type(self.served, &patched)?;
-        decode::conform(self.served, self.call, patched, self.duplicates.clone()).map_err(|why| match why {
+        let checked = match self.dialect {
+            _ if self.served.custom.is_some() => {
+                decode::check_type(self.served, &patched).map_err(decode::Nonconforming::Refused)
+            }
+            // It is merged field by field into an object of the kind: what it says of its own is not looked at.
+            Dialect::Strategic => Ok(()),
+            _ => decode::patched_type(self.served, &self.call.target.name, &patched),
+        };
+        let duplicates = self.duplicates.clone();
+        let conformed = checked.and_then(|()| decode::conform(self.served, self.call, patched, duplicates));
+        conformed.map_err(|why| match why {
             decode::Nonconforming::Refused(status) => status,
             decode::Nonconforming::Unfit(why) => {
                 let shown = match self.dialect {

@@ -8,7 +8,8 @@ use api::status::Status;
 use store::{Range, Revision};
 use tokio::time::timeout;
 
-use super::options::{self, ReadOptions, Resume, RevisionMatch};
+use super::options::{self, ReadOptions, RevisionMatch};
+use super::pages::Resume;
 use super::{Call, Outcome, Registry, Served, decode_record, store_fault};
 use crate::cache::{Page, Part, ResourceCache};
 
@@ -50,8 +51,13 @@ impl Registry {
         }
         let exact = match (options.revision_match, options.revision) {
             (RevisionMatch::Exact, Some(revision)) => Some(revision),
-            // Before resourceVersionMatch existed, a page at a revision meant that revision.
-            (RevisionMatch::Unset, Some(revision)) if options.limit > 0 && revision > 0 => Some(revision),
+            // Before resourceVersionMatch existed, a page at a revision meant that revision. What is to be deleted is
+            // always listed in pages.
+            (RevisionMatch::Unset, Some(revision))
+                if revision > 0 && (options.limit > 0 || call.verb == "deletecollection") =>
+            {
+                Some(revision)
+            }
             _ => None,
         };
         if let Some(revision) = exact {
@@ -73,7 +79,7 @@ impl Registry {
         let part = Part { filter: &options.filter, after: None, limit: options.limit };
         let page = cache.page(&part, None).unwrap_or_default();
         let revision = reached.max(page.revision);
-        Ok(Outcome::List(List::of(page, revision)))
+        Ok(Outcome::List(List::of(page, revision, &options)))
     }
 
     /// Waits for the caches to reach `revision`, but not long.
@@ -93,7 +99,7 @@ impl Registry {
         };
         let listed = self.list_at(served, options, Revision::from_u64(at), Some(&resume)).await;
         listed.map_err(|status| match status.code {
-            410 => Status::expired_page(Resume { revision: None, ..resume }.token()),
+            410 => Status::expired_page(resume.at_newest().token()),
             _ => status,
         })
     }
@@ -112,14 +118,15 @@ impl Registry {
         self.reach(at.get()).await?;
         // Fields of shown objects are looked at behind the cache, so that any number may be passed over.
         let limit = if options.shown.is_empty() { options.limit } else { 0 };
-        let after = resume.map(Resume::key);
+        let namespace = options.filter.namespace.as_deref();
+        let after = resume.map(|resume| resume.after(served.row.namespaced, namespace));
         let part = Part { filter: &options.filter, after: after.as_ref(), limit };
         let found = match cache.page(&part, Some(at.get())) {
             Some(found) => found,
             None => self.stored_page(cache, &part, at).await?,
         };
         if options.shown.is_empty() {
-            return Ok(List::of(found, at.get()));
+            return Ok(List::of(found, at.get(), options));
         }
         Ok(page(options.select(served, found.entries).await?, at.get(), options))
     }
@@ -157,12 +164,10 @@ impl Registry {
 }
 
 impl List {
-    fn of(page: Page, revision: u64) -> Self {
+    fn of(page: Page, revision: u64, options: &ReadOptions) -> Self {
         let last = page.entries.last().filter(|_| page.more);
-        let resume = last.map(|last| {
-            let (namespace, name) = (last.key.namespace.clone(), last.key.name.clone());
-            Resume { revision: Some(revision), namespace, name }.token()
-        });
+        let namespace = options.filter.namespace.as_deref();
+        let resume = last.map(|last| Resume::behind(&last.key, namespace, revision).token());
         let remaining = page.remaining.filter(|_| page.more);
         Self { entries: page.entries, revision, resume, remaining }
     }
@@ -174,7 +179,7 @@ fn page(mut entries: Vec<Arc<Entry>>, revision: u64, options: &ReadOptions) -> L
     if more {
         entries.truncate(options.limit);
     }
-    List::of(Page { entries, more, ..Page::default() }, revision)
+    List::of(Page { entries, more, ..Page::default() }, revision, options)
 }
 
 /// The cache of a resource that is stored.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::create::refuse_invalid;
 use super::modify::{Decision, Modified, Modify};
-use super::{Call, Outcome, Registry, Served, decode, modified, options, ownership, versions};
+use super::{Call, Outcome, Registry, Served, decode, empties, modified, options, ownership, places, versions};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 
@@ -75,7 +75,8 @@ impl Registry {
 
         let subresource = call.target.subresource.clone();
         served.prepare_update(&subresource, &mut new, &old);
-        let (wrong, warnings) = served.validate_update(&subresource, &new, &old);
+        let (wrong, warnings) =
+            served.validate_update(&subresource, &empties::stated(served, &new, &call.empties), &old);
         call.warnings.extend(warnings);
         refuse_invalid(served, &new, wrong)?;
         // Admission or the kind may have undone what was changed.
@@ -129,10 +130,7 @@ impl Modify for Update<'_> {
 pub(super) fn take_place(served: &Served, key: &ObjectKey, object: &mut Value) -> Result<(), Status> {
     match object.name() {
         "" => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({} based on URL) was undeterminable: name must be provided",
-                key.name
-            )));
+            return Err(Status::bad_request(undeterminable(&key.name)));
         }
         name if name != key.name => {
             return Err(Status::bad_request(format!(
@@ -155,6 +153,11 @@ pub(super) fn take_place(served: &Served, key: &ObjectKey, object: &mut Value) -
     Ok(())
 }
 
+/// What is said of an object without a name where the path has one.
+pub(super) fn undeterminable(name: &str) -> String {
+    format!("the name of the object ({name} based on URL) was undeterminable: name must be provided")
+}
+
 /// What the client stated about the object that it changes must hold.
 fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Result<(), Status> {
     let uid = new.uid();
@@ -169,9 +172,9 @@ fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Resu
     }
     if !uid.is_empty() && uid != live.uid {
         let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-             failed: UID in precondition: {uid}, UID in object meta: {}",
-            live_key(served, live),
+            "StorageError: invalid object, Code: 4, Key: /registry{}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            places::key(served, &live.key.namespace, &live.key.name),
             live.uid
         );
         return Err(Status::conflict(served.subject(), new.name(), &why));
@@ -192,11 +195,6 @@ fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Resu
         return Err(modified(served.subject(), new.name()));
     }
     Ok(())
-}
-
-/// The object's place in the datastore, as the refusal of a stale precondition names it.
-fn live_key(served: &Served, live: &Entry) -> String {
-    served.cache.as_ref().map(|cache| cache.store_key(&live.key)).unwrap_or_default()
 }
 
 /// What no update changes: it is kept, whatever the client sent.

@@ -56,13 +56,15 @@ impl Registry {
     pub(super) async fn watch(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
         let cache = stored(served, "watch")?;
         let options = ReadOptions::parse(served, call)?;
+        let mut refusal = None;
         let start = match (options.initial_events, options.revision) {
             (Some(true), revision) => {
                 match revision {
                     None | Some(0) => {
                         self.caches.reach_current().await;
                     }
-                    Some(revision) => self.reach(revision).await?,
+                    // That it does not come is told within the watch.
+                    Some(revision) => refusal = self.reach(revision).await.err(),
                 }
                 Start::Objects
             }
@@ -77,13 +79,10 @@ impl Registry {
         // Read before the watcher is made, so that its initial objects are complete up to it.
         let complete_to = self.caches.revision();
         let watcher = self.caches.watch(cache, options.filter, start).await;
-        let refusal = match (&watcher, start) {
-            (None, Start::After(revision)) => {
-                let oldest = cache.oldest_revision();
-                Some(Status::expired(format!("too old resource version: {revision} ({oldest})")))
-            }
-            _ => None,
-        };
+        if let (None, Start::After(revision)) = (&watcher, start) {
+            let oldest = cache.oldest_revision();
+            refusal = Some(Status::expired(format!("too old resource version: {revision} ({oldest})")));
+        }
         let life = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(random_life, Duration::from_secs);
         let now = Instant::now();
         Ok(Outcome::Watch(Box::new(Stream {

@@ -279,3 +279,76 @@ async fn who_writes_an_empty_list_owns_it() {
     let made = cluster.send("POST", slices, slice("b", json!({"endpoints": null}))).await.expect(201);
     assert!(!owned(&made, "endpoints"), "{made}");
 }
+
+#[tokio::test]
+async fn deletions_say_their_preconditions_in_the_query_too() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", MAPS, map("a", json!({}))).await.expect(201);
+    let refused = async |query: &str, code: u16| {
+        let said = cluster.send("DELETE", &format!("{MAPS}/a?{query}"), Value::Null).await.expect(code);
+        said["message"].as_str().unwrap_or_default().to_owned()
+    };
+    assert!(refused("uid=x", 409).await.contains("the UID in the precondition (x)"));
+    assert!(refused("resourceVersion=1", 409).await.contains("the ResourceVersion in the precondition (1)"));
+    let number = "strconv.ParseInt: parsing \"soon\": invalid syntax";
+    assert_eq!(refused("gracePeriodSeconds=soon", 400).await, number);
+    assert!(refused("propagationPolicy=", 422).await.contains("Unsupported value: \"\""));
+    let body = async |options: Value| {
+        cluster.send("DELETE", &format!("{MAPS}/a"), options).await.expect(400)["message"].clone()
+    };
+    let wrong = "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64";
+    assert_eq!(body(json!({"gracePeriodSeconds": "5"})).await, wrong);
+    assert!(body(json!([])).await.as_str().unwrap().starts_with("couldn't get version/kind"));
+    cluster.send("GET", &format!("{MAPS}/a"), Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_is_stated_empty_is_quoted_and_not_stored() {
+    let cluster = Cluster::start().await;
+    let mut set = deployment(1);
+    set["spec"]["template"]["metadata"]["labels"] = json!({});
+    let refused = cluster.send("POST", DEPLOYMENTS, set).await.expect(422);
+    let why = "Invalid value: {}: `selector` does not match template `labels`";
+    assert_eq!(refused["details"]["causes"][0]["message"], why);
+    let mut set = deployment(1);
+    set["metadata"]["finalizers"] = json!([]);
+    set["spec"]["template"]["spec"]["tolerations"] = json!([]);
+    let made = cluster.send("POST", DEPLOYMENTS, set).await.expect(201);
+    assert_eq!(made["metadata"].get("finalizers"), None);
+    assert_eq!(made["spec"]["template"]["spec"].get("tolerations"), None);
+}
+
+#[tokio::test]
+async fn a_namespace_does_not_lead_out_of_its_resource() {
+    let cluster = Cluster::start().await;
+    let check = async |method: &str, path: &str, body: Value, why: &str| {
+        let refused = cluster.send(method, path, body).await.expect(500);
+        assert_eq!(refused["message"], why, "{method} {path}");
+    };
+    let outside = "/api/v1/namespaces/%2e%2e";
+    check("GET", &format!("{outside}/configmaps"), Value::Null, "invalid key: \"/configmaps/..\"").await;
+    check("GET", &format!("{outside}/services/a"), Value::Null, "invalid key: \"/services/specs/../a\"").await;
+    check("DELETE", &format!("{outside}/configmaps/a"), Value::Null, "invalid key: \"/configmaps/../a\"").await;
+    let unnamed = "Internal error occurred: invalid resource name \"..\": [may not be '..']";
+    check("POST", &format!("{outside}/configmaps"), map("a", json!({})), unnamed).await;
+}
+
+#[tokio::test]
+async fn a_patch_does_not_make_another_kind() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", MAPS, map("a", json!({"k": "v"}))).await.expect(201);
+    let check = async |patch: Value, code: u16, why: &str| {
+        let refused = cluster.patch(&format!("{MAPS}/a"), "merge-patch+json", patch.clone()).await.expect(code);
+        let said = refused["message"].as_str().unwrap_or_default().to_owned();
+        assert!(said.ends_with(why), "{patch}: {said}");
+    };
+    check(json!({"kind": "Pod"}), 422, ": converting (v1.Pod) to (core.ConfigMap): unknown conversion").await;
+    check(json!({"kind": "Secret"}), 422, ": illegal base64 data at input byte 0").await;
+    check(json!({"kind": 5}), 422, ".kind of type string").await;
+    check(json!({"apiVersion": "a/b/c"}), 422, ": unexpected GroupVersion string: a/b/c").await;
+    check(json!({"apiVersion": null}), 400, "(a based on URL) was undeterminable: name must be provided").await;
+    let internal = "for the internal version of group \"\" in scheme \"pkg/runtime/scheme.go:111\"";
+    check(json!({"apiVersion": null, "kind": "Odd"}), 422, internal).await;
+    // What merges field by field does not look at the type.
+    cluster.patch(&format!("{MAPS}/a"), "strategic-merge-patch+json", json!({"kind": "Pod"})).await.expect(200);
+}

@@ -183,10 +183,19 @@ impl Printer<'_> {
         Ok(())
     }
 
-    /// What Go calls a type that has a name of its own though it is no struct, or a list of such.
+    /// What Go calls a type that has a name of its own though it is no struct, or a list or map of such.
     fn go_name(&self, package: &str, declaration: &Declaration, expression: &str) -> Option<String> {
         if let Some(item) = expression.strip_prefix("[]") {
             return self.go_name(package, declaration, item).map(|item| format!("[]{item}"));
+        }
+        if let Some((key, value)) = expression.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
+            let names = [key, value].map(|part| self.go_name(package, declaration, part));
+            if names.iter().all(Option::is_none) {
+                return None;
+            }
+            let [key, value] = [(key, &names[0]), (value, &names[1])]
+                .map(|(part, name)| name.clone().unwrap_or_else(|| in_package(package, part)));
+            return Some(format!("map[{key}]{value}"));
         }
         let (path, name) = match expression.split_once('.') {
             Some((alias, name)) => (declaration.imports.get(alias)?.as_str(), name),
@@ -294,6 +303,13 @@ impl Printer<'_> {
 }
 
 /// ` union=<discriminator>` of a struct of which at most one field is set besides the one that says which, if any does.
+/// A type as Go prints it: one without a package is its own package's, if it is none of the language's.
+fn in_package(package: &str, expression: &str) -> String {
+    let declared = expression.starts_with(char::is_uppercase);
+    let short = package.rsplit('/').next().unwrap_or_default();
+    if declared { format!("{short}.{expression}") } else { expression.to_owned() }
+}
+
 fn union_fact(declaration: &Declaration, fields: &[Field]) -> Result<String> {
     if !declaration.markers.has("union") {
         return Ok(String::new());

@@ -124,6 +124,7 @@ impl<'a> Place<'a> {
         match self.step {
             Step::Field { go, .. } => go,
             Step::Index(_) => self.parent?.go()?.strip_prefix("[]"),
+            Step::Key(_) => Some(self.parent?.go()?.strip_prefix("map[")?.split_once(']')?.1),
             _ => None,
         }
     }

@@ -8,11 +8,13 @@
 //! Parts of a custom resource ([`Type::structural`]) are only pruned: what their values may be is the business of
 //! [`schema::structural`](crate::schema), with messages of its own.
 
+pub mod empties;
 mod error;
 mod scalars;
 
 use serde_json::{Map, Value};
 
+pub use empties::Empty;
 pub use error::{DecodeError, Place};
 
 use crate::schema::{Field, Model, Schema, SchemaAlternative, Shape, Type, TypeId};
@@ -31,13 +33,12 @@ pub fn normalise(value: &mut Value, model: &Model, mode: Unknown) -> Result<Vec<
     normalise_noting(value, model, mode).map(|(reports, _)| reports)
 }
 
-/// [`normalise`], which also tells where it made null of an empty list or map, as JSON pointers (RFC 6901). To Go the two
-/// are not the same before they are stored: who writes an empty one owns it.
+/// [`normalise`], which also tells what it emptied.
 pub fn normalise_noting(
     value: &mut Value,
     model: &Model,
     mode: Unknown,
-) -> Result<(Vec<String>, Vec<String>), DecodeError> {
+) -> Result<(Vec<String>, Vec<Empty>), DecodeError> {
     let mut normaliser = Normaliser { schema: model.schema(), mode, reports: Vec::new(), empties: Vec::new() };
     let place = Place::root();
     normaliser.structure(model.root(), value, &place)?;
@@ -103,7 +104,7 @@ struct Normaliser<'m> {
     schema: &'m Schema,
     mode: Unknown,
     reports: Vec<String>,
-    empties: Vec<String>,
+    empties: Vec<Empty>,
 }
 
 impl<'m> Normaliser<'m> {
@@ -152,9 +153,14 @@ impl<'m> Normaliser<'m> {
                 Some(value) if !value.is_null() => {
                     self.value(&field.shape, value, &place)?;
                     if !field.pointer && is_zero(&field.shape, value) {
-                        let empty = matches!(value, Value::Array(_) | Value::Object(_)) && !field.omit_empty;
-                        if empty && self.empties.len() < super::json::MOST_REPORTS {
-                            self.empties.push(place.pointer());
+                        let can_be_stated =
+                            matches!(value, Value::Array(_) | Value::Object(_)) || field.shape == Shape::Bytes;
+                        if can_be_stated && self.empties.len() < super::json::MOST_REPORTS {
+                            self.empties.push(Empty {
+                                pointer: place.pointer(),
+                                stated: value.take(),
+                                always_written: !field.omit_empty,
+                            });
                         }
                         self.settle(field, object);
                     }

@@ -206,12 +206,20 @@ fn schemas_of_custom_resources_keep_their_alternatives() {
 }
 
 #[test]
-fn empty_lists_that_are_always_written_are_noted() {
+fn what_is_stated_empty_is_noted() {
     let mut slice =
         json!({"metadata": {"name": "a", "finalizers": []}, "endpoints": [], "addressType": "IPv4", "ports": []});
     let (_, empties) = normalise_noting(&mut slice, &model("discovery.v1.EndpointSlice"), Unknown::Report).unwrap();
-    assert_eq!(empties, ["/endpoints", "/ports"]);
+    let empty =
+        |pointer: &str, always_written| Empty { pointer: pointer.to_owned(), stated: json!([]), always_written };
+    let expected = [empty("/metadata/finalizers", false), empty("/endpoints", true), empty("/ports", true)];
+    assert_eq!(empties, expected);
     assert_eq!((&slice["endpoints"], slice["metadata"].get("finalizers")), (&Value::Null, None));
+    let mut request = json!({"metadata": {"labels": {}}, "spec": {"request": "", "signerName": ""}});
+    let request_model = model("certificates.v1.CertificateSigningRequest");
+    let (_, empties) = normalise_noting(&mut request, &request_model, Unknown::Report).unwrap();
+    let stated: Vec<(&str, &Value)> = empties.iter().map(|empty| (empty.pointer.as_str(), &empty.stated)).collect();
+    assert_eq!(stated, [("/metadata/labels", &json!({})), ("/spec/request", &json!(""))]);
 }
 
 #[test]

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::validation;
 use crate::resources::core::pods;
-use crate::resources::fields::{default, default_zero, object, same, within};
+use crate::resources::fields::{default, default_zero, is_empty, object, same, within};
 use crate::resources::hooks::{Generation, Hooks, PLAIN};
+use crate::resources::strategy::remove;
 
 /// Where `apps/v1` keeps the template's own generation. Upstream's internal type has a number there, so that whatever is
 /// written says one.
@@ -14,6 +15,7 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 pub(super) static DAEMON_SETS: Hooks = Hooks {
     generation: Generation::Counted,
     default: defaults,
+    metadata_alone,
     prepare_create: create,
     prepare_update: update,
     validate_create: validation::daemon_set,
@@ -49,6 +51,14 @@ fn update(new: &mut Value, old: &Value) {
     set_template_generation(new, if changed { generation + 1 } else { generation });
 }
 
+fn metadata_alone(metadata: &mut Value) {
+    let annotations = &mut metadata["annotations"];
+    remove(annotations, TEMPLATE_GENERATION);
+    if is_empty(annotations) {
+        remove(metadata, "annotations");
+    }
+}
+
 fn template_generation(set: &Value) -> i64 {
     set["metadata"]["annotations"][TEMPLATE_GENERATION].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
@@ -79,5 +89,15 @@ mod tests {
         new["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"});
         crate::resources::strategy::prepare_update(row, &mut new, &old);
         assert_eq!(generation(&new), "2");
+    }
+
+    #[test]
+    fn metadata_alone_have_no_generation_of_the_template() {
+        let check = |mut metadata: Value, expected: Value| {
+            metadata_alone(&mut metadata);
+            assert_eq!(metadata, expected);
+        };
+        check(json!({"name": "a", "annotations": {TEMPLATE_GENERATION: "1"}}), json!({"name": "a"}));
+        check(json!({"annotations": {TEMPLATE_GENERATION: "1", "b": "c"}}), json!({"annotations": {"b": "c"}}));
     }
 }

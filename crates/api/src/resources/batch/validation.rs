@@ -283,7 +283,7 @@ fn exit_codes(errors: &mut Errors, codes: &Value, spec: &Value, path: &Path<'_>)
     }
     let (values, at) = (items(codes, "values"), path.child("values"));
     if values.is_empty() {
-        errors.invalid(&at, Value::from(values), "at least one value is required");
+        errors.invalid(&at, codes["values"].clone(), "at least one value is required");
     } else if values.len() > 255 {
         errors.too_many(&at, values.len(), 255);
     }

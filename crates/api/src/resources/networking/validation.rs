@@ -134,7 +134,7 @@ pub(super) fn ingress(ingress: &Value) -> Vec<Cause> {
     let rules = items(spec, "rules");
     if rules.is_empty() && spec["defaultBackend"].is_null() {
         let detail = "either `defaultBackend` or `rules` must be specified";
-        errors.invalid(&path, Value::Null, detail);
+        errors.invalid(&path, spec["rules"].clone(), detail);
     }
     if !spec["defaultBackend"].is_null() {
         backend(&mut errors, &spec["defaultBackend"], &path.child("defaultBackend"));

@@ -298,7 +298,7 @@ impl Shown {
         let object = immediately(served, entry)?.to_value();
         Ok(match self {
             Self::Whole => untyped(served, in_version(served, object)),
-            Self::Metadata(asked) => metadata_only(object, *asked),
+            Self::Metadata(asked) => metadata_only(served, object, *asked),
             Self::Row(rows) => rows.row(served, &object),
         })
     }

@@ -109,7 +109,7 @@ fn one(served: &Served, code: u16, object: Value, asked: Negotiated, query: &str
                 format!("you requested PartialObjectMetadataList, but the requested object is not a list ({kind})");
             return Err(Status::no_such_view(why));
         }
-        View::Metadata => metadata_only(object, asked),
+        View::Metadata => metadata_only(served, object, asked),
         View::Table => table::of_one(served, object, query, asked, true)?,
     };
     let (media_type, bytes) = encode(&shown, asked)?;
@@ -140,8 +140,9 @@ pub(crate) fn in_version(served: &Served, mut document: Value) -> Value {
 }
 
 /// `PartialObjectMetadata` of an object.
-fn metadata_only(mut document: Value, asked: Negotiated) -> Value {
-    let metadata = document.get_mut("metadata").map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
+fn metadata_only(served: &Served, mut document: Value, asked: Negotiated) -> Value {
+    let mut metadata = document.get_mut("metadata").map(Value::take).unwrap_or_else(|| Value::Object(Map::new()));
+    (served.row.hooks.metadata_alone)(&mut metadata);
     json!({"kind": "PartialObjectMetadata", "apiVersion": asked.view_version(), "metadata": metadata})
 }
 
@@ -257,7 +258,7 @@ impl WatchEncoder {
     fn document(&mut self, kind: &str, document: Value) -> Bytes {
         let shown = match self.asked.view {
             View::Whole => document,
-            View::Metadata => metadata_only(document, self.asked),
+            View::Metadata => metadata_only(&self.served, document, self.asked),
             View::Table => {
                 let first = !std::mem::replace(&mut self.columns_sent, true);
                 table::of_one(&self.served, document, &self.query, self.asked, first)
