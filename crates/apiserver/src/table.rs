@@ -89,6 +89,17 @@ pub(crate) fn of(
     Ok(table)
 }
 
+/// The Table of a Scale.
+pub(crate) fn of_scale(served: &Served, scale: &Value, query: &str, asked: Negotiated) -> Result<Value, Status> {
+    let rows = Rows::asked(query, asked)?;
+    let mut table = columns::scale(scale, served.custom.is_some(), rows.embed, rows.now);
+    table["apiVersion"] = json!(rows.version);
+    if rows.embed == Embed::Metadata {
+        table["rows"][0]["object"]["apiVersion"] = json!(rows.version);
+    }
+    Ok(table)
+}
+
 /// The Table of one object, which is of its revision.
 pub(crate) fn of_one(
     served: &Served,

@@ -122,6 +122,10 @@ async fn a_definition_serves_objects_from_its_first_second_to_its_last() {
     assert_eq!((&patched["status"]["size"], &patched["metadata"]["generation"]), (&json!(1), &json!(1)));
     let scale = cluster.get(&format!("{path}/scale")).await.expect(200);
     assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(1)));
+    let table = cluster.open(&format!("{path}/scale"), "application/json;as=Table;v=v1;g=meta.k8s.io").await;
+    let table = table.read().await.expect(200);
+    assert_eq!((&table["kind"], &table["rows"][0]["cells"][1]), (&json!("Table"), &json!(1)));
+    assert_eq!(table["columnDefinitions"][2]["name"], "Available");
     let scaled = cluster.patch(&format!("{path}/scale"), "merge-patch+json", json!({"spec": {"replicas": 3}})).await;
     assert_eq!(scaled.expect(200)["spec"]["replicas"], 3);
     assert_eq!(cluster.get(&path).await.expect(200)["metadata"]["generation"], 2);

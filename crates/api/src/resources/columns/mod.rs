@@ -8,8 +8,10 @@ mod cells;
 pub mod duration;
 mod hpa;
 mod pod;
+mod scale;
 
 use jiff::Timestamp;
+pub use scale::scale;
 use serde_json::{Value, json};
 
 use crate::resource::Resource;

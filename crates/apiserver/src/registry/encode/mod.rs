@@ -129,6 +129,9 @@ fn document_answer(
         let items = serde_json::from_value(items).map_err(|why| Status::internal(why.to_string()))?;
         document = table::of(served, items, document["metadata"].take(), query, asked, true)?;
     }
+    if asked.view == View::Table && document["kind"] == "Scale" {
+        document = table::of_scale(served, &document, query, asked)?;
+    }
     let (media_type, bytes) = encode(&document, asked)?;
     Ok(response::bytes(status_code(code), media_type, bytes))
 }
