@@ -62,15 +62,18 @@ pub fn v3<'a>(group: &str, version: &str, sources: impl IntoIterator<Item = Sour
     let mut sources: Vec<Source<'_>> = sources.into_iter().collect();
     sources.retain(|source| source.resource.group == group && source.resource.version(version).is_some());
     document.add(group, version, &sources);
-    json!({
+    let mut made = json!({
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": env!("CARGO_PKG_VERSION")},
+        "info": {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
         "paths": document.paths,
-        "components": {
-            "schemas": document.definitions.finish(),
-            "securitySchemes": {"BearerToken": bearer_token()},
-        },
-    })
+        "components": {"schemas": document.definitions.finish()},
+    });
+    // Upstream's documents of custom resources have another builder, which knows less.
+    if sources.is_empty() || sources.iter().any(|source| source.definition.is_none()) {
+        made["info"] = json!({"title": "Kubernetes", "version": env!("CARGO_PKG_VERSION")});
+        made["components"]["securitySchemes"] = json!({"BearerToken": bearer_token()});
+    }
+    made
 }
 
 /// What one version of a custom resource adds to the version 2 document of built-in kinds: of what its schemas refer to

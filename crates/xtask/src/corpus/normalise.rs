@@ -31,7 +31,7 @@ static SELF: LazyLock<Regex> = LazyLock::new(|| pattern(r"selfType\d+"));
 static PORT: LazyLock<Regex> = LazyLock::new(|| pattern(r":(3[0-2]\d{3})/(TCP|UDP|SCTP)"));
 /// How the refusal of an applied document begins.
 const UNFIT: &str = "failed to create typed patch object (";
-static UNDECLARED: LazyLock<Regex> = LazyLock::new(|| pattern(r"[^.\n]*: field not declared"));
+static UNDECLARED: LazyLock<Regex> = LazyLock::new(|| pattern(r"[ -\-/-~]*: field not declared"));
 const QUOTABLE: usize = 60;
 
 fn pattern(text: &str) -> Regex {
