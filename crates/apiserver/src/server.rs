@@ -17,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::admission::{
-    Admission, Configured, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources, ValidatingPolicies,
-    ValidatingWebhooks, WebhookParts, typechecking,
+    self, Admission, AdmissionError, Configured, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources,
+    ValidatingPolicies, ValidatingWebhooks, WebhookParts, typechecking,
 };
 use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::audit::{self, Audit, AuditError};
@@ -77,6 +77,7 @@ pub struct Settings {
     pub keys_uri: Option<String>,
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
     pub history: Duration,
+    pub admission: admission::Options,
     /// How long events stay after their last write (`--event-ttl`); for ever where this is 0.
     pub event_ttl: Duration,
 }
@@ -89,6 +90,7 @@ impl Default for Settings {
             authentication: authn::Options::default(),
             keys_uri: None,
             history: HISTORY,
+            admission: admission::Options::default(),
             event_ttl: EVENT_TTL,
         }
     }
@@ -132,6 +134,8 @@ pub enum StartError {
     Key(#[from] KeyError),
     #[error(transparent)]
     Audit(#[from] AuditError),
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
     #[error("the table of resources lacks {0}, which the server itself reads")]
@@ -247,6 +251,8 @@ impl ApiServer {
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
         };
         let (events, event_ttl) = (cache("", "events")?, config.settings.event_ttl);
+        let plugins = config.settings.admission;
+        let told = plugins.open()?;
         let sources = Sources::new(caches.clone(), cache)?;
         const NETWORKING: &str = "networking.k8s.io";
         let service_cidrs = config.service_cidrs;
@@ -276,7 +282,7 @@ impl ApiServer {
                 store,
                 caches,
                 catalogue,
-                admission: Admission { plugins: sources.plugins(server, configured, addresses) },
+                admission: Admission { plugins: sources.plugins(server, configured, addresses, &plugins, told) },
             },
             dialer: config.dialer,
             audit,

@@ -101,7 +101,7 @@ impl fmt::Display for Version {
 }
 
 impl LevelVersion {
-    const UNLIMITED: Self = Self { level: Level::Privileged, version: Version::Latest };
+    pub const UNLIMITED: Self = Self { level: Level::Privileged, version: Version::Latest };
 
     /// What of this level the Pod, or the template of Pods, breaks.
     pub fn violations(self, metadata: &Value, spec: &Value) -> Violations {
@@ -116,12 +116,23 @@ impl fmt::Display for LevelVersion {
     }
 }
 
+/// What counts where nothing is said: everything is allowed.
+impl Default for Policy {
+    fn default() -> Self {
+        Self { enforce: LevelVersion::UNLIMITED, audit: LevelVersion::UNLIMITED, warn: LevelVersion::UNLIMITED }
+    }
+}
+
 impl Policy {
-    /// Reads a namespace's labels; those that cannot be read are told, and count as the strictest where Pods would be
-    /// refused and as nothing where they would only be spoken of.
+    /// Reads a namespace's labels, where nothing else is said.
     pub fn of_labels(labels: &Value) -> (Self, Vec<Cause>) {
-        let mut policy =
-            Self { enforce: LevelVersion::UNLIMITED, audit: LevelVersion::UNLIMITED, warn: LevelVersion::UNLIMITED };
+        Self::default().with_labels(labels)
+    }
+
+    /// Reads a namespace's labels over this; those that cannot be read are told, and count as the strictest where Pods
+    /// would be refused and as nothing where they would only be spoken of.
+    pub fn with_labels(self, labels: &Value) -> (Self, Vec<Cause>) {
+        let mut policy = self;
         let mut causes = Vec::new();
         let unreadable = [("enforce", Level::Restricted), ("audit", Level::Privileged), ("warn", Level::Privileged)];
         for (mode, unreadable) in unreadable {

@@ -3,10 +3,11 @@
 use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
+use api::podsecurity::{Level, LevelVersion, Version};
 use client::metrics::{Family, Series};
 
-use super::Operation;
 use super::conditions::Whose;
+use super::{Operation, Request};
 
 static STEPS: Family = Family::histogram(
     "apiserver_admission_step_admission_duration_seconds",
@@ -44,8 +45,33 @@ static CONDITION_ERRORS: Family = Family::counter(
     &["kind", "name", "operation", "type"],
 );
 
-pub(crate) static FAMILIES: [&Family; 6] =
-    [&STEPS, &CHECKS, &CHECK_SECONDS, &PLUGINS, &CONDITION_SECONDS, &CONDITION_ERRORS];
+static EVALUATIONS: Family = Family::counter(
+    "pod_security_evaluations_total",
+    "[ALPHA] Pods that were looked at, by what came of it",
+    &["decision", "mode", "policy_level", "policy_version", "request_operation", "resource", "subresource"],
+);
+static EXEMPTIONS: Family = Family::counter(
+    "pod_security_exemptions_total",
+    "[ALPHA] Writes that were exempt",
+    &["request_operation", "resource", "subresource"],
+);
+static ERRORS: Family = Family::counter(
+    "pod_security_errors_total",
+    "[ALPHA] What kept Pods from being looked at as they should be",
+    &["fatal", "request_operation", "resource", "subresource"],
+);
+
+pub(crate) static FAMILIES: [&Family; 9] = [
+    &STEPS,
+    &CHECKS,
+    &CHECK_SECONDS,
+    &PLUGINS,
+    &CONDITION_SECONDS,
+    &CONDITION_ERRORS,
+    &EVALUATIONS,
+    &EXEMPTIONS,
+    &ERRORS,
+];
 
 const OPERATIONS: [Operation; 4] = [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect];
 
@@ -92,4 +118,39 @@ pub(super) fn check(policy: &str, binding: &str, action: &str, took: Duration) {
     let labels = [action, "no_error", policy, binding];
     CHECKS.add(&labels, 1.0);
     CHECK_SECONDS.observe(&labels, took.as_secs_f64());
+}
+
+/// The minor version of Kubernetes whose rules are the latest that are known here.
+const MINOR: u32 = 36;
+
+/// Operation and resource, as Pod Security names them.
+fn asked(request: &Request) -> [&'static str; 2] {
+    let operation = if request.operation == Operation::Create { "create" } else { "update" };
+    [operation, if request.resource == "pods" { "pod" } else { "controller" }]
+}
+
+/// Counts a Pod that was looked at in one mode.
+pub(super) fn evaluated(request: &Request, mode: &str, level: LevelVersion, allowed: bool) {
+    let decision = if allowed { "allow" } else { "deny" };
+    let version = match level.version {
+        // What is privileged is the same in all versions.
+        _ if level.level == Level::Privileged => "latest".to_owned(),
+        Version::Minor(minor) if minor > MINOR => "future".to_owned(),
+        version => version.to_string(),
+    };
+    let [operation, resource] = asked(request);
+    let labels = [decision, mode, &level.level.to_string(), &version, operation, resource, &request.subresource];
+    EVALUATIONS.add(&labels, 1.0);
+}
+
+/// Counts a write that was exempt.
+pub(super) fn exempted(request: &Request) {
+    let [operation, resource] = asked(request);
+    EXEMPTIONS.add(&[operation, resource, &request.subresource], 1.0);
+}
+
+/// Counts what kept a Pod from being looked at, altogether or by the right rules.
+pub(super) fn failed(request: &Request, fatal: bool) {
+    let [operation, resource] = asked(request);
+    ERRORS.add(&[if fatal { "true" } else { "false" }, operation, resource, &request.subresource], 1.0);
 }

@@ -6,12 +6,15 @@
 mod certificates;
 mod classes;
 mod conditions;
+mod configuration;
+mod eventratelimit;
 mod figures;
 mod limitranges;
 mod matching;
 mod namespaces;
 mod nodes;
 mod nodetaints;
+mod optional;
 mod order;
 mod podsecurity;
 mod policies;
@@ -41,6 +44,8 @@ use crate::registry::{Call, Served};
 
 pub use certificates::SigningRequests;
 pub use classes::{DefaultIngressClass, DefaultStorageClass};
+pub(crate) use configuration::Configuration;
+pub use configuration::{AdmissionError, Options};
 pub(crate) use figures::FAMILIES;
 pub use limitranges::LimitRanges;
 pub use namespaces::NamespaceLifecycle;
@@ -178,6 +183,10 @@ impl Placed {
     pub(crate) fn new(name: &'static str, steps: Steps, plugin: impl Plugin + 'static) -> Self {
         let (admitted, validated) = Default::default();
         Self { name, steps, plugin: Arc::new(plugin), admitted, validated }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Tells how long one step took.

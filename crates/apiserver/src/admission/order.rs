@@ -1,4 +1,4 @@
-//! The plugins, in upstream's order (`pkg/kubeapiserver/options/plugins.go`): those that are on by default.
+//! The plugins, in upstream's order (`pkg/kubeapiserver/options/plugins.go`).
 //!
 //! Not among them, because what they are about is off by default in 1.36: `PodGroupProtection`,
 //! `PodGroupWorkloadExists` and `JobValidation`. `NodeDeclaredFeatureValidator` has nothing to compare: our kubelets have
@@ -6,11 +6,13 @@
 
 use std::sync::{Arc, Weak};
 
+use super::eventratelimit::EventRateLimit;
+use super::optional::{AlwaysPullImages, AntiAffinity, DeviceTolerations, ExternalIps, Namespaces, NodeSelectors};
 use super::{
-    CertificateSubjects, ClaimResizes, DefaultIngressClass, DefaultStorageClass, DefaultTolerations, LimitRanges,
-    MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Placed, PodResizes,
-    PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers, SigningRequests,
-    Steps, StorageInUse, ValidatingPolicies, ValidatingWebhooks,
+    CertificateSubjects, ClaimResizes, Configuration, DefaultIngressClass, DefaultStorageClass, DefaultTolerations,
+    LimitRanges, MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Options, Placed,
+    PodResizes, PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers,
+    SigningRequests, Steps, StorageInUse, ValidatingPolicies, ValidatingWebhooks,
 };
 use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
@@ -70,20 +72,45 @@ impl Sources {
         })
     }
 
-    /// All plugins. Those that ask or write on their own do so by `server`.
+    /// The plugins that are on. Those that ask or write on their own do so by `server`.
     pub(crate) fn plugins(
         self,
         server: &Weak<ApiServer>,
         configured: Configured,
         addresses: ServiceAddresses,
+        options: &Options,
+        told: Configuration,
+    ) -> Vec<Placed> {
+        let mut plugins = self.all(server, configured, addresses, options, told);
+        plugins.retain(|placed| options.has(placed.name()));
+        plugins
+    }
+
+    /// Those that upstream has, and what stands behind them.
+    fn all(
+        self,
+        server: &Weak<ApiServer>,
+        configured: Configured,
+        addresses: ServiceAddresses,
+        options: &Options,
+        told: Configuration,
     ) -> Vec<Placed> {
         let Self { caches, namespaces, nodes, pods, storage_classes, .. } = self;
+        let existing = |server: Option<&Weak<ApiServer>>| Namespaces {
+            caches: caches.clone(),
+            namespaces: namespaces.clone(),
+            server: server.cloned(),
+        };
+        let signer = |verb: &'static str| Signers { server: server.clone(), verb };
         vec![
+            Placed::new("NamespaceAutoProvision", Steps::Admit, existing(Some(server))),
             Placed::new(
                 "NamespaceLifecycle",
                 Steps::Admit,
                 NamespaceLifecycle { caches: caches.clone(), namespaces: namespaces.clone() },
             ),
+            Placed::new("NamespaceExists", Steps::Validate, existing(None)),
+            Placed::new("LimitPodHardAntiAffinityTopology", Steps::Validate, AntiAffinity),
             Placed::new("LimitRanger", Steps::Both, LimitRanges { ranges: self.limit_ranges }),
             Placed::new(
                 "ServiceAccount",
@@ -103,19 +130,47 @@ impl Sources {
                 },
             ),
             Placed::new("TaintNodesByCondition", Steps::Admit, NodeTaints),
-            Placed::new("PodSecurity", Steps::Validate, PodSecurity { caches, namespaces, pods: pods.clone() }),
-            Placed::new("Priority", Steps::Both, Priority { classes: self.priority_classes }),
-            Placed::new("DefaultTolerationSeconds", Steps::Admit, DefaultTolerations),
+            Placed::new("AlwaysPullImages", Steps::Both, AlwaysPullImages),
+            Placed::new(
+                "PodSecurity",
+                Steps::Validate,
+                PodSecurity {
+                    caches: caches.clone(),
+                    namespaces: namespaces.clone(),
+                    pods: pods.clone(),
+                    defaults: told.policy,
+                    exemptions: told.exemptions,
+                },
+            ),
+            Placed::new(
+                "PodNodeSelector",
+                Steps::Both,
+                NodeSelectors { caches: caches.clone(), namespaces: namespaces.clone(), told: told.node_selectors },
+            ),
+            Placed::new("Priority", Steps::Both, Priority { caches: caches.clone(), classes: self.priority_classes }),
+            Placed::new(
+                "DefaultTolerationSeconds",
+                Steps::Admit,
+                DefaultTolerations { not_ready: options.not_ready_seconds, unreachable: options.unreachable_seconds },
+            ),
+            Placed::new("EventRateLimit", Steps::Validate, EventRateLimit::new(told.event_limits)),
+            Placed::new("ExtendedResourceToleration", Steps::Admit, DeviceTolerations),
             Placed::new("DefaultStorageClass", Steps::Admit, DefaultStorageClass { classes: storage_classes.clone() }),
             Placed::new("StorageObjectInUseProtection", Steps::Admit, StorageInUse),
             Placed::new("PersistentVolumeClaimResize", Steps::Validate, ClaimResizes { classes: storage_classes }),
-            Placed::new("RuntimeClass", Steps::Both, RuntimeClasses { classes: self.runtime_classes }),
-            // `CertificateApproval`, `CertificateSigning`, `ClusterTrustBundleAttest`.
-            Placed::new("", Steps::Validate, Signers { server: server.clone() }),
+            Placed::new(
+                "RuntimeClass",
+                Steps::Both,
+                RuntimeClasses { caches: caches.clone(), classes: self.runtime_classes },
+            ),
+            Placed::new("CertificateApproval", Steps::Validate, signer("approve")),
+            Placed::new("CertificateSigning", Steps::Validate, signer("sign")),
+            Placed::new("ClusterTrustBundleAttest", Steps::Validate, signer("attest")),
             Placed::new("CertificateSubjectRestriction", Steps::Validate, CertificateSubjects),
             Placed::new("DefaultIngressClass", Steps::Admit, DefaultIngressClass { classes: self.ingress_classes }),
+            Placed::new("DenyServiceExternalIPs", Steps::Validate, ExternalIps),
             Placed::new("PodTopologyLabels", Steps::Admit, PodTopology { nodes: nodes.clone() }),
-            Placed::new("", Steps::Validate, PodResizes { nodes }),
+            Placed::new("PodResizeValidator", Steps::Validate, PodResizes { nodes }),
             Placed::new("MutatingAdmissionPolicy", Steps::Admit, configured.mutating_policies),
             Placed::new("MutatingAdmissionWebhook", Steps::Admit, configured.mutating_webhooks),
             Placed::new("ValidatingAdmissionPolicy", Steps::Validate, configured.validating_policies),

@@ -7,15 +7,19 @@ use std::sync::Arc;
 
 use api::object::ObjectKey;
 use api::podsecurity::{Level, LevelVersion, Policy};
-use api::status::Status;
+use api::status::{Cause, Status};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::BoxFuture;
 
-use super::{Operation, Plugin, Request};
+use super::{Operation, Plugin, Request, figures};
 use crate::cache::{Caches, Filter, ResourceCache};
+use crate::document::Document;
 
 /// Writes below a Pod that say nothing about what it runs.
 const HARMLESS: &[&str] = &["attach", "binding", "eviction", "exec", "log", "portforward", "proxy", "status"];
+/// What its labels and annotations begin with.
+const PREFIX: &str = "pod-security.kubernetes.io/";
 /// Of how many Pods a namespace is told that they break its new rules.
 const MOST_PODS: usize = 3000;
 
@@ -23,6 +27,18 @@ pub struct PodSecurity {
     pub caches: Arc<Caches>,
     pub namespaces: Arc<ResourceCache>,
     pub pods: Arc<ResourceCache>,
+    /// What counts for namespaces that say nothing.
+    pub(super) defaults: Policy,
+    pub(super) exemptions: Exemptions,
+}
+
+/// Whose Pods are not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct Exemptions {
+    pub(super) usernames: Vec<String>,
+    pub(super) namespaces: Vec<String>,
+    pub(super) runtime_classes: Vec<String>,
 }
 
 impl Plugin for PodSecurity {
@@ -48,7 +64,8 @@ impl PodSecurity {
         }
     }
 
-    async fn policy(&self, namespace: &str) -> Result<Policy, Status> {
+    /// What the namespace wants, and what of its labels cannot be read.
+    async fn policy(&self, namespace: &str) -> Result<(Policy, Vec<Cause>), Status> {
         let key = ObjectKey::new("", namespace);
         let mut entry = self.namespaces.get(&key);
         if entry.is_none() {
@@ -56,53 +73,155 @@ impl PodSecurity {
             entry = self.namespaces.get(&key);
         }
         let why = || Status::internal(format!("failed to lookup namespace \"{namespace}\""));
-        Ok(Policy::of_labels(&json!(entry.ok_or_else(why)?.labels)).0)
+        Ok(self.defaults.with_labels(&json!(entry.ok_or_else(why)?.labels)))
+    }
+
+    /// True of a write that is not looked at, by whose it is.
+    fn exempts(&self, request: &Request) -> bool {
+        let exempt = match () {
+            () if self.exemptions.namespaces.contains(&request.namespace) => "namespace",
+            () if self.exemptions.usernames.contains(&request.user.name) => "user",
+            () => return false,
+        };
+        annotate(request, "exempt", exempt);
+        figures::exempted(request);
+        true
     }
 
     async fn pod(&self, request: &Request, pod: &Value) -> Result<(), Status> {
+        if self.exempts(request) {
+            return Ok(());
+        }
+        let (policy, unread) = self.policy(&request.namespace).await.inspect_err(|_| figures::failed(request, true))?;
+        if unread.is_empty() && policy.is_unlimited() {
+            annotate(request, "enforce-policy", LevelVersion::UNLIMITED.to_string());
+            figures::evaluated(request, "enforce", policy.enforce, true);
+            return Ok(());
+        }
         if request.old.as_ref().is_some_and(|old| !is_significant(pod, old)) {
             return Ok(());
         }
-        let policy = self.policy(&request.namespace).await?;
-        let broken = policy.enforce.violations(&pod["metadata"], &pod["spec"]);
-        if !broken.is_empty() {
-            return Err(request.forbid(&format!("violates PodSecurity \"{}\": {}", policy.enforce, broken.details())));
-        }
-        warn(request, policy.warn, pod);
-        Ok(())
+        self.evaluate(request, pod, policy, &unread, true)
     }
 
     async fn template(&self, request: &Request, template: &Value) -> Result<(), Status> {
+        if self.exempts(request) {
+            return Ok(());
+        }
         // Nothing is refused here, so a namespace that cannot be found is for others to tell.
-        if let Ok(policy) = self.policy(&request.namespace).await {
-            warn(request, policy.warn, template);
+        let (policy, unread) = match self.policy(&request.namespace).await {
+            Ok(found) => found,
+            Err(why) => {
+                figures::failed(request, true);
+                annotate(request, "error", why.message);
+                return Ok(());
+            }
+        };
+        let silent = policy.warn.level == Level::Privileged && policy.audit.level == Level::Privileged;
+        match unread.is_empty() && silent {
+            true => Ok(()),
+            false => self.evaluate(request, template, policy, &unread, false),
+        }
+    }
+
+    /// Looks at a Pod in each mode; `enforce` is for Pods themselves.
+    fn evaluate(
+        &self,
+        request: &Request,
+        pod: &Value,
+        policy: Policy,
+        unread: &[Cause],
+        enforce: bool,
+    ) -> Result<(), Status> {
+        if self.exempts_class(&pod["spec"]) {
+            annotate(request, "exempt", "runtimeClass");
+            figures::exempted(request);
+            return Ok(());
+        }
+        if !unread.is_empty() {
+            let said: Vec<_> = unread.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+            annotate(request, "error", format!("Failed to parse policy: {}", said.join(", ")));
+            figures::failed(request, false);
+        }
+        let broken = |level: LevelVersion| level.violations(&pod["metadata"], &pod["spec"]);
+        let mut refusal = None;
+        if enforce {
+            let level = policy.enforce;
+            annotate(request, "enforce-policy", level.to_string());
+            let broken = broken(level);
+            figures::evaluated(request, "enforce", level, broken.is_empty());
+            if !broken.is_empty() {
+                refusal = Some(request.forbid(&format!("violates PodSecurity \"{level}\": {}", broken.details())));
+            }
+        }
+        let would = |mode: &str, level: LevelVersion| {
+            let broken = broken(level);
+            (!broken.is_empty()).then(|| {
+                figures::evaluated(request, mode, level, false);
+                format!("would violate PodSecurity \"{level}\": {}", broken.details())
+            })
+        };
+        if let Some(said) = would("audit", policy.audit) {
+            annotate(request, "audit-violations", said);
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        if let Some(said) = would("warn", policy.warn) {
+            request.warn(said);
         }
         Ok(())
     }
 
     fn namespace(&self, request: &Request, namespace: &Value) -> Result<(), Status> {
-        let (new, causes) = Policy::of_labels(&namespace["metadata"]["labels"]);
-        let old = request.old.as_ref().map(|old| Policy::of_labels(&old["metadata"]["labels"]));
+        let read = |namespace: &Value| self.defaults.with_labels(&namespace["metadata"]["labels"]);
+        let ((new, causes), old) = (read(namespace), request.old.as_ref().map(read));
         let known = old.as_ref().is_some_and(|(_, known)| *known == causes);
         if !causes.is_empty() && !known {
             return Err(Status::invalid("", "Namespace", &request.name, causes));
         }
-        if let Some((old, _)) = old
-            && is_stricter(new.enforce, old.enforce)
-        {
+        let stricter = old.is_none_or(|(old, _)| is_stricter(new.enforce, old.enforce));
+        if stricter && self.exemptions.namespaces.iter().any(|exempt| exempt == namespace.name()) {
+            if let Some(said) = self.ignored(namespace, &new) {
+                request.warn(said);
+            }
+        } else if stricter && request.operation == Operation::Update {
             let filter = Filter { namespace: Some(request.name.clone()), ..Filter::default() };
             let pods: Vec<Value> = self.pods.list(&filter).entries.iter().map(|entry| entry.to_value()).collect();
+            let pods = pods.into_iter().filter(|pod| !self.exempts_class(&pod["spec"])).collect();
             violations_of(&request.name, pods, new.enforce).into_iter().for_each(|text| request.warn(text));
         }
         Ok(())
     }
 }
 
-fn warn(request: &Request, level: LevelVersion, pod: &Value) {
-    let broken = level.violations(&pod["metadata"], &pod["spec"]);
-    if !broken.is_empty() {
-        request.warn(format!("would violate PodSecurity \"{level}\": {}", broken.details()));
+impl PodSecurity {
+    fn exempts_class(&self, spec: &Value) -> bool {
+        let class = spec["runtimeClassName"].as_str();
+        class.is_some_and(|class| self.exemptions.runtime_classes.iter().any(|exempt| exempt == class))
     }
+
+    /// What is said to whoever labels a namespace that is exempt.
+    fn ignored(&self, namespace: &Value, policy: &Policy) -> Option<String> {
+        if policy.is_unlimited() || *policy == self.defaults {
+            return None;
+        }
+        let labels = &namespace["metadata"]["labels"];
+        let modes = [("enforce", policy.enforce), ("audit", policy.audit), ("warn", policy.warn)].into_iter();
+        let said = modes.filter(|(mode, level)| {
+            let labelled = [(*mode).to_owned(), format!("{mode}-version")];
+            let labelled = labelled.iter().any(|label| !labels[format!("{PREFIX}{label}")].is_null());
+            level.level != Level::Privileged && labelled
+        });
+        let said: Vec<String> = said.map(|(mode, level)| format!("{mode}={level}")).collect();
+        let (name, said) = (namespace.name(), said.join(", "));
+        Some(format!("namespace \"{name}\" is exempt from Pod Security, and the policy ({said}) will be ignored"))
+    }
+}
+
+/// Tells the audit log.
+fn annotate(request: &Request, key: &str, value: impl Into<String>) {
+    request.annotate(format!("{PREFIX}{key}"), value);
 }
 
 /// Whether Pods may be refused that were not before.

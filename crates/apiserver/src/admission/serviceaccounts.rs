@@ -1,5 +1,7 @@
-//! `ServiceAccount`: every Pod runs as an account, and its containers find that account's token.
+//! `ServiceAccount`: every Pod runs as an account, and its containers find that account's token. An account may say that
+//! its Pods have no other Secrets than those that it names. A node's own Pods have neither.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::object::ObjectKey;
@@ -10,8 +12,11 @@ use store::BoxFuture;
 
 use super::{Operation, Plugin, Request};
 use crate::cache::{Caches, ResourceCache};
+use crate::document::Document;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
+/// On an account: its Pods refer to no Secrets but its own.
+const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// An hour and a bit, which is how upstream's own mounts are told from those that people ask for.
 const TOKEN_SECONDS: u32 = 3607;
@@ -26,39 +31,46 @@ pub struct ServiceAccounts {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Account {
+    metadata: Metadata,
     automount_service_account_token: Option<bool>,
     image_pull_secrets: Vec<Value>,
+    secrets: Vec<Value>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    name: String,
+    annotations: BTreeMap<String, String>,
 }
 
 impl Plugin for ServiceAccounts {
     fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
-        Box::pin(self.fill(request))
+        Box::pin(async {
+            if !request.is("", "pods") || request.operation != Operation::Create {
+                return Ok(());
+            }
+            if !request.object.as_ref().is_some_and(is_mirror) {
+                self.fill(request).await?;
+            }
+            self.check(request).await
+        })
+    }
+
+    fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(self.check(request))
     }
 }
 
 impl ServiceAccounts {
     async fn fill(&self, request: &mut Request) -> Result<(), Status> {
-        if !request.is("", "pods") || request.operation != Operation::Create {
-            return Ok(());
-        }
         let Some(pod) = &mut request.object else { return Ok(()) };
-        // A node's own Pods are not made through the API and have no account.
-        if pod["metadata"]["annotations"].get(MIRROR).is_some() {
-            return Ok(());
-        }
         let spec = &mut pod["spec"];
         if spec["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
             spec["serviceAccountName"] = json!("default");
             spec["serviceAccount"] = json!("default");
         }
-        let name = spec["serviceAccountName"].as_str().unwrap_or_default().to_owned();
-        let Some(account) = self.account(&request.namespace, &name).await else {
-            let why = format!(
-                "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
-                request.namespace
-            );
-            return Err(Status::forbidden(Subject { group: "", resource: "pods" }, &request.name, &why));
-        };
+        let account = self.account(request).await?;
         let Some(pod) = &mut request.object else { return Ok(()) };
         let spec = &mut pod["spec"];
         if wants_token(spec, &account) {
@@ -70,15 +82,156 @@ impl ServiceAccounts {
         Ok(())
     }
 
-    async fn account(&self, namespace: &str, name: &str) -> Option<Account> {
-        let key = ObjectKey::new(namespace, name);
+    /// Whether a Pod has the account that it names, and refers to what that may.
+    async fn check(&self, request: &Request) -> Result<(), Status> {
+        let (Some(pod), "", "pods") = (&request.object, request.group.as_str(), request.resource.as_str()) else {
+            return Ok(());
+        };
+        let debugged = match (request.operation, request.subresource.as_str()) {
+            (Operation::Create, "") => false,
+            (Operation::Update, "ephemeralcontainers") => true,
+            _ => return Ok(()),
+        };
+        if is_mirror(pod) && !debugged {
+            return mirrored(&pod["spec"]).map_err(|why| request.forbid(why));
+        }
+        if pod["spec"]["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+            let why = format!("no service account specified for pod {}/{}", request.namespace, pod.name());
+            return Err(request.forbid(&why));
+        }
+        let account = self.account(request).await?;
+        if !account.limits_secrets() {
+            return Ok(());
+        }
+        let refused = if debugged { account.refuses_debuggers(&pod["spec"]) } else { account.refuses(&pod["spec"]) };
+        refused.map_or(Ok(()), |why| Err(request.forbid(&why)))
+    }
+
+    /// The account that the Pod names.
+    async fn account(&self, request: &Request) -> Result<Account, Status> {
+        let named = request.object.as_ref().and_then(|pod| pod["spec"]["serviceAccountName"].as_str());
+        let key = ObjectKey::new(request.namespace.as_str(), named.unwrap_or_default());
         let mut entry = self.accounts.get(&key);
         if entry.is_none() {
             self.caches.reach_current().await;
             entry = self.accounts.get(&key);
         }
-        entry.and_then(|entry| serde_json::from_slice(entry.stored_json()).ok())
+        let account = entry.and_then(|entry| serde_json::from_slice(entry.stored_json()).ok());
+        account.ok_or_else(|| {
+            let why = format!("error looking up service account {key}: serviceaccount \"{}\" not found", key.name);
+            Status::forbidden(Subject { group: "", resource: "pods" }, &request.name, &why)
+        })
     }
+}
+
+impl Account {
+    fn limits_secrets(&self) -> bool {
+        // As Go reads a truth.
+        let yes = ["1", "t", "T", "TRUE", "true", "True"];
+        self.metadata.annotations.get(ENFORCE_SECRETS).is_some_and(|said| yes.contains(&said.as_str()))
+    }
+
+    fn has(&self, secret: &Value) -> bool {
+        self.secrets.iter().any(|known| known["name"] == *secret)
+    }
+
+    /// What in a Pod refers to a Secret that is not this account's.
+    fn refuses(&self, spec: &Value) -> Option<String> {
+        let account = &self.metadata.name;
+        for volume in items(&spec["volumes"]).filter(|volume| volume["secret"].is_object()) {
+            let name = &volume["secret"]["secretName"];
+            if !self.has(name) {
+                return Some(format!(
+                    "volume with secret.secretName=\"{}\" is not allowed because service account {account} does not \
+                     reference that secret",
+                    text(name)
+                ));
+            }
+        }
+        let containers = self.refuses_containers(spec, "initContainers", "init container");
+        let containers = containers.or_else(|| self.refuses_containers(spec, "containers", "container"));
+        containers.or_else(|| {
+            let mut pulls = items(&spec["imagePullSecrets"]).enumerate();
+            let (at, pull) = pulls.find(|(_, pull)| {
+                !self.image_pull_secrets.iter().any(|known| known["name"] == pull["name"])
+            })?;
+            Some(format!(
+                "imagePullSecrets[{at}].name=\"{}\" is not allowed because service account {account} does not reference \
+                 that imagePullSecret",
+                text(&pull["name"])
+            ))
+        })
+    }
+
+    fn refuses_debuggers(&self, spec: &Value) -> Option<String> {
+        self.refuses_containers(spec, "ephemeralContainers", "ephemeral container")
+    }
+
+    fn refuses_containers(&self, spec: &Value, list: &str, what: &str) -> Option<String> {
+        let account = &self.metadata.name;
+        let why = |which: String, name: &Value| {
+            format!(
+                "{which} referencing secret.secretName=\"{}\" is not allowed because service account {account} does not \
+                 reference that secret",
+                text(name)
+            )
+        };
+        items(&spec[list]).find_map(|container| {
+            let name = text(&container["name"]);
+            let foreign = |reference: &Value| reference.is_object() && !self.has(&reference["name"]);
+            let variable = items(&container["env"]).find(|it| foreign(&it["valueFrom"]["secretKeyRef"]));
+            let all = || items(&container["envFrom"]).find(|it| foreign(&it["secretRef"]));
+            match variable {
+                Some(it) => {
+                    let which = format!("{what} {name} with envVar {}", text(&it["name"]));
+                    Some(why(which, &it["valueFrom"]["secretKeyRef"]["name"]))
+                }
+                None => all().map(|it| why(format!("{what} {name} with envFrom"), &it["secretRef"]["name"])),
+            }
+        })
+    }
+}
+
+/// True of what shows a Pod that its node runs on its own.
+fn is_mirror(pod: &Value) -> bool {
+    pod["metadata"]["annotations"].get(MIRROR).is_some()
+}
+
+/// Such a Pod has nothing of the API's.
+fn mirrored(spec: &Value) -> Result<(), &'static str> {
+    if !text(&spec["serviceAccountName"]).is_empty() {
+        return Err("a mirror pod may not reference service accounts");
+    }
+    if refers_to_secret(spec) {
+        return Err("a mirror pod may not reference secrets");
+    }
+    let mut projected = items(&spec["volumes"]).flat_map(|volume| items(&volume["projected"]["sources"]));
+    match projected.any(|source| source["serviceAccountToken"].is_object()) {
+        true => Err("a mirror pod may not use ServiceAccountToken volume projections"),
+        false => Ok(()),
+    }
+}
+
+/// Whether anything in a Pod names a Secret, wherever that is.
+fn refers_to_secret(value: &Value) -> bool {
+    const FIELDS: [&str; 6] =
+        ["imagePullSecrets", "nodePublishSecretRef", "secret", "secretKeyRef", "secretName", "secretRef"];
+    match value {
+        Value::Array(items) => items.iter().any(refers_to_secret),
+        Value::Object(fields) => fields.iter().any(|(name, value)| {
+            let said = value.as_array().map_or(!value.is_null(), |items| !items.is_empty());
+            (FIELDS.contains(&name.as_str()) && said) || refers_to_secret(value)
+        }),
+        _ => false,
+    }
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// The Pod's word counts before its account's; both silent means yes.
@@ -164,5 +317,48 @@ mod tests {
         assert!(!wants_token(&silent, &account(Some(false))));
         assert!(wants_token(&yes, &account(Some(false))));
         assert!(!wants_token(&json!({"automountServiceAccountToken": false}), &account(Some(true))));
+    }
+
+    #[test]
+    fn an_account_may_name_all_secrets_of_its_pods() {
+        let account: Account = serde_json::from_value(json!({
+            "metadata": {"name": "a", "annotations": {(ENFORCE_SECRETS): "true"}},
+            "secrets": [{"name": "mine"}], "imagePullSecrets": [{"name": "pull"}],
+        }))
+        .unwrap();
+        assert!(account.limits_secrets());
+        let check = |spec: Value, why: Option<&str>| assert_eq!(account.refuses(&spec).as_deref(), why, "{spec}");
+        let tail = "is not allowed because service account a does not reference that";
+        let env = |name: &str| json!([{"name": "E", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]);
+        check(
+            json!({"volumes": [{"name": "v", "secret": {"secretName": "mine"}}, {"name": "w", "emptyDir": {}}]}),
+            None,
+        );
+        let volume = format!("volume with secret.secretName=\"other\" {tail} secret");
+        check(json!({"volumes": [{"name": "v", "secret": {"secretName": "other"}}]}), Some(&volume));
+        check(json!({"containers": [{"name": "c", "env": env("mine")}]}), None);
+        let variable = format!("init container c with envVar E referencing secret.secretName=\"other\" {tail} secret");
+        check(json!({"initContainers": [{"name": "c", "env": env("other")}]}), Some(&variable));
+        let all = format!("container c with envFrom referencing secret.secretName=\"other\" {tail} secret");
+        let from = json!([{"configMapRef": {"name": "m"}}, {"secretRef": {"name": "other"}}]);
+        check(json!({"containers": [{"name": "c", "envFrom": from}]}), Some(&all));
+        let pull = format!("imagePullSecrets[1].name=\"other\" {tail} imagePullSecret");
+        check(json!({"imagePullSecrets": [{"name": "pull"}, {"name": "other"}]}), Some(&pull));
+        let debuggers = json!({"ephemeralContainers": [{"name": "d", "env": env("other")}]});
+        assert!(account.refuses_debuggers(&debuggers).unwrap().starts_with("ephemeral container d with envVar E"));
+    }
+
+    #[test]
+    fn a_mirror_pod_has_nothing_of_the_apis() {
+        let check = |spec: Value, end: Option<&str>| {
+            let why = mirrored(&spec).err().map(|why| why.trim_start_matches("a mirror pod may not "));
+            assert_eq!(why, end, "{spec}");
+        };
+        check(json!({"containers": [{"name": "c", "env": [{"name": "A", "value": "b"}]}]}), None);
+        check(json!({"serviceAccountName": "a"}), Some("reference service accounts"));
+        check(json!({"imagePullSecrets": [{"name": "a"}]}), Some("reference secrets"));
+        check(json!({"volumes": [{"azureFile": {"secretName": "a"}}]}), Some("reference secrets"));
+        let token = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+        check(json!({"volumes": [token]}), Some("use ServiceAccountToken volume projections"));
     }
 }

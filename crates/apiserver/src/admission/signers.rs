@@ -24,6 +24,8 @@ const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 /// Approving, signing and attesting are rights on the synthetic resource `signers`.
 pub struct Signers {
     pub server: Weak<ApiServer>,
+    /// The right that this one is about: each is a plugin of its own, which can be left out.
+    pub verb: &'static str,
 }
 
 /// No certificate makes its bearer an administrator whom RBAC cannot hold.
@@ -31,7 +33,8 @@ pub struct CertificateSubjects;
 
 impl Plugin for Signers {
     fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
-        let refusal = asked(request).filter(|(verb, _, signer)| !self.allows(request, verb, signer));
+        let asked = asked(request).filter(|(verb, ..)| *verb == self.verb);
+        let refusal = asked.filter(|(verb, _, signer)| !self.allows(request, verb, signer));
         Box::pin(async move {
             refusal.map_or(Ok(()), |(_, what, signer)| {
                 Err(request.forbid(&format!("user not permitted to {what} signerName \"{signer}\"")))

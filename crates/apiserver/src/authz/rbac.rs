@@ -1,37 +1,45 @@
 //! Role-based access control over the cached roles and bindings.
 //!
-//! The decoded policy is kept until one of its four resources changes, so a request costs a scan of the
-//! bindings and no decoding.
+//! What is decoded of each role and binding is kept, and bindings are known by whom they bind. A change costs the decoding
+//! of what changed, by whoever asks next; a request costs what binds its user, and not how many others there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use api::object::ObjectKey;
-use parking_lot::RwLock;
+use api::object::{Entry, ObjectKey};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::Deserialize;
 
 use super::{Attributes, Decision, Target};
 use crate::authn::User;
-use crate::cache::{Filter, ResourceCache};
+use crate::cache::ResourceCache;
 
-/// The caches that RBAC reads.
+/// The caches that RBAC reads, and what it knows of them.
 pub struct Rbac {
-    roles: Arc<ResourceCache>,
-    cluster_roles: Arc<ResourceCache>,
-    role_bindings: Arc<ResourceCache>,
-    cluster_role_bindings: Arc<ResourceCache>,
-    policy: RwLock<Arc<Policy>>,
+    sources: [(Source, Arc<ResourceCache>); 4],
+    policy: RwLock<Policy>,
+}
+
+/// What a cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Roles,
+    ClusterRoles,
+    Bindings,
+    ClusterBindings,
 }
 
 #[derive(Default)]
 struct Policy {
-    /// The revisions of the four caches that this was made from.
-    made_from: [u64; 4],
+    /// Up to which event of each cache this is true; `None` before the first look.
+    seen: [Option<u64>; 4],
     /// By namespace and name; cluster roles have no namespace.
     roles: HashMap<ObjectKey, Vec<PolicyRule>>,
-    cluster_bindings: Vec<Binding>,
-    /// By namespace.
-    bindings: HashMap<String, Vec<Binding>>,
+    bindings: HashMap<ObjectKey, Arc<Binding>>,
+    /// By namespace and by whom they bind, in the order of their names; those of the cluster have no namespace.
+    by_subject: HashMap<String, HashMap<String, BTreeMap<String, Arc<Binding>>>>,
+    /// How many objects have been decoded.
+    decoded: u64,
 }
 
 /// A rule, as `rbac.authorization.k8s.io/v1` states it.
@@ -89,7 +97,13 @@ impl Rbac {
         role_bindings: Arc<ResourceCache>,
         cluster_role_bindings: Arc<ResourceCache>,
     ) -> Self {
-        Self { roles, cluster_roles, role_bindings, cluster_role_bindings, policy: RwLock::default() }
+        let sources = [
+            (Source::Roles, roles),
+            (Source::ClusterRoles, cluster_roles),
+            (Source::Bindings, role_bindings),
+            (Source::ClusterBindings, cluster_role_bindings),
+        ];
+        Self { sources, policy: RwLock::default() }
     }
 
     pub fn authorize(&self, attributes: &Attributes) -> Decision {
@@ -117,60 +131,127 @@ impl Rbac {
         self.policy().roles.get(&ObjectKey::new(namespace, name)).cloned()
     }
 
-    fn policy(&self) -> Arc<Policy> {
-        let now = [&self.roles, &self.cluster_roles, &self.role_bindings, &self.cluster_role_bindings]
-            .map(|cache| cache.revision());
-        let known = self.policy.read().clone();
-        if known.made_from == now && now != [0; 4] {
-            return known;
+    /// What is true now. Of many who find it out of date one brings it up, and the others wait for that.
+    fn policy(&self) -> RwLockReadGuard<'_, Policy> {
+        let policy = self.policy.read();
+        let current =
+            |(at, (_, cache)): (usize, &(Source, Arc<ResourceCache>))| policy.seen[at] == Some(cache.ring_end().0);
+        if self.sources.iter().enumerate().all(current) {
+            return policy;
         }
-        let made = Arc::new(self.make_policy(now));
-        *self.policy.write() = made.clone();
-        made
+        drop(policy);
+        let mut policy = self.policy.write();
+        for (at, (source, cache)) in self.sources.iter().enumerate() {
+            policy.follow(at, *source, cache);
+        }
+        RwLockWriteGuard::downgrade(policy)
     }
+}
 
-    fn make_policy(&self, made_from: [u64; 4]) -> Policy {
-        let mut policy = Policy { made_from, ..Policy::default() };
-        for cache in [&self.roles, &self.cluster_roles] {
-            for entry in cache.list(&Filter::default()).entries {
-                if let Ok(role) = entry.decode::<RoleObject>() {
-                    policy.roles.insert(entry.key.clone(), role.rules.unwrap_or_default());
-                }
-            }
-        }
-        for cache in [&self.role_bindings, &self.cluster_role_bindings] {
-            for entry in cache.list(&Filter::default()).entries {
-                let Ok(object) = entry.decode::<BindingObject>() else { continue };
-                let namespace = entry.key.namespace.as_str();
-                let role_namespace = if object.role_ref.kind == "Role" { namespace } else { "" };
-                let binding = Binding {
-                    name: entry.key.to_string(),
-                    role: ObjectKey::new(role_namespace, object.role_ref.name),
-                    role_kind: object.role_ref.kind,
-                    subjects: object.subjects.into_iter().flatten().map(|subject| subject.within(namespace)).collect(),
-                };
-                match namespace {
-                    "" => policy.cluster_bindings.push(binding),
-                    _ => policy.bindings.entry(namespace.to_owned()).or_default().push(binding),
-                }
-            }
-        }
-        policy
+impl Source {
+    fn is_of_cluster(self) -> bool {
+        matches!(self, Self::ClusterRoles | Self::ClusterBindings)
     }
 }
 
 impl Policy {
+    /// Takes in what has happened in a cache; all of it where that is not known any more.
+    fn follow(&mut self, at: usize, source: Source, cache: &ResourceCache) {
+        let happened = self.seen[at].and_then(|seen| Some((seen, cache.events_from(seen, usize::MAX)?)));
+        let Some((seen, events)) = happened else {
+            let (entries, end) = cache.entries_and_end();
+            self.forget(source);
+            entries.iter().for_each(|entry| self.put(source, entry));
+            self.seen[at] = Some(end);
+            return;
+        };
+        self.seen[at] = Some(seen + events.len() as u64);
+        for event in events {
+            match event.deleted {
+                true => self.remove(source, &event.object.key),
+                false => self.put(source, &event.object),
+            }
+        }
+    }
+
+    fn forget(&mut self, source: Source) {
+        match source {
+            Source::Roles | Source::ClusterRoles => {
+                self.roles.retain(|key, _| key.namespace.is_empty() != source.is_of_cluster());
+            }
+            Source::Bindings | Source::ClusterBindings => {
+                let of_source = |key: &&ObjectKey| key.namespace.is_empty() == source.is_of_cluster();
+                let keys: Vec<_> = self.bindings.keys().filter(of_source).cloned().collect();
+                keys.iter().for_each(|key| self.remove(source, key));
+            }
+        }
+    }
+
+    fn remove(&mut self, source: Source, key: &ObjectKey) {
+        if matches!(source, Source::Roles | Source::ClusterRoles) {
+            self.roles.remove(key);
+            return;
+        }
+        let Some(binding) = self.bindings.remove(key) else { return };
+        let Some(here) = self.by_subject.get_mut(&key.namespace) else { return };
+        for id in binding.subjects.iter().filter_map(Subject::id) {
+            let Some(named) = here.get_mut(&id) else { continue };
+            named.remove(&binding.name);
+            if named.is_empty() {
+                here.remove(&id);
+            }
+        }
+        if here.is_empty() {
+            self.by_subject.remove(&key.namespace);
+        }
+    }
+
+    /// What cannot be decoded grants nothing.
+    fn put(&mut self, source: Source, entry: &Entry) {
+        self.remove(source, &entry.key);
+        self.decoded += 1;
+        if matches!(source, Source::Roles | Source::ClusterRoles) {
+            if let Ok(role) = entry.decode::<RoleObject>() {
+                self.roles.insert(entry.key.clone(), role.rules.unwrap_or_default());
+            }
+            return;
+        }
+        let Ok(object) = entry.decode::<BindingObject>() else { return };
+        let namespace = entry.key.namespace.as_str();
+        let role_namespace = if object.role_ref.kind == "Role" { namespace } else { "" };
+        let binding = Arc::new(Binding {
+            name: entry.key.to_string(),
+            role: ObjectKey::new(role_namespace, object.role_ref.name),
+            role_kind: object.role_ref.kind,
+            subjects: object.subjects.into_iter().flatten().map(|subject| subject.within(namespace)).collect(),
+        });
+        let here = self.by_subject.entry(namespace.to_owned()).or_default();
+        for id in binding.subjects.iter().filter_map(Subject::id) {
+            here.entry(id).or_default().insert(binding.name.clone(), binding.clone());
+        }
+        self.bindings.insert(entry.key.clone(), binding);
+    }
+
+    /// What binds a user in the cluster, then in the namespace, each in the order of names.
     fn bindings_of<'a>(
         &'a self,
-        user: &'a User,
+        user: &User,
         namespace: &str,
-    ) -> impl Iterator<Item = (&'a Binding, &'a [PolicyRule])> {
-        let here = self.bindings.get(namespace).into_iter().flatten();
-        self.cluster_bindings
-            .iter()
-            .chain(here)
-            .filter(|binding| binding.subjects.iter().any(|subject| subject.is(user)))
-            .filter_map(|binding| Some((binding, self.roles.get(&binding.role)?.as_slice())))
+    ) -> impl Iterator<Item = (&'a Binding, &'a [PolicyRule])> + use<'a> {
+        let ids: Vec<String> = [format!("User {}", user.name)]
+            .into_iter()
+            .chain(user.groups.iter().map(|it| format!("Group {it}")))
+            .collect();
+        let places = ["", namespace].into_iter().take(if namespace.is_empty() { 1 } else { 2 });
+        let mut found: Vec<&Arc<Binding>> = Vec::new();
+        for here in places.filter_map(|place| self.by_subject.get(place)) {
+            let begin = found.len();
+            found.extend(ids.iter().filter_map(|id| here.get(id)).flat_map(BTreeMap::values));
+            found[begin..].sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        }
+        // One that binds a user by several of its groups.
+        found.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        found.into_iter().filter_map(|binding| Some((&**binding, self.roles.get(&binding.role)?.as_slice())))
     }
 }
 
@@ -190,6 +271,15 @@ impl Subject {
             namespace.clone_into(&mut self.namespace);
         }
         self
+    }
+
+    /// By which the bindings of a user are found: an account is a user too. `None` for kinds that bind nobody.
+    fn id(&self) -> Option<String> {
+        match self.kind.as_str() {
+            "User" | "Group" => Some(format!("{} {}", self.kind, self.name)),
+            "ServiceAccount" => Some(format!("User system:serviceaccount:{}:{}", self.namespace, self.name)),
+            _ => None,
+        }
     }
 
     fn is(&self, user: &User) -> bool {
@@ -286,7 +376,15 @@ fn resource_matches(pattern: &str, resource: &str, subresource: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+    use store::memory::MemoryStore;
+    use store::{Backend as _, Change, Expect, Write};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
+    use crate::cache::{Caches, TransformError, Transformer};
 
     fn rule(verbs: &str, groups: &str, resources: &str, names: &str) -> PolicyRule {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -351,5 +449,82 @@ mod tests {
 
     fn mine_named() -> PolicyRule {
         rule("get", "", "pods", "a")
+    }
+
+    struct Plain;
+
+    impl Transformer for Plain {
+        fn seal(&self, _: &str, plain: Bytes) -> Result<Bytes, TransformError> {
+            Ok(plain)
+        }
+
+        fn open(&self, _: &str, stored: Bytes) -> Result<Bytes, TransformError> {
+            Ok(stored)
+        }
+    }
+
+    async fn write(store: &MemoryStore, plural: &str, name: &str, object: Option<Value>) -> u64 {
+        let key = format!("{}{name}", crate::cache::prefix(GROUP, plural));
+        let change = object.map_or(Change::Delete, |object| Change::Put(Bytes::from(object.to_string())));
+        store.write(Write { key, expect: Expect::Anything, change }).await.unwrap().revision.get()
+    }
+
+    const GROUP: &str = "rbac.authorization.k8s.io";
+
+    #[tokio::test]
+    async fn a_change_of_one_binding_among_many_costs_one_decoding() {
+        const BINDINGS: u64 = 5000;
+        let store = Arc::new(MemoryStore::new());
+        let binds = |at: u64, user: &str| {
+            let subjects = json!([{"kind": "User", "name": user}, {"kind": "Group", "name": "readers"}]);
+            json!({
+                "metadata": {"name": format!("b{at}"), "namespace": "ns"},
+                "roleRef": {"kind": "ClusterRole", "name": format!("r{}", at % 2)}, "subjects": subjects,
+            })
+        };
+        for role in ["r0", "r1"] {
+            let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": [if role == "r0" { "pods" } else { "secrets" }]});
+            write(&store, "clusterroles", role, Some(json!({"metadata": {"name": role}, "rules": [rule]}))).await;
+        }
+        for at in 0..BINDINGS {
+            let groupless = json!([{"kind": "User", "name": format!("u{at}")}]);
+            let mut binding = binds(at, "");
+            binding["subjects"] = groupless;
+            write(&store, "rolebindings", &format!("ns/b{at}"), Some(binding)).await;
+        }
+        let caches = Caches::new(store.clone(), Arc::new(Plain));
+        let add = async |plural| caches.add(GROUP, plural, Vec::new()).await.unwrap();
+        let rbac = Rbac::new(
+            add("roles").await,
+            add("clusterroles").await,
+            add("rolebindings").await,
+            add("clusterrolebindings").await,
+        );
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (follower, token, from) = (caches.clone(), stop.clone(), store.current());
+        tasks.spawn(async move { follower.follow(from, token).await });
+
+        let may = |user: &str, groups: &[&str], resource: &str| {
+            let groups = groups.iter().map(|&group| group.to_owned()).collect();
+            let user = User { name: user.to_owned(), groups, ..User::default() };
+            rbac.authorize(&Attributes::resource(&user, "get", "", resource, "ns", "a"))
+        };
+        let decoded = || rbac.policy.read().decoded;
+        assert!(may("u4998", &[], "pods").allowed && !may("u4998", &[], "secrets").allowed);
+        assert_eq!(decoded(), BINDINGS + 2);
+
+        caches.reach(write(&store, "rolebindings", "ns/b7", Some(binds(7, "new"))).await).await;
+        let known = may("new", &["readers"], "secrets");
+        let reason = "RBAC: allowed by RoleBinding \"ns/b7\" of ClusterRole \"r1\" to User \"new\"";
+        assert_eq!((known.allowed, known.reason.as_str()), (true, reason));
+        assert!(!may("u7", &[], "secrets").allowed && may("x", &["readers"], "secrets").allowed);
+        assert_eq!(decoded(), BINDINGS + 3);
+
+        caches.reach(write(&store, "rolebindings", "ns/b7", None).await).await;
+        assert!(!may("new", &["readers"], "secrets").allowed);
+        caches.reach(write(&store, "clusterroles", "r0", None).await).await;
+        assert!(!may("u4998", &[], "pods").allowed);
+        assert_eq!(decoded(), BINDINGS + 3);
+        stop.cancel();
     }
 }

@@ -279,7 +279,7 @@ impl ResourceCache {
     }
 
     /// The position behind the last event, and the revision of that event.
-    pub(super) fn ring_end(&self) -> (u64, u64) {
+    pub fn ring_end(&self) -> (u64, u64) {
         let state = self.state.read();
         (state.ring.end(), state.revision)
     }

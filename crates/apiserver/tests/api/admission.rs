@@ -1,5 +1,7 @@
 //! What a namespace's own rules make of writes: quotas, ranges, security levels, defaults.
 
+use apiserver::admission::Options;
+use apiserver::server::Settings;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -9,7 +11,12 @@ const SHOP: &str = "/api/v1/namespaces/shop";
 
 /// A namespace with these labels, in which Pods can be made.
 async fn shop(labels: Value) -> Cluster {
-    let cluster = Cluster::start().await;
+    shop_set(labels, Options::default()).await
+}
+
+/// The same, where the plugins are told otherwise than by default.
+async fn shop_set(labels: Value, admission: Options) -> Cluster {
+    let cluster = Cluster::start_set(Settings { admission, ..Settings::default() }).await;
     let namespace = json!({"metadata": {"name": "shop", "labels": labels}});
     cluster.send("POST", "/api/v1/namespaces", namespace).await.expect(201);
     let account = json!({"metadata": {"name": "default"}});
@@ -236,4 +243,55 @@ async fn service_cidrs_extend_the_range_of_services() {
     let mut taken = service("t");
     taken["spec"]["clusterIP"] = json!("10.99.0.9");
     cluster.send("POST", &format!("{SHOP}/services"), taken).await.expect(422);
+}
+
+const CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+
+#[tokio::test]
+async fn one_priority_class_is_the_default_and_says_what_pods_do() {
+    let cluster = shop(json!({})).await;
+    let class = |name: &str| json!({"metadata": {"name": name}, "value": 7, "globalDefault": true, "preemptionPolicy": "Never"});
+    cluster.send("POST", CLASSES, class("a")).await.expect(201);
+    let refused = cluster.send("POST", CLASSES, class("b")).await;
+    let why = "priorityclasses.scheduling.k8s.io \"b\" is forbidden: PriorityClass a is already marked as default. Only \
+               one default can exist";
+    assert_eq!((refused.code, message(&refused).as_str()), (403, why));
+    let again = json!({"metadata": {"labels": {"x": "y"}}});
+    cluster.patch(&format!("{CLASSES}/a"), "merge-patch+json", again).await.expect(200);
+
+    let mut eager = pod("p", json!({}));
+    eager["spec"]["preemptionPolicy"] = json!("PreemptLowerPriority");
+    let refused = cluster.send("POST", &format!("{SHOP}/pods"), eager).await;
+    assert_eq!(refused.code, 403);
+    assert!(message(&refused).contains("the string value of PreemptionPolicy (PreemptLowerPriority) must not be"));
+    let made = cluster.send("POST", &format!("{SHOP}/pods"), pod("p", json!({}))).await.expect(201);
+    assert_eq!((&made["spec"]["priority"], &made["spec"]["priorityClassName"]), (&json!(7), &json!("a")));
+    let mut bare = made;
+    for field in ["priority", "preemptionPolicy"] {
+        bare["spec"].as_object_mut().unwrap().remove(field);
+    }
+    let kept = cluster.send("PUT", &format!("{SHOP}/pods/p"), bare).await.expect(200);
+    assert_eq!((&kept["spec"]["priority"], &kept["spec"]["preemptionPolicy"]), (&json!(7), &json!("Never")));
+}
+
+#[tokio::test]
+async fn plugins_are_turned_on_and_off_by_name() {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let admission = Options {
+        enable: names(&["AlwaysPullImages", "DenyServiceExternalIPs", "NamespaceAutoProvision"]),
+        disable: names(&["PodSecurity", "NamespaceLifecycle"]),
+        not_ready_seconds: 30,
+        ..Options::default()
+    };
+    let cluster = shop_set(json!({"pod-security.kubernetes.io/enforce": "baseline"}), admission).await;
+    let made = cluster.send("POST", &format!("{SHOP}/pods"), pod("p", json!({"privileged": true}))).await.expect(201);
+    assert_eq!(made["spec"]["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(made["spec"]["tolerations"][0]["tolerationSeconds"], 30);
+    let spec = json!({"ports": [{"port": 80}], "externalIPs": ["192.0.2.9"]});
+    let service = json!({"metadata": {"name": "s"}, "spec": spec});
+    let refused = cluster.send("POST", &format!("{SHOP}/services"), service).await;
+    assert!(message(&refused).ends_with("Use of external IPs is denied by admission control"), "{}", message(&refused));
+    let map = json!({"metadata": {"name": "m"}});
+    cluster.send("POST", "/api/v1/namespaces/unheard-of/configmaps", map).await.expect(201);
+    cluster.send("GET", "/api/v1/namespaces/unheard-of", Value::Null).await.expect(200);
 }

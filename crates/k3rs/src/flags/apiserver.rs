@@ -13,6 +13,10 @@ type Set = fn(&mut Settings, &str) -> Result<(), String>;
 
 /// The flags, by upstream's names.
 const TABLE: &[(&str, Set)] = &[
+    ("admission-control-config-file", |settings, value| {
+        settings.admission.config_file = path(value);
+        Ok(())
+    }),
     ("anonymous-auth", |settings, value| {
         let all = switch(value)?;
         settings.authentication.anonymous = if all { Anonymous::All } else { Anonymous::None };
@@ -113,6 +117,20 @@ const TABLE: &[(&str, Set)] = &[
         }
         other => Err(format!("{other} is neither v1 nor v1beta1")),
     }),
+    ("default-not-ready-toleration-seconds", |settings, value| {
+        number(value).map(|seconds| settings.admission.not_ready_seconds = seconds)
+    }),
+    ("default-unreachable-toleration-seconds", |settings, value| {
+        number(value).map(|seconds| settings.admission.unreachable_seconds = seconds)
+    }),
+    ("disable-admission-plugins", |settings, value| {
+        settings.admission.disable.extend(names(value));
+        settings.admission.check().map_err(|why| why.to_string())
+    }),
+    ("enable-admission-plugins", |settings, value| {
+        settings.admission.enable.extend(names(value));
+        settings.admission.check().map_err(|why| why.to_string())
+    }),
     ("enable-bootstrap-token-auth", |settings, value| {
         switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
     }),
@@ -211,6 +229,11 @@ fn path(value: &str) -> Option<PathBuf> {
     (!value.is_empty()).then(|| PathBuf::from(value))
 }
 
+/// `a,b`
+fn names(value: &str) -> impl Iterator<Item = String> {
+    value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 fn number<T: std::str::FromStr>(value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{value} is no number that it can be"))
 }
@@ -278,6 +301,17 @@ mod tests {
         assert_eq!(webhook.batch.throttle, None);
         assert!(!parse(&["enable-priority-and-fairness=false"]).unwrap().capacity.shared);
         assert_eq!(parse(&["etcd-compaction-interval=1m30s"]).unwrap().history.as_secs(), 90);
+        let plugins = parse(&[
+            "enable-admission-plugins=NodeRestriction,EventRateLimit",
+            "disable-admission-plugins=PodSecurity",
+        ]);
+        let plugins = plugins.unwrap().admission;
+        assert_eq!(
+            (plugins.enable.join(" ").as_str(), plugins.disable.join(" ").as_str()),
+            ("NodeRestriction EventRateLimit", "PodSecurity")
+        );
+        assert!(parse(&["enable-admission-plugins=ImagePolicyWebhook"]).unwrap_err().contains("not to be had"));
+        assert_eq!(parse(&["default-not-ready-toleration-seconds=30"]).unwrap().admission.not_ready_seconds, 30);
         assert_eq!(parse(&["event-ttl=30m"]).unwrap().event_ttl.as_secs(), 1800);
         let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;
         assert_eq!(keys.as_deref(), Some("https://a/keys"));
