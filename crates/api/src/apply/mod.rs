@@ -11,6 +11,7 @@ mod last_applied;
 mod managers;
 mod merge;
 mod ownership;
+pub mod scale;
 mod typing;
 mod walk;
 mod zero;

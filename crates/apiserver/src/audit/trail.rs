@@ -22,7 +22,7 @@ use crate::authn::{PeerCertificates, User};
 use crate::authz;
 use crate::limits;
 use crate::negotiate::JSON;
-use crate::registry::{Call, document};
+use crate::registry::{Call, sent};
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Body, BoxError, Lengthy, Response};
 use crate::streaming::PeerAddress;
@@ -153,7 +153,7 @@ impl Trail {
         {
             return Some(raw.to_owned());
         }
-        let mut value = if patch { patch_document(body)? } else { document(headers, body).ok()? };
+        let mut value = if patch { patch_document(body)? } else { sent(headers, body).ok()? };
         if self.omit_managed_fields {
             without_managed_fields(&mut value);
         }
@@ -207,7 +207,7 @@ impl Trail {
             }
         };
         if may_be_status
-            && let Ok(document) = document(&parts.headers, &bytes)
+            && let Ok(document) = sent(&parts.headers, &bytes)
             && document["kind"] == "Status"
         {
             self.event.response_status = Some(bounded_status(document));
@@ -301,7 +301,7 @@ fn patch_document(body: &[u8]) -> Option<Value> {
 fn named(headers: &HeaderMap, body: &[u8]) -> Metadata {
     let read = serde_json::from_slice::<Named>(body).ok();
     let read = read.or_else(|| {
-        let mut value = document(headers, body).ok()?;
+        let mut value = sent(headers, body).ok()?;
         Some(Named { metadata: serde_json::from_value(value["metadata"].take()).ok()? })
     });
     read.unwrap_or_default().metadata

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::authn::User;
-use crate::request::{RequestInfo, ResourceRequest, query_value};
+use crate::request::{RequestInfo, ResourceRequest, query_pairs, query_value};
 
 /// A verb on a resource, by somebody, with a body.
 pub struct Call {
@@ -27,8 +27,8 @@ pub struct Call {
     pub(crate) empties: Vec<Empty>,
     /// Admission has seen this write as what the client sent, such as a Scale: it is not asked about what becomes of it.
     pub(crate) admitted: bool,
-    /// The subresource in whose name the object itself is written: the owner of what changes.
-    pub through: Option<&'static str>,
+    /// The object that is written says already who owns what of it.
+    pub(crate) owned: bool,
 }
 
 impl Call {
@@ -62,12 +62,17 @@ impl Call {
             annotations,
             empties: Vec::new(),
             admitted: false,
-            through: None,
+            owned: false,
         }
     }
 
     pub fn param(&self, key: &str) -> Option<String> {
         query_value(&self.query, key)
+    }
+
+    /// All values of `key`, where it stands several times.
+    pub fn params(&self, key: &str) -> impl Iterator<Item = String> {
+        query_pairs(&self.query).filter(move |(name, _)| name == key).map(|(_, value)| value)
     }
 
     /// The object that the path names. A namespaced resource lives in its namespace; a Namespace in none.

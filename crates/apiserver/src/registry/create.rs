@@ -132,7 +132,7 @@ fn refuse_doomed(served: &Served) -> Result<(), Status> {
 }
 
 /// The namespace of a new object is the path's; a revision must not be stated.
-fn own_metadata(served: &Served, call: &Call, object: &mut Value) -> Result<(), Status> {
+pub(super) fn own_metadata(served: &Served, call: &Call, object: &mut Value) -> Result<(), Status> {
     let requested = call.target.namespace.as_str();
     if served.row.namespaced {
         if object.namespace().is_empty() {

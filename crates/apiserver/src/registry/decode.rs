@@ -36,44 +36,50 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
             Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {wanted}: {why}"))
         }
     })?;
-    match &body.value {
-        Value::Object(_) => {}
-        // Go decodes null into an empty struct.
-        Value::Null => body.value = json!({}),
-        other => return Err(unrecognised(&no_document(other))),
-    }
-    type_texts(&body.value).map_err(|why| unrecognised(&why))?;
+    body.value = with_type(body.value).map_err(|why| unrecognised(&why))?;
     typed(served, call, body.value, body.duplicates)
 }
 
-/// The options in a `DELETE` body, if there is one.
+/// A document that may say what it is an object of.
+fn with_type(document: Value) -> Result<Value, String> {
+    let document = match document {
+        Value::Object(_) => document,
+        // Go decodes null into an empty struct.
+        Value::Null => json!({}),
+        other => {
+            let found = go_kind(&other);
+            return Err(format!("{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go value of type {TYPE_META}"));
+        }
+    };
+    type_texts(&document)?;
+    Ok(document)
+}
+
+/// The options in a `DELETE` body, if there is one. As upstream, nothing is said of fields that they do not have.
 pub(super) fn delete_options(call: &Call) -> Result<Option<Value>, Status> {
+    const KIND: &str = "DeleteOptions";
     if call.body.is_empty() {
         return Ok(None);
     }
-    let mut options = document(&call.headers, &call.body)?.value;
-    match &options {
-        Value::Object(_) => {}
-        Value::Null => options = json!({}),
-        other => return Err(Status::bad_request(no_document(other))),
+    let mut options = with_type(sent(&call.headers, &call.body)?).map_err(Status::bad_request)?;
+    // Options are of no version of their own.
+    match options["kind"].as_str().unwrap_or_default() {
+        "" | KIND => {}
+        kind @ ("CreateOptions" | "UpdateOptions") => {
+            let why = format!("converting (v1.{kind}) to (v1.{KIND}): unknown conversion");
+            return Err(Status::bad_request(why));
+        }
+        kind => {
+            return Err(Status::bad_request(unregistered(kind, options["apiVersion"].as_str().unwrap_or_default())));
+        }
     }
-    type_texts(&options).map_err(Status::bad_request)?;
-    let kind = options["kind"].as_str().unwrap_or_default();
-    if !matches!(kind, "" | "DeleteOptions") {
-        let version = options["apiVersion"].as_str().unwrap_or_default();
-        return Err(Status::bad_request(unregistered(kind, version)));
-    }
-    if let Some(model) = api::schema::builtin_model("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions") {
-        codec::normalise::normalise(&mut options, &model, Unknown::Ignore)
-            .map_err(|why| Status::bad_request(why.to_string()))?;
-    }
+    let model = api::resources::model_of(DELETE_OPTIONS_VERSION, KIND).expect("options are among the built-in types");
+    codec::normalise::normalise(&mut options, &model, Unknown::Ignore)
+        .map_err(|why| Status::bad_request(why.to_string()))?;
     Ok(Some(options))
 }
 
-/// What Go says of a document that is no object.
-fn no_document(found: &Value) -> String {
-    format!("{CANNOT_TELL_KIND}json: cannot unmarshal {} into Go value of type {TYPE_META}", go_kind(found))
-}
+const DELETE_OPTIONS_VERSION: &str = "meta.k8s.io/v1";
 
 /// What Go says where JSON does not tell what it is an object of.
 const CANNOT_TELL_KIND: &str = "couldn't get version/kind; json parse error: ";
@@ -124,14 +130,15 @@ impl From<Status> for Unreadable {
     }
 }
 
-/// A body in the encoding that its headers name.
-pub(super) fn document(headers: &HeaderMap, body: &[u8]) -> Result<Body, Status> {
-    read(headers, body).map_err(|why| match why {
+/// The document in a body, whatever it is of.
+pub(super) fn sent(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    read(headers, body).map(|body| body.value).map_err(|why| match why {
         Unreadable::Unrecognised(status) => status,
         Unreadable::Unfit { why, .. } => Status::bad_request(why),
     })
 }
 
+/// A body in the encoding that its headers name.
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Body, Unreadable> {
     Ok(match negotiate::body_encoding(headers, true)? {
         Encoding::Yaml => yaml_document(body)?,
@@ -346,7 +353,7 @@ pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> 
             "{kind} in version \"{version}\" cannot be handled as a {wanted}: {why}"
         )));
     }
-    if !sent.is_empty() && sent != expected {
+    if !sent.is_empty() && sent != expected && !is_taken(served, sent) {
         let (group, version) = split_api_version(sent);
         if served.custom.is_none() && !kind.is_empty() && !is_registered(group, version, kind) {
             let why = unregistered(kind, sent);
@@ -414,6 +421,12 @@ fn type_texts(object: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What is posted and not stored may be in any version that its row has: an Eviction in its old one.
+fn is_taken(served: &Served, api_version: &str) -> bool {
+    let (group, version) = split_api_version(api_version);
+    served.cache.is_none() && group == served.row.group && served.row.version(version).is_some()
 }
 
 /// Whether upstream's scheme has a kind: it has every type of the API packages, served or not.

@@ -17,6 +17,7 @@ mod ownership;
 mod pages;
 mod patch;
 mod places;
+pub(crate) mod posted;
 mod read;
 mod rules;
 mod update;
@@ -34,7 +35,7 @@ pub use call::Call;
 pub use catalogue::{Catalogue, Catalogued, Custom, Served};
 pub use modify::{Decision, Modified, Modify};
 pub use options::DeleteOptions;
-pub(crate) use ownership::record_posted;
+pub(crate) use patch::Patch;
 
 use crate::admission::Admission;
 use crate::cache::{Caches, ResourceCache};
@@ -153,9 +154,9 @@ fn store_fault(fault: StoreError) -> Status {
     }
 }
 
-/// The document in a request's body, in the encoding that its headers name.
-pub fn document(headers: &http::HeaderMap, body: &[u8]) -> Result<Value, Status> {
-    decode::document(headers, body).map(|body| body.value)
+/// The document in a body, in the encoding that its headers name, whatever it is of.
+pub(crate) fn sent(headers: &http::HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    decode::sent(headers, body)
 }
 
 /// The refusal of a write whose base has changed.

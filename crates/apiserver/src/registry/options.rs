@@ -6,7 +6,7 @@ use api::field_path::Path;
 use api::object::Entry;
 use api::selector::field::{FieldSelector, Term};
 use api::selector::label::LabelSelector;
-use api::status::{Cause, Status};
+use api::status::Status;
 use api::validation::{Errors, quote};
 use serde_json::{Value, json};
 
@@ -253,7 +253,11 @@ fn misread(digits: &str) -> &'static str {
 
 /// What may be said beside any write (upstream's `ValidateCreateOptions` and its siblings); `kind` names the options.
 pub(super) fn check_write(call: &Call, kind: &str) -> Result<(), Status> {
-    let mut errors = Errors::new();
+    check_write_beside(call, kind, Errors::new())
+}
+
+/// [`check_write`], where `errors` are wrong already.
+pub(super) fn check_write_beside(call: &Call, kind: &str, mut errors: Errors) -> Result<(), Status> {
     let manager = call.param("fieldManager").unwrap_or_default();
     let path = Path::root("fieldManager");
     if manager.len() > MOST_MANAGER {
@@ -263,14 +267,18 @@ pub(super) fn check_write(call: &Call, kind: &str) -> Result<(), Status> {
         let why = format!("should not contain unprintable characters: {:?} at {at}", letter.to_string());
         errors.invalid(&path, manager.as_str(), &why);
     }
-    if let Some(other) = call.param("dryRun").filter(|value| !matches!(value.as_str(), "" | "All")) {
-        errors.not_supported(&Path::root("dryRun"), json!([other]), &["All"]);
-    }
+    check_dry_run(&mut errors, &call.params("dryRun").map(Value::from).collect::<Vec<_>>());
     let words = ["", "Ignore", "Strict", "Warn"];
     if let Some(other) = call.param("fieldValidation").filter(|value| !words.contains(&value.as_str())) {
         errors.not_supported(&Path::root("fieldValidation"), other, &words);
     }
     errors.into_result("meta.k8s.io", kind, "")
+}
+
+fn check_dry_run(errors: &mut Errors, stated: &[Value]) {
+    if stated.iter().any(|word| word != "All") {
+        errors.not_supported(&Path::root("dryRun"), Value::from(stated), &["All"]);
+    }
 }
 
 fn parse_match(text: Option<&str>) -> RevisionMatch {
@@ -310,69 +318,66 @@ impl DeleteOptions {
         options
     }
 
-    /// From the body, or where there is none from the query.
+    /// From the body, as [`decode::delete_options`](super::decode::delete_options) has it, or where there is none from
+    /// the query.
     pub fn parse(call: &Call, body: Option<&Value>) -> Result<Self, Status> {
-        let text = |key: &str| match body {
-            Some(body) => body[key].as_str().map(str::to_owned),
-            None => call.param(key),
-        };
-        let grace_period_seconds = match body {
-            Some(body) => body["gracePeriodSeconds"].as_i64(),
-            None => call.param("gracePeriodSeconds").map(|value| parse_number(&value)).transpose()?,
-        };
-        let propagation = match text("propagationPolicy").as_deref() {
+        match body {
+            Some(body) => Self::of(body),
+            None => Self::of(&Self::queried(call)?),
+        }
+    }
+
+    /// The options of which `options` is the document.
+    pub(crate) fn of(options: &Value) -> Result<Self, Status> {
+        let path = Path::root("propagationPolicy");
+        let mut errors = Errors::new();
+        let policy = options["propagationPolicy"].as_str();
+        let orphan_dependents = options["orphanDependents"].as_bool();
+        if let (Some(policy), Some(_)) = (policy, orphan_dependents) {
+            errors.invalid(&path, policy, "orphanDependents and deletionPropagation cannot be both set");
+        }
+        let propagation = match policy {
             None => None,
             Some("Orphan") => Some(Propagation::Orphan),
             Some("Background") => Some(Propagation::Background),
             Some("Foreground") => Some(Propagation::Foreground),
-            Some(other) => return Err(unsupported_policy(other)),
+            Some(other) => {
+                errors.not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]);
+                None
+            }
         };
-        let orphan_dependents = match body {
-            Some(body) => body["orphanDependents"].as_bool(),
-            None => call.param("orphanDependents").map(|value| truthy(Some(value))),
-        };
-        if let (Some(policy), Some(_)) = (text("propagationPolicy"), orphan_dependents) {
-            let mut errors = Errors::new();
-            let why = "orphanDependents and deletionPropagation cannot be both set";
-            errors.invalid(&Path::root("propagationPolicy"), policy, why);
-            errors.into_result("meta.k8s.io", "DeleteOptions", "")?;
-        }
-        check_dry_run(call, body)?;
-        // In the query they stand as they are called here (upstream: `Convert_url_Values_To_v1_DeleteOptions`).
-        let precondition = |key: &str| match body {
-            Some(body) => body["preconditions"][key].as_str().map(str::to_owned),
-            None => call.param(key).filter(|value| !value.is_empty()),
-        };
-        let dry_run_body = body.is_some_and(|body| body["dryRun"].as_array().is_some_and(|list| !list.is_empty()));
+        let dry_run = options["dryRun"].as_array().map_or(&[][..], Vec::as_slice);
+        check_dry_run(&mut errors, dry_run);
+        errors.into_result("meta.k8s.io", "DeleteOptions", "")?;
+        let precondition = |key: &str| options["preconditions"][key].as_str().map(str::to_owned);
         Ok(Self {
-            grace_period_seconds,
+            grace_period_seconds: options["gracePeriodSeconds"].as_i64(),
             propagation,
             orphan_dependents,
             uid: precondition("uid"),
             resource_version: precondition("resourceVersion"),
-            dry_run: dry_run_body || call.dry_run()?,
+            dry_run: !dry_run.is_empty(),
         })
     }
-}
 
-fn check_dry_run(call: &Call, body: Option<&Value>) -> Result<(), Status> {
-    let stated = match body.map(|body| &body["dryRun"]) {
-        Some(Value::Array(words)) => words.clone(),
-        _ => call.param("dryRun").filter(|word| !word.is_empty()).map(Value::from).into_iter().collect(),
-    };
-    let mut errors = Errors::new();
-    if stated.iter().any(|word| word != "All") {
-        errors.not_supported(&Path::root("dryRun"), Value::from(stated), &["All"]);
+    /// The document that a query stands for.
+    fn queried(call: &Call) -> Result<Value, Status> {
+        let mut options = json!({});
+        if let Some(seconds) = call.param("gracePeriodSeconds") {
+            options["gracePeriodSeconds"] = json!(parse_number(&seconds)?);
+        }
+        if let Some(orphan) = call.param("orphanDependents") {
+            options["orphanDependents"] = json!(truthy(Some(orphan)));
+        }
+        if let Some(policy) = call.param("propagationPolicy") {
+            options["propagationPolicy"] = json!(policy);
+        }
+        options["dryRun"] = call.params("dryRun").collect();
+        for field in ["uid", "resourceVersion"] {
+            if let Some(stated) = call.param(field).filter(|stated| !stated.is_empty()) {
+                options["preconditions"][field] = json!(stated);
+            }
+        }
+        Ok(options)
     }
-    errors.into_result("meta.k8s.io", "DeleteOptions", "")
-}
-
-fn unsupported_policy(policy: &str) -> Status {
-    let supported = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
-    let cause = Cause {
-        reason: "FieldValueNotSupported".into(),
-        message: format!("Unsupported value: \"{policy}\": {supported}"),
-        field: "propagationPolicy".to_owned(),
-    };
-    Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause])
 }

@@ -26,7 +26,7 @@ pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl 
         api_version: &api_version,
         kind: &served.row.kind,
         manager: &manager,
-        subresource: call.through.unwrap_or(&call.target.subresource),
+        subresource: &call.target.subresource,
         reset: reset.as_ref(),
         is_served: &|version| {
             let (group, version) = api::resource::split_api_version(version);
@@ -36,8 +36,16 @@ pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl 
     })
 }
 
+/// Records, in an object of a kind that is not stored, who changed what of `old`.
+pub(super) fn record_unstored(served: &Served, call: &Call, old: &Value, new: Value) -> Value {
+    match served.model() {
+        Some(model) => request(served, call, model, |request| apply::update(request, Some(old), new)),
+        None => new,
+    }
+}
+
 /// Records who posted what is answered and not stored.
-pub(crate) fn record_posted(call: &Call, object: &mut Value) {
+pub(super) fn record_posted(call: &Call, object: &mut Value) {
     let text = |name: &str| object[name].as_str().unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let Some(model) = model_of(&api_version, &kind) else { return };
@@ -58,6 +66,9 @@ pub(crate) fn record_posted(call: &Call, object: &mut Value) {
 /// client wrote in. An apply has recorded its own.
 pub(super) fn record(served: &Served, call: &Call, old: Option<&Value>, new: &mut Value) {
     let Some(model) = served.model() else { return };
+    if call.owned {
+        return;
+    }
     if call.verb == "patch" && content_type(call) == APPLY_PATCH {
         if let Some(old) = old {
             apply::restore_times(old, new);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use api::field_path::Path;
 use api::object::Entry;
 use api::patch::{json, merge, strategic};
-use api::status::{Cause, Status};
+use api::status::Status;
 use api::validation::Errors;
 use http::header::CONTENT_TYPE;
 use serde_json::Value;
@@ -33,40 +33,30 @@ enum Dialect {
     Apply,
 }
 
-struct Patch<'a> {
-    registry: &'a Registry,
-    served: &'a Served,
-    call: &'a mut Call,
+/// A patch as it was sent.
+pub(crate) struct Patch {
     dialect: Dialect,
     patch: Value,
     duplicates: Vec<String>,
+}
+
+/// A patch of the object that a path names.
+struct Patching<'a> {
+    registry: &'a Registry,
+    served: &'a Served,
+    call: &'a mut Call,
+    patch: Patch,
     dry_run: bool,
 }
 
 impl Registry {
     pub(super) async fn patch(&self, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
         let cache = stored(served, "patch")?;
-        let dialect = dialect(served, call)?;
-        let undecodable = |why: Status| match dialect {
-            Dialect::Apply => Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")),
-            Dialect::Strategic => why,
-            Dialect::Json | Dialect::Merge => Status::bad_request(format!("error decoding patch: {why}")),
-        };
-        let body = match dialect {
-            Dialect::Apply => decode::yaml_document(&call.body).map_err(undecodable)?,
-            _ => decode::json_document(&call.body).map_err(undecodable)?,
-        };
-        let patch = shape_of(dialect, body.value)?;
-        options::check_write(call, "PatchOptions")?;
-        check_options(call, dialect)?;
+        let patch = Patch::read(served, call)?;
         let key = call.key(served.row.namespaced);
         let dry_run = call.dry_run()?;
-        let duplicates = match dialect {
-            Dialect::Json => offences(&patch, body.duplicates),
-            _ => body.duplicates,
-        };
-        let mut patch = Patch { registry: self, served, call, dialect, patch, duplicates, dry_run };
-        let modified = self.modify(served, cache, &key, dry_run, &mut patch).await?;
+        let mut patching = Patching { registry: self, served, call, patch, dry_run };
+        let modified = self.modify(served, cache, &key, dry_run, &mut patching).await?;
         Ok(outcome(modified))
     }
 }
@@ -108,94 +98,125 @@ fn shape_of(dialect: Dialect, patch: Value) -> Result<Value, Status> {
 
 /// Upstream's `ValidatePatchOptions`.
 fn check_options(call: &Call, dialect: Dialect) -> Result<(), Status> {
-    let cause = |reason, message: &str, field: &str| {
-        let cause = Cause::new(reason, message, field);
-        Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]))
-    };
-    let manager = call.param("fieldManager").unwrap_or_default();
-    match dialect {
-        Dialect::Apply if manager.is_empty() => {
-            cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")
-        }
-        Dialect::Apply => Ok(()),
-        _ if call.param("force").is_some() => {
-            cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
-        }
-        _ => Ok(()),
+    let mut errors = Errors::new();
+    if dialect == Dialect::Apply && call.param("fieldManager").unwrap_or_default().is_empty() {
+        errors.required(&Path::root("fieldManager"), "is required for apply patch");
     }
+    if dialect != Dialect::Apply && call.param("force").is_some() {
+        errors.forbidden(&Path::root("force"), "may not be specified for non-apply patch");
+    }
+    options::check_write_beside(call, "PatchOptions", errors)
 }
 
-impl Modify for Patch<'_> {
+impl Modify for Patching<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
         let Some(live) = live else { return self.create().await };
         let old = versions::working(self.served, live).await?;
-        let patched = self.patched(&old)?;
-        let mut new = self.typed(patched, &old)?;
+        let mut new = self.patch.apply_to(self.served, self.call, &old)?;
         super::update::take_place(self.served, &self.call.key(self.served.row.namespaced), &mut new)?;
         self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await
     }
 
     fn is_bound_to_revision(&self) -> bool {
-        !self.patch.resource_version().is_empty()
+        self.patch.is_bound_to_revision()
     }
 }
 
-impl Patch<'_> {
+impl Patching<'_> {
     /// Only apply makes what is not there.
     async fn create(&mut self) -> Result<Decision, Status> {
         let name = self.call.target.name.clone();
-        if self.dialect != Dialect::Apply || !self.call.target.subresource.is_empty() {
+        if !self.patch.is_apply() || !self.call.target.subresource.is_empty() {
             return Err(Status::not_found(self.served.subject(), &name));
         }
-        let uid = self.patch.uid();
+        let uid = self.patch.patch.uid();
         if !uid.is_empty() {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(self.served.subject(), &name, &why));
         }
-        let mut applied = self.apply(None)?;
+        let mut applied = self.patch.apply(self.served, self.call, None)?;
         applied.set_meta("name", Value::String(name));
         let object = decode::applied(self.served, self.call, applied)?;
         let object = self.registry.prepare_create(self.served, self.call, object, self.dry_run).await?;
         Ok(Decision::Put(object))
     }
+}
+
+impl Patch {
+    /// The patch in the body of a call on `served`, or on a part of it.
+    pub(crate) fn read(served: &Served, call: &Call) -> Result<Self, Status> {
+        let dialect = dialect(served, call)?;
+        check_options(call, dialect)?;
+        let undecodable = |why: Status| match dialect {
+            Dialect::Apply => Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")),
+            Dialect::Strategic => why,
+            Dialect::Json | Dialect::Merge => Status::bad_request(format!("error decoding patch: {why}")),
+        };
+        let body = match dialect {
+            Dialect::Apply => decode::yaml_document(&call.body).map_err(undecodable)?,
+            _ => decode::json_document(&call.body).map_err(undecodable)?,
+        };
+        let patch = shape_of(dialect, body.value)?;
+        let duplicates = match dialect {
+            Dialect::Json => offences(&patch, body.duplicates),
+            _ => body.duplicates,
+        };
+        Ok(Self { dialect, patch, duplicates })
+    }
+
+    /// Whether the patch keeps account of its owner itself.
+    pub(crate) fn is_apply(&self) -> bool {
+        self.dialect == Dialect::Apply
+    }
+
+    /// The client stated the revision that it changes.
+    pub(crate) fn is_bound_to_revision(&self) -> bool {
+        !self.patch.resource_version().is_empty()
+    }
+
+    /// What the patch makes of `old`, an object of `served`: one of its kind, in the version that writes work on.
+    pub(crate) fn apply_to(&self, served: &Served, call: &mut Call, old: &Value) -> Result<Value, Status> {
+        let patched = self.patched(served, call, old)?;
+        self.typed(served, call, patched, old)
+    }
 
     /// What the patch makes of `old`.
-    fn patched(&mut self, old: &Value) -> Result<Value, Status> {
+    fn patched(&self, served: &Served, call: &mut Call, old: &Value) -> Result<Value, Status> {
         // A patch is against what the client sees: the served version, not the stored one.
         let mut seen = Cow::Borrowed(old);
-        if !self.served.is_written_as_shown() {
-            decode::from_storage(self.served, seen.to_mut());
+        if !served.is_written_as_shown() {
+            decode::from_storage(served, seen.to_mut());
         }
         match self.dialect {
-            Dialect::Apply => self.apply(Some(&seen)),
+            Dialect::Apply => self.apply(served, call, Some(&seen)),
             Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(refused),
             Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch),
-            Dialect::Strategic => self.strategic(seen.into_owned()),
+            Dialect::Strategic => self.strategic(served, seen.into_owned()),
         }
     }
 
     /// What a patch made of `old` must be an object of its kind: what is wrong with it is the patch's fault.
-    fn typed(&mut self, patched: Value, old: &Value) -> Result<Value, Status> {
+    fn typed(&self, served: &Served, call: &mut Call, patched: Value, old: &Value) -> Result<Value, Status> {
         if self.dialect == Dialect::Apply {
-            return decode::applied(self.served, self.call, patched);
+            return decode::applied(served, call, patched);
         }
         let checked = match self.dialect {
-            _ if self.served.custom.is_some() => {
-                decode::check_type(self.served, &patched).map_err(decode::Nonconforming::Refused)
+            _ if served.custom.is_some() => {
+                decode::check_type(served, &patched).map_err(decode::Nonconforming::Refused)
             }
             // It is merged field by field into an object of the kind: what it says of its own is not looked at.
             Dialect::Strategic => Ok(()),
-            _ => decode::patched_type(self.served, &self.call.target.name, &patched),
+            _ => decode::patched_type(served, &call.target.name, &patched),
         };
         let duplicates = self.duplicates.clone();
-        let conformed = checked.and_then(|()| decode::conform(self.served, self.call, patched, duplicates));
+        let conformed = checked.and_then(|()| decode::conform(served, call, patched, duplicates));
         conformed.map_err(|why| match why {
             decode::Nonconforming::Refused(status) => status,
             decode::Nonconforming::Unfit(why) => {
                 let shown = match self.dialect {
                     Dialect::Strategic => self.patch.to_string(),
-                    _ => self.patched(old).map(|patched| patched.to_string()).unwrap_or_default(),
+                    _ => self.patched(served, call, old).map(|patched| patched.to_string()).unwrap_or_default(),
                 };
                 let mut errors = Errors::new();
                 errors.invalid(&Path::root("patch"), shown, &why);
@@ -204,33 +225,32 @@ impl Patch<'_> {
         })
     }
 
-    fn strategic(&self, old: Value) -> Result<Value, Status> {
-        let model = self.served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
+    fn strategic(&self, served: &Served, old: Value) -> Result<Value, Status> {
+        let model = served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         strategic::apply(old, self.patch.clone(), model).map_err(Status::from)
     }
 
-    fn apply(&mut self, live: Option<&Value>) -> Result<Value, Status> {
-        let model = self.served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
-        let force = crate::request::truthy(self.call.param("force"));
-        let applied = ownership::request(self.served, self.call, model, |request| {
-            api::apply::apply(request, live, &self.patch, force)
-        })?;
-        self.report_duplicates()?;
+    fn apply(&self, served: &Served, call: &mut Call, live: Option<&Value>) -> Result<Value, Status> {
+        let model = served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
+        let force = crate::request::truthy(call.param("force"));
+        let applied =
+            ownership::request(served, call, model, |request| api::apply::apply(request, live, &self.patch, force))?;
+        self.report_duplicates(call)?;
         Ok(applied)
     }
 
     /// An applied document in which keys stand twice is refused or warned of, as `?fieldValidation=` asks, once it is
     /// known to fit.
-    fn report_duplicates(&mut self) -> Result<(), Status> {
+    fn report_duplicates(&self, call: &mut Call) -> Result<(), Status> {
         let mut said = self.duplicates.iter().map(|said| format!("error converting YAML to JSON: {said}"));
-        match self.call.param("fieldValidation").as_deref() {
+        match call.param("fieldValidation").as_deref() {
             Some("Ignore") => {}
             Some("Strict") => {
                 if let Some(said) = said.next() {
                     return Err(Status::bad_request(format!("error strict decoding YAML: {said}")));
                 }
             }
-            _ => self.call.warnings.extend(said),
+            _ => call.warnings.extend(said),
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Registry {
     /// Everything between a new state of an object and its storing, for updates and patches alike; `old` is what
     /// `live` holds. `Keep` when
     /// nothing differs; `Delete` when the update took the last thing that held a dying object.
-    pub(super) async fn prepare_update(
+    pub(crate) async fn prepare_update(
         &self,
         served: &Served,
         call: &mut Call,

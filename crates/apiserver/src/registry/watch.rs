@@ -17,6 +17,8 @@ use crate::cache::{CacheEvent, Caches, EventKind, Lagged, Start, WatchNotice, Wa
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// So long before a watch ends it is told once more, so that its client goes on from there.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
+/// Longer than any watch lasts, and short enough for clocks to add.
+const MOST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Watches end after a time between this and twice this, so that clients spread over servers anew.
 const MIN_LIFE: Duration = Duration::from_secs(1800);
 
@@ -83,7 +85,8 @@ impl Registry {
             let oldest = cache.oldest_revision();
             refusal = Some(Status::expired(format!("too old resource version: {revision} ({oldest})")));
         }
-        let life = options.timeout_seconds.filter(|seconds| *seconds > 0).map_or_else(random_life, Duration::from_secs);
+        let asked = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        let life = asked.map_or_else(random_life, |asked| asked.min(MOST_LIFE));
         let now = Instant::now();
         Ok(Outcome::Watch(Box::new(Stream {
             served: served.clone(),

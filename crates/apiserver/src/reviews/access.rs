@@ -16,10 +16,8 @@ use crate::registry::{Call, Served};
 use crate::server::ApiServer;
 
 /// The status of a review.
-pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &Value) -> Result<Value, Status> {
-    let is_local = served.row.namespaced;
-    let is_own = served.row.plural.starts_with("self");
-    check(review, is_own, is_local).into_result(&served.row.group, &served.row.kind, "")?;
+pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &Value) -> Value {
+    let is_own = is_own(served);
     let spec = &review["spec"];
     let user = if is_own { call.user.clone() } else { stated_user(spec) };
     let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -58,7 +56,17 @@ pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &
     if !said.is_empty() {
         status["evaluationError"] = json!(said.join("; "));
     }
-    Ok(status)
+    status
+}
+
+/// Whether a review is about whoever asks.
+fn is_own(served: &Served) -> bool {
+    served.row.plural.starts_with("self")
+}
+
+/// What is wrong with a review.
+pub(super) fn check(served: &Served, review: &Value) -> Result<(), Status> {
+    errors(review, is_own(served), served.row.namespaced).into_result(&served.row.group, &served.row.kind, "")
 }
 
 /// The user whom a review is about.
@@ -76,7 +84,7 @@ fn items<'v>(value: &'v Value, field: &str) -> &'v [Value] {
     value[field].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn check(review: &Value, is_own: bool, is_local: bool) -> Errors {
+fn errors(review: &Value, is_own: bool, is_local: bool) -> Errors {
     let mut errors = Errors::new();
     let (spec, path) = (&review["spec"], Path::root("spec"));
     let (resource, other) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
@@ -213,7 +221,7 @@ mod tests {
     #[test]
     fn reviews_are_refused_in_upstreams_words() {
         let said = |review: Value, own: bool, local: bool, expected: Expect| {
-            let causes = check(&review, own, local).into_causes();
+            let causes = errors(&review, own, local).into_causes();
             let said: Vec<String> = causes.iter().map(|it| format!("{}: {}\n", it.field, it.message)).collect();
             expected.assert_eq(&said.concat());
         };

@@ -11,8 +11,9 @@ use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::Verified;
 use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
-use crate::document::{Document as _, owned_words};
-use crate::registry::{Call, Outcome, Served, document, record_posted};
+use crate::document::owned_words;
+use crate::registry::posted::{self, SystemFields};
+use crate::registry::{Call, Outcome, Served};
 use crate::server::ApiServer;
 use crate::subresources;
 
@@ -24,38 +25,39 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
         (_, "create") => {}
         _ => return Err(Status::method_not_allowed()),
     }
-    let mut review = document(&call.headers, &call.body)?;
-    review["apiVersion"] = json!(served.api_version());
-    review["kind"] = json!(served.row.kind);
-    if !review["metadata"].is_object() {
-        review["metadata"] = json!({});
-    }
-    if served.row.namespaced {
-        match review.namespace() {
-            "" => review["metadata"]["namespace"] = json!(call.target.namespace),
-            stated if stated == call.target.namespace => {}
-            _ => {
-                let why = "the namespace of the provided object does not match the namespace sent on the request";
-                return Err(Status::bad_request(why));
-            }
-        }
-    }
+    let review = posted::read(served, call, SystemFields::Wiped)?;
     let mut asked = admission::Request::new(Operation::Create, served, call, call.dry_run()?);
     asked.object = Some(review);
-    server.registry.admission.check(call, &mut asked).await?;
+    server.registry.admission.admit(call, &mut asked).await?;
+    check(served, asked.object.as_ref().unwrap_or(&Value::Null))?;
+    server.registry.admission.validate(call, &asked).await?;
     let mut review = asked.object.take().unwrap_or_default();
-    record_posted(call, &mut review);
     let status = match served.row.plural.as_str() {
         "tokenreviews" => token(server, &review["spec"], call).await,
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
         "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            access::answer(server, served, call, &review)?
+            access::answer(server, served, call, &review)
         }
         _ => return Err(Status::path_not_found()),
     };
     review["status"] = status;
     Ok(Outcome::Document { code: 201, document: review })
+}
+
+/// What is wrong with a question.
+fn check(served: &Served, review: &Value) -> Result<(), Status> {
+    let is_empty = |field: &str| review["spec"][field].as_str().unwrap_or_default().is_empty();
+    match served.row.plural.as_str() {
+        "tokenreviews" if is_empty("token") => {
+            Err(Status::bad_request("token is required for TokenReview in authentication"))
+        }
+        "selfsubjectrulesreviews" if is_empty("namespace") => Err(Status::bad_request("no namespace on request")),
+        "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            access::check(served, review)
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn token(server: &ApiServer, spec: &Value, call: &mut Call) -> Value {

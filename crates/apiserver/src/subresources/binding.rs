@@ -4,35 +4,46 @@ use std::sync::Arc;
 
 use api::object::Entry;
 use api::status::{Status, Subject};
+use api::validation::quote;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
 use crate::document::Document;
-use crate::registry::{Call, Decision, Modify, Outcome, Served, document};
+use crate::registry::posted::{self, BINDING, SystemFields};
+use crate::registry::{Call, Decision, Modify, Outcome, Served};
 use crate::server::ApiServer;
 
 const PODS: Subject<'static> = Subject { group: "", resource: "pods/binding" };
 
 struct Bind {
     name: String,
+    /// The Pod's place in the datastore.
+    stored_at: String,
     binding: Value,
     node: String,
 }
 
 /// Binds the Pod that the path (or for `bindings` the object) names.
 pub(crate) async fn bind(server: &ApiServer, served: &Served, call: &mut Call) -> Result<Outcome, Status> {
-    let binding = document(&call.headers, &call.body)?;
+    // Of the uid and the revision of a binding hangs which Pod is meant.
+    let binding = posted::read(&BINDING, call, SystemFields::Kept)?;
     if call.target.name.is_empty() {
         binding.name().clone_into(&mut call.target.name);
     }
     let mut asked = admission::Request::new(Operation::Create, served, call, call.dry_run()?);
     asked.object = Some(binding);
-    server.registry.admission.check(call, &mut asked).await?;
-    let binding = asked.object.take().unwrap_or_default();
+    server.registry.admission.admit(call, &mut asked).await?;
+    let binding = asked.object.as_ref().unwrap_or(&Value::Null);
+    if binding.name() != call.target.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
     let node = target(&binding["target"])?;
+    server.registry.admission.validate(call, &asked).await?;
+    let binding = asked.object.take().unwrap_or_default();
     let pods = server.registry.catalogue.find("", "v1", "pods").ok_or_else(Status::path_not_found)?;
     let key = call.key(true);
-    let mut bind = Bind { name: key.name.clone(), binding, node };
+    let stored_at = pods.cache.as_ref().map(|cache| cache.store_key(&key)).unwrap_or_default();
+    let mut bind = Bind { name: key.name.clone(), stored_at, binding, node };
     server.registry.write(&pods, &key, call.dry_run()?, &mut bind).await?;
     let document = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Outcome::Document { code: 201, document })
@@ -41,15 +52,19 @@ pub(crate) async fn bind(server: &ApiServer, served: &Served, call: &mut Call) -
 /// The name of the Node that a binding targets. Upstream refuses other targets as errors of its own.
 fn target(target: &Value) -> Result<String, Status> {
     let text = |field: &str| target[field].as_str().unwrap_or_default();
+    let mut wrong = Vec::new();
     if !matches!(text("kind"), "" | "Node") {
-        let kind = text("kind");
-        let why = format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
-        return Err(Status::unreasoned(why));
+        let kind = quote(text("kind"));
+        wrong.push(format!("target.kind: Unsupported value: {kind}: supported values: \"Node\", \"<empty>\""));
     }
     if text("name").is_empty() {
-        return Err(Status::unreasoned("target.name: Required value"));
+        wrong.push("target.name: Required value".to_owned());
     }
-    Ok(text("name").to_owned())
+    match wrong.as_slice() {
+        [] => Ok(text("name").to_owned()),
+        [only] => Err(Status::unreasoned(only.as_str())),
+        several => Err(Status::unreasoned(format!("[{}]", several.join(", ")))),
+    }
 }
 
 impl Modify for Bind {
@@ -59,10 +74,16 @@ impl Modify for Bind {
         };
         let conflict = |why: &str| Err(Status::conflict(PODS, &self.name, why));
         let mut pod = live.to_value();
-        let uid = self.binding.uid();
-        if !uid.is_empty() && uid != live.uid {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid);
-            return conflict(&why);
+        let revision = live.revision.to_string();
+        let stated =
+            [("UID", self.binding.uid(), &live.uid), ("ResourceVersion", self.binding.resource_version(), &revision)];
+        if let Some((what, asked, is)) = stated.iter().find(|(_, asked, is)| !asked.is_empty() && asked != is) {
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: {what} in precondition: {asked}, {what} in object meta: {is}",
+                self.stored_at
+            );
+            return Err(Status::conflict(Subject { group: "", resource: "pods" }, &self.name, &why));
         }
         if pod.is_terminating() {
             return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", self.name));

@@ -2,97 +2,185 @@
 
 use std::sync::Arc;
 
+use api::apply::scale::{self, Replicas};
 use api::custom::Scale;
-use api::patch::{json, merge};
+use api::field_path::Path;
+use api::object::Entry;
+use api::resource::split_api_version;
+use api::resources::hooks::Names;
+use api::resources::metadata;
 use api::selector::label::LabelSelector;
-use api::status::{Cause, Status};
-use http::header::CONTENT_TYPE;
-use serde_json::Value;
+use api::status::{Status, Subject};
+use api::validation::Errors;
+use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
 use crate::document::Document;
-use crate::registry::{Call, Outcome, Registry, Served, document, versions};
+use crate::registry::posted::{self, SCALE};
+use crate::registry::{Call, Decision, Modified, Modify, Outcome, Patch, Registry, Served, versions};
 use crate::server::ApiServer;
+
+/// What custom resources that ask for no replicas show to who writes their scale: it has to say how many.
+const UNSTATED: i64 = i32::MIN as i64;
 
 /// Reads or writes the scale of the object that the path names.
 pub(super) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
     let registry = &server.registry;
     let cache = served.cache.as_ref().ok_or_else(Status::path_not_found)?;
     let key = call.key(served.row.namespaced);
-    registry.caches.reach_current().await;
-    let found = cache.get(&key).ok_or_else(|| Status::not_found(served.subject(), &key.name))?;
-    let mut object = versions::working(served, &found).await?;
     let place = Place::of(served);
     if call.verb == "get" {
+        registry.caches.reach_current().await;
+        let found = cache.get(&key).ok_or_else(|| Status::not_found(served.subject(), &key.name))?;
+        let object = versions::working(served, &found).await?;
         place.check(&object)?;
         return Ok(Outcome::Document { code: 200, document: scale_of(place, &object)? });
     }
-    let scale = match call.verb {
-        "update" => document(&call.headers, &call.body)?,
-        _ => patched(scale_of(place, &object)?, call)?,
+    let wanted = match call.verb {
+        "update" => Wanted::Scale(posted::read_update(&SCALE, served, call)?),
+        _ => Wanted::Patch(Patch::read(served, call)?),
     };
-    let mut asked = admission::Request::new(Operation::Update, served, call, call.dry_run()?);
-    (asked.object, asked.old) = (Some(scale), Some(scale_of(place, &object)?));
-    registry.admission.check(call, &mut asked).await?;
-    // What is stored is the object, but what was written is its scale.
-    call.admitted = true;
-    let scale = asked.object.take().unwrap_or_default();
-    let replicas = checked_replicas(&scale, &key.name)?;
-    place.set(&mut object, replicas)?;
-    let stated = scale.resource_version().to_owned();
-    match stated.as_str() {
-        "" => {
-            object.remove_meta("resourceVersion");
+    let dry_run = call.dry_run()?;
+    let mut rescale = Rescale { registry, served, call, place, wanted, dry_run };
+    let entry = match registry.write(served, &key, dry_run, &mut rescale).await? {
+        Modified::Created(entry) | Modified::Updated(entry) | Modified::Deleted(entry) | Modified::Unchanged(entry) => {
+            entry
         }
-        stated => object.set_meta("resourceVersion", serde_json::json!(stated)),
-    }
-    let outcome = update_object(registry, served, call, object).await?;
-    let document = match outcome {
-        Outcome::Entry { entry, .. } => scale_of(place, &versions::working(served, &entry).await?)?,
-        Outcome::Object { object, .. } => scale_of(place, &object)?,
-        _ => return Err(Status::internal("a scale was not stored as an object")),
     };
-    Ok(Outcome::Document { code: 200, document })
+    Ok(Outcome::Document { code: 200, document: scale_of(place, &versions::working(served, &entry).await?)? })
 }
 
-/// Writes the object itself: the rules of its kind hold, whatever path its replicas came by. Who scales owns the
-/// replicas through the scale, apart from what else they own (upstream's `managedfields.NewScaleHandler`).
-async fn update_object(
-    registry: &Registry,
-    served: &Served,
-    call: &mut Call,
-    object: Value,
-) -> Result<Outcome, Status> {
-    let subresource = std::mem::take(&mut call.target.subresource);
-    call.through = Some("scale");
-    let outcome = registry.update_object(served, call, object).await;
-    call.through = None;
-    call.target.subresource = subresource;
-    outcome
+/// A write to a scale: object, its scale, the new scale, the new object (upstream's `scaleUpdatedObjectInfo`).
+struct Rescale<'a> {
+    registry: &'a Registry,
+    served: &'a Served,
+    call: &'a mut Call,
+    place: Place<'a>,
+    wanted: Wanted,
+    dry_run: bool,
 }
 
-/// A scale has no lists, so the merging dialects are one.
-fn patched(scale: Value, call: &Call) -> Result<Value, Status> {
-    let patch: Value = serde_json::from_slice(&call.body)
-        .map_err(|why| Status::bad_request(format!("the body of the request is not valid JSON: {why}")))?;
-    let dialect = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if dialect.starts_with("application/json-patch+json") {
-        return json::apply(scale, &patch).map_err(Status::from);
+enum Wanted {
+    Scale(Value),
+    Patch(Patch),
+}
+
+impl Modify for Rescale<'_> {
+    async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
+        let Some(live) = live else {
+            return Err(Status::not_found(self.served.subject(), &self.call.target.name));
+        };
+        let old = versions::working(self.served, live).await?;
+        let mut old_scale = scale_of(self.place, &old)?;
+        if self.place.asks_for_none(&old)? {
+            old_scale["spec"]["replicas"] = json!(UNSTATED);
+        }
+        let owners = scale::managers_of_scale(managers(&old), |version| self.place.in_version(self.served, version))
+            .map_err(|why| Status::unreasoned(why.to_string()))?;
+        set_managers(&mut old_scale, owners);
+
+        let new_scale = match &self.wanted {
+            Wanted::Scale(scale) => posted::owned(&SCALE, self.call, &old_scale, scale.clone()),
+            Wanted::Patch(patch) => posted::patched(&SCALE, self.served, self.call, patch, &old_scale)?,
+        };
+        let mut asked = admission::Request::new(Operation::Update, self.served, self.call, self.dry_run);
+        (asked.object, asked.old) = (Some(new_scale), Some(old_scale));
+        self.registry.admission.admit(self.call, &mut asked).await?;
+        let new_scale = asked.object.take().unwrap_or_default();
+        let mut new = self.scaled(old.clone(), &new_scale, live)?;
+        let owners =
+            scale::managers_of_scaled(managers(&old), managers(&new_scale), &self.served.api_version(), |version| {
+                self.place.in_version(self.served, version)
+            })
+            .map_err(|why| Status::unreasoned(why.to_string()))?;
+        set_managers(&mut new, owners);
+
+        let before = scale_of(self.place, &old)?;
+        let decision = self.prepare(new, old, live).await?;
+        let after = match &decision {
+            Decision::Put(object) | Decision::Finish(object) => scale_of(self.place, object)?,
+            Decision::Keep | Decision::Delete => before.clone(),
+        };
+        (asked.object, asked.old) = (Some(after), Some(before));
+        self.registry.admission.validate(self.call, &asked).await?;
+        Ok(decision)
     }
-    merge::apply(scale, patch).map_err(Status::from)
+
+    fn is_bound_to_revision(&self) -> bool {
+        match &self.wanted {
+            Wanted::Scale(scale) => !scale.resource_version().is_empty(),
+            Wanted::Patch(patch) => patch.is_bound_to_revision(),
+        }
+    }
 }
 
-fn checked_replicas(scale: &Value, name: &str) -> Result<i64, Status> {
+impl Rescale<'_> {
+    /// `object` with the replicas of `scale`, which has to be a valid one, and one of this object.
+    fn scaled(&self, mut object: Value, scale: &Value, live: &Entry) -> Result<Value, Status> {
+        let (name, uid) = (&self.call.target.name, scale.uid());
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        match self.place {
+            Place::Workload => {
+                validate(scale).into_result("autoscaling", "Scale", name)?;
+                if !uid.is_empty() && uid != live.uid {
+                    let resource = format!("{}/scale", self.served.row.plural);
+                    let subject = Subject { group: &self.served.row.group, resource: &resource };
+                    let why =
+                        format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", live.uid);
+                    return Err(Status::conflict(subject, name, &why));
+                }
+            }
+            Place::Custom(place) if replicas == UNSTATED => {
+                let why = format!("the spec replicas field {:?} cannot be empty", place.spec_replicas);
+                return Err(Status::bad_request(why));
+            }
+            Place::Custom(_) => {}
+        }
+        self.place.set(&mut object, replicas)?;
+        match scale.resource_version() {
+            "" => {
+                object.remove_meta("resourceVersion");
+            }
+            stated => object.set_meta("resourceVersion", json!(stated)),
+        }
+        Ok(object)
+    }
+
+    /// The rules of the object's kind hold, whatever path its replicas came by. What is stored is the object, but what
+    /// was written and admitted is its scale.
+    async fn prepare(&mut self, new: Value, old: Value, live: &Entry) -> Result<Decision, Status> {
+        let subresource = std::mem::take(&mut self.call.target.subresource);
+        (self.call.admitted, self.call.owned) = (true, true);
+        let decision = self.registry.prepare_update(self.served, self.call, new, old, live, self.dry_run).await;
+        (self.call.admitted, self.call.owned) = (false, false);
+        self.call.target.subresource = subresource;
+        decision
+    }
+}
+
+/// What is wrong with the scale of a workload.
+fn validate(scale: &Value) -> Errors {
+    let mut errors = Errors::new();
+    metadata::validate(&mut errors, &scale["metadata"], true, Names::Subdomain);
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-    if (0..=i64::from(i32::MAX)).contains(&replicas) {
-        return Ok(replicas);
+    if replicas < 0 {
+        let path = Path::root("spec");
+        errors.invalid(&path.child("replicas"), replicas, "must be greater than or equal to 0");
     }
-    let cause = Cause {
-        reason: "FieldValueInvalid".into(),
-        message: format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-        field: "spec.replicas".to_owned(),
-    };
-    Err(Status::invalid("autoscaling", "Scale", name, vec![cause]))
+    errors
+}
+
+fn managers(object: &Value) -> Option<&Value> {
+    object["metadata"].get("managedFields")
+}
+
+fn set_managers(object: &mut Value, entries: Option<Value>) {
+    match entries {
+        Some(entries) => object.set_meta("managedFields", entries),
+        None => {
+            object.remove_meta("managedFields");
+        }
+    }
 }
 
 /// Where an object's replicas stand: in workloads all at one place, in custom resources where their definition says.
@@ -114,6 +202,30 @@ impl<'s> Place<'s> {
         match scale.replicas(object).map_err(Status::unreasoned)? {
             Some(_) => Ok(()),
             None => Err(Status::internal(format!("the spec replicas field {:?} does not exist", scale.spec_replicas))),
+        }
+    }
+
+    /// Whether an object does not say how many replicas it asks for. Workloads have a default.
+    fn asks_for_none(self, object: &Value) -> Result<bool, Status> {
+        match self {
+            Self::Workload => Ok(false),
+            Self::Custom(scale) => {
+                scale.replicas(object).map(|replicas| replicas.is_none()).map_err(Status::unreasoned)
+            }
+        }
+    }
+
+    /// Where the replicas stand in a version of the object.
+    fn in_version(self, served: &Served, api_version: &str) -> Replicas {
+        let (group, version) = split_api_version(api_version);
+        if group != served.row.group {
+            return Replicas::UnknownVersion;
+        }
+        let Some(custom) = &served.custom else { return Replicas::at("spec.replicas") };
+        match custom.definition.versions.iter().find(|known| known.name == version).map(|known| &known.scale) {
+            Some(Some(scale)) => Replicas::at(&scale.spec_replicas),
+            Some(None) => Replicas::Nowhere,
+            None => Replicas::UnknownVersion,
         }
     }
 

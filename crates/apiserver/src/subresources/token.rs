@@ -2,43 +2,63 @@
 
 use std::sync::Arc;
 
+use api::field_path::Path;
 use api::object::ObjectKey;
-use api::status::{Cause, Status, Subject};
+use api::resource::split_api_version;
+use api::status::{Status, Subject};
+use api::validation::Errors;
 use serde_json::{Value, json};
 
 use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::{Binding, Bound};
 use crate::clock;
-use crate::document::owned_words;
-use crate::registry::{Call, Outcome, Served, document, record_posted};
+use crate::document::{Document, owned_words};
+use crate::registry::posted::{self, SystemFields, TOKEN_REQUEST};
+use crate::registry::{Call, Outcome, Served};
 use crate::server::ApiServer;
 
-const DEFAULT_SECONDS: i64 = 3600;
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
 /// Answers a posted `TokenRequest`.
 pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut Call) -> Result<Outcome, Status> {
-    let mut request = document(&call.headers, &call.body)?;
+    let request = posted::read(&TOKEN_REQUEST, call, SystemFields::Kept)?;
     let key = call.key(true);
+    let mut asked = admission::Request::new(Operation::Create, accounts, call, call.dry_run()?);
+    asked.object = Some(request);
+    server.registry.admission.admit(call, &mut asked).await?;
+    let request = asked.object.as_mut().ok_or_else(|| Status::internal("a token request was lost in admission"))?;
+    check_place(request, &key)?;
     server.registry.caches.reach_current().await;
     let account = accounts
         .cache
         .as_ref()
         .and_then(|cache| cache.get(&key))
         .ok_or_else(|| Status::not_found(accounts.subject(), &key.name))?;
+    let uid = request.uid();
+    if !uid.is_empty() && uid != account.uid {
+        let why = format!(
+            "the UID in the token request ({uid}) does not match the UID of the service account ({})",
+            account.uid
+        );
+        return Err(Status::conflict(Subject { group: GROUP, resource: KIND }, &key.name, &why));
+    }
+    let tokens = &server.authenticator.service_accounts;
+    if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+        request["spec"]["audiences"] = json!(tokens.audiences());
+    }
+    request.set_meta("name", json!(key.name));
+    request.set_meta("uid", json!(account.uid));
+    request.set_meta("creationTimestamp", json!(clock::now()));
+    request["status"] = json!({"token": "", "expirationTimestamp": null});
+    let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or_default();
+    check_seconds(seconds)?;
+    server.registry.admission.validate(call, &asked).await?;
 
-    let mut asked = admission::Request::new(Operation::Create, accounts, call, false);
-    asked.object = Some(request);
-    server.registry.admission.check(call, &mut asked).await?;
-    request = asked.object.unwrap_or_default();
-
-    request["apiVersion"] = json!("authentication.k8s.io/v1");
-    request["kind"] = json!("TokenRequest");
-    record_posted(call, &mut request);
+    let mut request = asked.object.unwrap_or_default();
     let spec = &request["spec"];
-    let seconds = spec["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-    check_seconds(seconds, &key.name)?;
     let audiences = owned_words(&spec["audiences"]);
     let mut binding = Binding {
         namespace: key.namespace.clone(),
@@ -47,37 +67,39 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
     };
     bind(server, &mut binding, &spec["boundObjectRef"], &key)?;
     let jti = uuid::Uuid::new_v4().to_string();
-    let tokens = &server.authenticator.service_accounts;
     let (token, expires) = tokens.issue(binding, &audiences, seconds, jti).map_err(Status::internal)?;
-
-    let owners = request["metadata"]["managedFields"].take();
-    request["metadata"] = json!({
-        "name": key.name, "namespace": key.namespace, "creationTimestamp": clock::now(), "uid": uuid::Uuid::new_v4().to_string(),
-        "managedFields": owners,
-    });
-    if request["spec"]["boundObjectRef"].is_null() {
-        request["spec"]["boundObjectRef"] = Value::Null;
-    }
-    request["spec"]["expirationSeconds"] = json!(seconds);
-    if audiences.is_empty() {
-        request["spec"]["audiences"] = json!(tokens.audiences());
-    }
     request["status"] = json!({"token": token, "expirationTimestamp": clock::seconds_text(expires)});
     Ok(Outcome::Document { code: 201, document: request })
 }
 
-fn check_seconds(seconds: i64, name: &str) -> Result<(), Status> {
-    let why = match seconds {
-        _ if seconds < MIN_SECONDS => "may not specify a duration less than 10 minutes",
-        _ if seconds > MAX_SECONDS => "may not specify a duration larger than 2^32 seconds",
-        _ => return Ok(()),
-    };
-    let cause = Cause {
-        reason: "FieldValueInvalid".into(),
-        message: format!("Invalid value: {seconds}: {why}"),
-        field: "spec.expirationSeconds".to_owned(),
-    };
-    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause]))
+/// A request that says whose token it asks for says so rightly.
+fn check_place(request: &Value, account: &ObjectKey) -> Result<(), Status> {
+    let path = Path::root("metadata");
+    for (field, is, why) in [
+        ("name", &account.name, "must match the service account name if specified"),
+        ("namespace", &account.namespace, "must match the service account namespace if specified"),
+    ] {
+        let stated = request.meta(field);
+        if !stated.is_empty() && stated != is.as_str() {
+            let mut errors = Errors::new();
+            errors.invalid(&path.child(field), stated, why);
+            return errors.into_result(GROUP, KIND, &account.name);
+        }
+    }
+    Ok(())
+}
+
+fn check_seconds(seconds: i64) -> Result<(), Status> {
+    let path = Path::root("spec");
+    let path = path.child("expirationSeconds");
+    let mut errors = Errors::new();
+    if seconds < MIN_SECONDS {
+        errors.invalid(&path, seconds, "may not specify a duration less than 10 minutes");
+    }
+    if seconds > MAX_SECONDS {
+        errors.invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds");
+    }
+    errors.into_result(GROUP, KIND, "")
 }
 
 /// Binds the token to the object that the request names, which must be there and be the one meant.
@@ -86,15 +108,14 @@ fn bind(server: &ApiServer, binding: &mut Binding, reference: &Value, account: &
         return Ok(());
     }
     let text = |key: &str| reference[key].as_str().unwrap_or_default();
-    let (resource, namespace) = match text("kind") {
-        "Pod" => ("pods", account.namespace.as_str()),
-        "Secret" => ("secrets", account.namespace.as_str()),
-        "Node" => ("nodes", ""),
-        kind => {
-            return Err(Status::bad_request(format!(
-                "cannot bind token to object of type {}, Kind={kind}",
-                text("apiVersion")
-            )));
+    let (group, version) = split_api_version(text("apiVersion"));
+    let (resource, namespace) = match (group, text("kind")) {
+        ("", "Pod") => ("pods", account.namespace.as_str()),
+        ("", "Secret") => ("secrets", account.namespace.as_str()),
+        ("", "Node") => ("nodes", ""),
+        (_, kind) => {
+            let why = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+            return Err(Status::bad_request(why));
         }
     };
     let subject = Subject { group: "", resource };
@@ -104,13 +125,16 @@ fn bind(server: &ApiServer, binding: &mut Binding, reference: &Value, account: &
     };
     let found = find(resource, &ObjectKey::new(namespace, text("name")))
         .ok_or_else(|| Status::not_found(subject, text("name")))?;
-    if !text("uid").is_empty() && text("uid") != found.uid {
+    let check_uid = || {
+        if text("uid").is_empty() || text("uid") == found.uid {
+            return Ok(());
+        }
         let why = format!(
             "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
             text("uid")
         );
-        return Err(Status::conflict(subject, text("name"), &why));
-    }
+        Err(Status::conflict(Subject { group, resource: text("kind") }, text("name"), &why))
+    };
     let bound = Some(Bound { name: found.key.name.clone(), uid: found.uid.clone() });
     match resource {
         "pods" => {
@@ -128,5 +152,5 @@ fn bind(server: &ApiServer, binding: &mut Binding, reference: &Value, account: &
         "secrets" => binding.secret = bound,
         _ => binding.node = bound,
     }
-    Ok(())
+    check_uid()
 }

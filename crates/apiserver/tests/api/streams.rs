@@ -76,6 +76,14 @@ async fn a_watch_ends_when_its_client_said() {
 }
 
 #[tokio::test]
+async fn a_watch_for_longer_than_clocks_count_begins() {
+    let cluster = Cluster::start().await;
+    cluster.send("POST", MAPS, map("a", "x")).await.expect(201);
+    let mut watch = watch(&cluster, &format!("timeoutSeconds={}", i64::MAX)).await;
+    assert_eq!(told(&watch.line().await.unwrap()), ("ADDED".to_owned(), "a".to_owned()));
+}
+
+#[tokio::test]
 async fn a_watch_from_before_the_ring_goes_on_unless_the_store_has_forgotten() {
     let cluster = Cluster::start().await;
     let made = cluster.send("POST", MAPS, map("a", "x")).await.expect(201);

@@ -222,3 +222,119 @@ async fn input_18_expressions_and_patterns_that_never_end() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     serves_on(&cluster).await;
 }
+
+/// Refuses, as a request that is wrong in itself, and does nothing.
+async fn refuses(cluster: &Cluster, method: &str, target: &str, body: Value) {
+    let refused = send(cluster, method, target, "json", body.to_string()).await;
+    assert_eq!(refused.code, 400, "{method} {target} {body}: {}", String::from_utf8_lossy(&refused.bytes));
+}
+
+#[tokio::test]
+async fn input_4_options_of_deletions_are_what_they_are_or_nothing_is_deleted() {
+    let cluster = cluster().await;
+    for wrong in [
+        json!([]),
+        json!("x"),
+        json!(5),
+        json!({"dryRun": "All"}),
+        json!({"gracePeriodSeconds": "0"}),
+        json!({"preconditions": {"resourceVersion": 123}}),
+        json!({"preconditions": []}),
+        json!({"kind": "Pod", "apiVersion": "v1"}),
+    ] {
+        refuses(&cluster, "DELETE", &format!("{MAPS}/a"), wrong.clone()).await;
+        refuses(&cluster, "DELETE", MAPS, wrong).await;
+    }
+    for wrong in ["gracePeriodSeconds=abc", "gracePeriodSeconds="] {
+        send(&cluster, "DELETE", &format!("{MAPS}/a?{wrong}"), "json", "").await.expect(400);
+    }
+    for wrong in ["propagationPolicy=", "dryRun=", "dryRun=All&dryRun=x"] {
+        send(&cluster, "DELETE", &format!("{MAPS}/a?{wrong}"), "json", "").await.expect(422);
+    }
+    send(&cluster, "DELETE", &format!("{MAPS}/a?uid=another"), "json", "").await.expect(409);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_4_what_is_posted_and_not_stored_has_its_types() {
+    let cluster = cluster().await;
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    send(&cluster, "POST", accounts, "json", json!({"metadata": {"name": "s"}}).to_string()).await;
+    for target in [reviews.to_owned(), format!("{accounts}/s/token"), format!("{reviews}?fieldValidation=Ignore")] {
+        for wrong in [
+            json!([]),
+            json!(5),
+            json!("x"),
+            json!({"spec": "x"}),
+            json!({"spec": {"audiences": 5, "resourceAttributes": 5}}),
+        ] {
+            refuses(&cluster, "POST", &target, wrong).await;
+        }
+    }
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods", "unheard": 1}}});
+    refuses(&cluster, "POST", &format!("{reviews}?fieldValidation=Strict"), review.clone()).await;
+    send(&cluster, "POST", reviews, "json", review.to_string()).await.expect(201);
+    let review = json!({"spec": {"token": ""}});
+    refuses(&cluster, "POST", "/apis/authentication.k8s.io/v1/tokenreviews", review).await;
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
+async fn input_4_a_scale_is_one_or_nothing_is_scaled() {
+    let cluster = cluster().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 3, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let deployment = json!({"metadata": {"name": "d"}, "spec": spec});
+    cluster.send("POST", deployments, deployment).await.expect(201);
+    let scale = format!("{deployments}/d/scale");
+    for wrong in [json!({}), json!([]), json!({"metadata": {"name": "d"}, "spec": {"replicas": "5"}})] {
+        refuses(&cluster, "PUT", &scale, wrong).await;
+    }
+    let wanted = json!({"spec": {"replicas": 5}});
+    for media in ["json", "x-www-form-urlencoded"] {
+        send(&cluster, "PATCH", &scale, media, wanted.to_string()).await.expect(415);
+    }
+    let found = cluster.send("GET", &scale, Value::Null).await.expect(200);
+    assert_eq!(found["spec"]["replicas"], 3);
+    // Who applies the replicas owns them.
+    let applied =
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 4}});
+    let apply = |manager: &str| format!("{scale}?fieldManager={manager}");
+    send(&cluster, "PATCH", &apply("m"), "apply-patch+yaml", applied.to_string()).await.expect(409);
+    send(&cluster, "PATCH", &apply("m&force=true"), "apply-patch+yaml", applied.to_string()).await.expect(200);
+    let mut other = applied.clone();
+    other["spec"]["replicas"] = json!(6);
+    send(&cluster, "PATCH", &apply("n"), "apply-patch+yaml", other.to_string()).await.expect(409);
+    for (media, patch, replicas) in [
+        ("merge-patch+json", json!({"spec": {"replicas": 7}}), 7),
+        ("strategic-merge-patch+json", json!({"spec": {"replicas": 8}}), 8),
+        ("json-patch+json", json!([{"op": "replace", "path": "/spec/replicas", "value": 9}]), 9),
+    ] {
+        let scaled = send(&cluster, "PATCH", &scale, media, patch.to_string()).await.expect(200);
+        assert_eq!(scaled["spec"]["replicas"], replicas);
+    }
+}
+
+#[tokio::test]
+async fn a_scale_is_patched_whatever_else_is_written_meanwhile() {
+    let cluster = cluster().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    cluster.send("POST", deployments, json!({"metadata": {"name": "d"}, "spec": spec})).await.expect(201);
+    let scaling = async {
+        for replicas in 1..30 {
+            let patch = json!({"spec": {"replicas": replicas}});
+            cluster.patch(&format!("{deployments}/d/scale"), "merge-patch+json", patch).await.expect(200);
+        }
+    };
+    let reporting = async {
+        for observed in 1..30 {
+            let patch = json!({"status": {"observedGeneration": observed}});
+            cluster.patch(&format!("{deployments}/d/status"), "merge-patch+json", patch).await.expect(200);
+        }
+    };
+    tokio::join!(scaling, reporting);
+}
