@@ -29,7 +29,8 @@ pub(crate) struct RemoteUser;
 impl RemoteUser {
     /// The user whom headers name.
     pub(crate) fn read(headers: &HeaderMap) -> Option<User> {
-        let text = |value: &HeaderValue| value.to_str().ok().map(str::to_owned);
+        // As bytes: names need not be ASCII.
+        let text = |value: &HeaderValue| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned);
         let name = headers.get(USER).and_then(text).filter(|name| !name.is_empty())?;
         let mut user = User { name, ..User::default() };
         user.uid = headers.get(UID).and_then(text).unwrap_or_default();
@@ -46,7 +47,7 @@ impl RemoteUser {
     pub(crate) fn write(user: &User, headers: &mut HeaderMap) {
         Self::remove(headers);
         let mut add = |name: HeaderName, value: &str| {
-            if let Ok(value) = HeaderValue::from_str(value) {
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                 headers.append(name, value);
             }
         };
@@ -162,9 +163,9 @@ mod tests {
     #[test]
     fn a_user_survives_the_way() {
         let user = User {
-            name: "alice".to_owned(),
+            name: "alïce".to_owned(),
             uid: "7".to_owned(),
-            groups: vec!["a".to_owned(), "b".to_owned()],
+            groups: vec!["a".to_owned(), "β".to_owned()],
             extra: BTreeMap::from([("example.com/some%key".to_owned(), vec!["x".to_owned(), "y".to_owned()])]),
         };
         let mut headers = HeaderMap::new();

@@ -91,24 +91,20 @@ impl CallError {
         Self::after(500, format!("unable to read the response body: {why}"))
     }
 
-    /// The callee answered with a code that is no success, in client-go's words (`NewGenericServerResponse`).
-    pub(super) fn refused(code: StatusCode, body: &[u8]) -> Self {
-        let body = String::from_utf8_lossy(body);
-        let said = match (code.as_u16(), body.trim()) {
-            (400, _) => "the server rejected our request for an unknown reason".to_owned(),
-            (401, _) => "the server has asked for the client to provide credentials".to_owned(),
-            (403, "") => "unknown".to_owned(),
-            (403, said) => said.to_owned(),
-            (404, _) => "the server could not find the requested resource".to_owned(),
-            (405, _) => "the server does not allow this method on the requested resource".to_owned(),
-            (406, "") => "the server was unable to respond with a content type that the client supports".to_owned(),
-            (415, "") => "the server was unable to respond with a content type that the client supports".to_owned(),
-            (429, _) => "the server has received too many requests and has asked us to try again later".to_owned(),
-            (500.., said) => {
-                let said = if said.is_empty() { "unknown" } else { said };
-                format!("an error on the server ({said:?}) has prevented the request from succeeding")
-            }
-            (code, _) => {
+    /// The callee answered with a code that is no success, in client-go's words (`NewGenericServerResponse`) for an
+    /// answer without a text. What it did say stays here: whoever may name a callee would read through this server what
+    /// only it can reach.
+    pub(super) fn refused(code: StatusCode) -> Self {
+        let said = match code.as_u16() {
+            400 => "the server rejected our request for an unknown reason".to_owned(),
+            401 => "the server has asked for the client to provide credentials".to_owned(),
+            403 => "unknown".to_owned(),
+            404 => "the server could not find the requested resource".to_owned(),
+            405 => "the server does not allow this method on the requested resource".to_owned(),
+            406 | 415 => "the server was unable to respond with a content type that the client supports".to_owned(),
+            429 => "the server has received too many requests and has asked us to try again later".to_owned(),
+            500.. => "an error on the server (\"unknown\") has prevented the request from succeeding".to_owned(),
+            code => {
                 format!("the server responded with the status code {code} but did not return more information")
             }
         };
@@ -149,10 +145,10 @@ mod tests {
             CallError::handshake(&std::io::Error::other(untrusted)),
             &format!("Post {url:?}: tls: failed to verify certificate: x509: certificate signed by unknown authority"),
         );
-        check(CallError::refused(StatusCode::NOT_FOUND, b"404"), "the server could not find the requested resource");
+        check(CallError::refused(StatusCode::NOT_FOUND), "the server could not find the requested resource");
         check(
-            CallError::refused(StatusCode::INTERNAL_SERVER_ERROR, b"it broke\n"),
-            "an error on the server (\"it broke\") has prevented the request from succeeding",
+            CallError::refused(StatusCode::INTERNAL_SERVER_ERROR),
+            "an error on the server (\"unknown\") has prevented the request from succeeding",
         );
         assert_eq!(CallError::late("Post", url).to_string(), format!("Post {url:?}: context deadline exceeded"));
     }

@@ -233,11 +233,9 @@ async fn whole(answer: Response<Incoming>) -> Result<Bytes, CallError> {
 }
 
 async fn read(answer: Response<Incoming>) -> Result<Bytes, CallError> {
-    let status = answer.status();
-    let body = whole(answer).await?;
-    match status {
-        status if status.is_success() => Ok(body),
-        other => Err(CallError::refused(other, &body)),
+    match answer.status() {
+        status if status.is_success() => whole(answer).await,
+        other => Err(CallError::refused(other)),
     }
 }
 

@@ -128,11 +128,12 @@ fn pod_address(pod: &Value, id: Id<'_>) -> Option<Result<(SocketAddr, bool), Sta
 
 /// Addresses by which a user would reach the server itself or its host are not passed on to.
 fn proxyable(address: SocketAddr) -> Result<SocketAddr, Status> {
-    let link_local = match address.ip() {
+    // What IPv6 writes of an IPv4 address leads to the same host.
+    let ip = address.ip().to_canonical();
+    let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     };
-    let ip = address.ip();
     if ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || link_local {
         return Err(Status::bad_request("address not allowed"));
     }

@@ -1,4 +1,4 @@
-//! What a node's credentials are good for, and no more.
+//! What a node's credentials are good for, and no more: input 24 of our table of bad inputs and faults.
 
 use apiserver::authn::User;
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl Nodes {
 }
 
 #[tokio::test]
-async fn a_node_writes_itself_and_no_other() {
+async fn input_24_a_node_writes_itself_and_no_other() {
     let nodes = Nodes::start().await;
     let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     nodes.ask("PATCH", "/api/v1/nodes/n1/status", ready.clone()).await.expect(200);
@@ -68,7 +68,7 @@ async fn a_node_writes_itself_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_node_sees_and_changes_its_own_pods() {
+async fn input_24_a_node_sees_and_changes_its_own_pods() {
     let nodes = Nodes::start().await;
     let own = nodes.ask("GET", &format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"), Value::Null).await.expect(200);
     assert_eq!(own["items"].as_array().unwrap().len(), 1);
@@ -89,7 +89,7 @@ async fn a_node_sees_and_changes_its_own_pods() {
 }
 
 #[tokio::test]
-async fn a_node_reads_what_hangs_on_its_pods() {
+async fn input_24_a_node_reads_what_hangs_on_its_pods() {
     let nodes = Nodes::start().await;
     for node in ["n1", "n2"] {
         let claim = json!({
@@ -125,7 +125,7 @@ async fn a_node_reads_what_hangs_on_its_pods() {
 }
 
 #[tokio::test]
-async fn a_node_gets_tokens_for_its_own_pods() {
+async fn input_24_a_node_gets_tokens_for_its_own_pods() {
     let nodes = Nodes::start().await;
     let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
     let uid = async |pod: &str| {
@@ -145,7 +145,7 @@ async fn a_node_gets_tokens_for_its_own_pods() {
 }
 
 #[tokio::test]
-async fn a_node_makes_what_is_of_itself() {
+async fn input_24_a_node_makes_what_is_of_itself() {
     let nodes = Nodes::start().await;
     let uid = nodes.0.send("GET", "/api/v1/nodes/n1", Value::Null).await.expect(200)["metadata"]["uid"].clone();
     let mirror = |uid: &Value, spec: Value| {
@@ -198,7 +198,7 @@ async fn a_node_makes_what_is_of_itself() {
 }
 
 #[tokio::test]
-async fn a_node_gets_tokens_for_drivers_of_its_pods() {
+async fn input_24_a_node_gets_tokens_for_drivers_of_its_pods() {
     let nodes = Nodes::start().await;
     for (name, audience) in [("d1.example.com", "vault"), ("d2.example.com", "bank")] {
         let driver = json!({"metadata": {"name": name}, "spec": {"tokenRequests": [{"audience": audience}]}});

@@ -152,7 +152,7 @@ async fn requests_reach_nodes_pods_and_services() {
 }
 
 #[tokio::test]
-async fn redirects_lead_through_the_proxy() {
+async fn input_20_redirects_are_told_and_lead_through_the_proxy() {
     let cluster = cluster().await;
     let proxy = "/api/v1/namespaces/default/pods/web/proxy";
     for (path, code, location) in [
@@ -255,4 +255,31 @@ async fn the_right_to_get_does_not_open_a_stream() {
     let exec = "GET /api/v1/namespaces/default/pods/web/exec?command=ls&stdout=true";
     let (head, _) = upgrade(&cluster, bob, exec).await;
     assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+}
+
+#[tokio::test]
+async fn input_20_nobody_is_passed_on_to_the_host_itself() {
+    let cluster = cluster().await;
+    let addresses = [
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "169.254.169.254",
+        "fe80::1",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+    ];
+    for address in addresses {
+        let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
+        cluster.patch("/api/v1/nodes/n1/status", "merge-patch+json", status).await.expect(200);
+        let refused = cluster.send("GET", "/api/v1/nodes/n1:6443/proxy/", Value::Null).await.expect(400);
+        assert_eq!(refused["message"], "address not allowed", "{address}");
+    }
+    // A name is an address to nobody: none is looked up, so none can come to mean another.
+    let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "localhost"}]}});
+    cluster.patch("/api/v1/nodes/n1/status", "merge-patch+json", status).await.expect(200);
+    cluster.send("GET", "/api/v1/nodes/n1:6443/proxy/", Value::Null).await.expect(400);
 }

@@ -341,7 +341,7 @@ async fn a_dry_run_is_kept_from_side_effects() {
 
 /// Every way to write, each of which webhooks must see; a new one is to be added here.
 #[tokio::test]
-async fn no_write_passes_by() {
+async fn input_25_no_write_passes_by() {
     let hooks = Hooks::start(|_, _| allow()).await;
     let cluster = Cluster::start_with(Here).await;
     let webhook = |name: &str, path: &str| hooks.webhook(name, path, rule(&["*"], &["*"], &["*/*"]));

@@ -3,6 +3,7 @@
 //! server serves on.
 
 mod bodies;
+mod callees;
 mod certificates;
 mod credentials;
 mod limits;
