@@ -103,7 +103,8 @@ fn check_client(usages: &[String]) -> Result<(), String> {
 /// How long a request is kept; `None` if nothing says when it ends.
 pub(super) fn left(request: &Value, now: Timestamp) -> Option<Duration> {
     let issued = has_certificate(request);
-    let since = |moment: &Value, kept: Duration| Some(moment.as_str()?.parse::<Timestamp>().ok()? + kept);
+    // What ends after all of time does not end.
+    let since = |moment: &Value, kept: Duration| moment.as_str()?.parse::<Timestamp>().ok()?.checked_add(kept).ok();
     let of = |kind, kept| condition(request, kind).and_then(|condition| since(&condition["lastUpdateTime"], kept));
     let untouched = request["status"]["conditions"].as_array().is_none_or(Vec::is_empty);
     let ends = [

@@ -68,7 +68,9 @@ fn expires_in(job: &Job, now: Timestamp) -> Option<Duration> {
         .iter()
         .filter_map(|kind| conditions::find(list, kind).filter(|condition| condition.status == "True"))
         .next()?;
-    let due = ended.last_transition_time.as_ref()?.0 + Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let kept = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    // What is due after all of time is never due.
+    let due = ended.last_transition_time.as_ref()?.0.checked_add(kept).ok()?;
     Some(Duration::try_from(due.duration_since(now)).unwrap_or_default())
 }
 
@@ -93,6 +95,10 @@ mod tests {
         assert_eq!(expires_in(&job("Complete", Some(100)), now), Some(Duration::from_secs(40)));
         assert_eq!(expires_in(&job("Failed", Some(60)), now), Some(Duration::ZERO));
         assert_eq!(expires_in(&job("Failed", Some(0)), now), Some(Duration::ZERO));
+        let mut late = job("Failed", Some(i32::MAX));
+        late.status.as_mut().unwrap().conditions.as_mut().unwrap()[0].last_transition_time =
+            Some(serde_json::from_value(json!("9999-12-30T22:00:00Z")).unwrap());
+        assert_eq!(expires_in(&late, now), None);
         assert_eq!(expires_in(&job("Suspended", Some(0)), now), None);
         assert_eq!(expires_in(&job("Complete", None), now), None);
     }
