@@ -9,6 +9,8 @@ use std::sync::Arc;
 use api::object::{Entry, ObjectKey};
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tracing::warn;
 
 use super::{Attributes, Decision, Target};
 use crate::authn::User;
@@ -211,12 +213,12 @@ impl Policy {
         self.remove(source, &entry.key);
         self.decoded += 1;
         if matches!(source, Source::Roles | Source::ClusterRoles) {
-            if let Ok(role) = entry.decode::<RoleObject>() {
+            if let Some(role) = read::<RoleObject>(source, entry) {
                 self.roles.insert(entry.key.clone(), role.rules.unwrap_or_default());
             }
             return;
         }
-        let Ok(object) = entry.decode::<BindingObject>() else { return };
+        let Some(object) = read::<BindingObject>(source, entry) else { return };
         let namespace = entry.key.namespace.as_str();
         let role_namespace = if object.role_ref.kind == "Role" { namespace } else { "" };
         let binding = Arc::new(Binding {
@@ -255,12 +257,20 @@ impl Policy {
     }
 }
 
+fn read<T: DeserializeOwned>(source: Source, entry: &Entry) -> Option<T> {
+    let read = entry.decode();
+    read.inspect_err(|why| warn!(%why, object = %entry.key, ?source, "what cannot be read grants nothing")).ok()
+}
+
 impl Binding {
     fn reason(&self, user: &User) -> String {
-        let kind = if self.name.contains('/') { "RoleBinding" } else { "ClusterRoleBinding" };
+        let (kind, name) = match self.name.split_once('/') {
+            Some((namespace, name)) => ("RoleBinding", format!("{name}/{namespace}")),
+            None => ("ClusterRoleBinding", self.name.clone()),
+        };
         let subject = self.subjects.iter().find(|subject| subject.is(user));
-        let subject = subject.map(|subject| format!("{} \"{}\"", subject.kind, subject.name)).unwrap_or_default();
-        format!("RBAC: allowed by {kind} \"{}\" of {} \"{}\" to {subject}", self.name, self.role_kind, self.role.name)
+        let subject = subject.map(Subject::described).unwrap_or_default();
+        format!("RBAC: allowed by {kind} \"{name}\" of {} \"{}\" to {subject}", self.role_kind, self.role.name)
     }
 }
 
@@ -279,6 +289,14 @@ impl Subject {
             "User" | "Group" => Some(format!("{} {}", self.kind, self.name)),
             "ServiceAccount" => Some(format!("User system:serviceaccount:{}:{}", self.namespace, self.name)),
             _ => None,
+        }
+    }
+
+    /// In the order of upstream's words: an account's name stands before its namespace.
+    fn described(&self) -> String {
+        match self.kind.as_str() {
+            "ServiceAccount" => format!("{} \"{}/{}\"", self.kind, self.name, self.namespace),
+            _ => format!("{} \"{}\"", self.kind, self.name),
         }
     }
 
@@ -515,7 +533,7 @@ mod tests {
 
         caches.reach(write(&store, "rolebindings", "ns/b7", Some(binds(7, "new"))).await).await;
         let known = may("new", &["readers"], "secrets");
-        let reason = "RBAC: allowed by RoleBinding \"ns/b7\" of ClusterRole \"r1\" to User \"new\"";
+        let reason = "RBAC: allowed by RoleBinding \"b7/ns\" of ClusterRole \"r1\" to User \"new\"";
         assert_eq!((known.allowed, known.reason.as_str()), (true, reason));
         assert!(!may("u7", &[], "secrets").allowed && may("x", &["readers"], "secrets").allowed);
         assert_eq!(decoded(), BINDINGS + 3);
