@@ -3,7 +3,7 @@
 //! [`merge`] and [`remove`] are pure; [`Target`] finds the file, locks it against `kubectl` and our own kind, and
 //! replaces it whole. What cannot be read is never written.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use linux::files::{self, Lock};
@@ -266,17 +266,46 @@ impl Guard {
     fn take(named: &Path, path: &Path, parent: &Path) -> Result<Self> {
         let failed = |source| KubeconfigError::Io { path: named.to_owned(), source };
         let _ours = Lock::of_directory(parent).map_err(failed)?;
-        let mut lock = path.as_os_str().to_owned();
-        lock.push(".lock");
-        let lock = PathBuf::from(lock);
-        match std::fs::OpenOptions::new().write(true).create_new(true).open(&lock) {
-            Ok(_) => Ok(Self { lock, _ours }),
+        let lock = beside(path, ".lock");
+        let mut made = make_lock(&lock);
+        if matches!(&made, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) && is_left_over(&lock) {
+            std::fs::remove_file(&lock).map_err(failed)?;
+            made = make_lock(&lock);
+        }
+        match made {
+            Ok(()) => Ok(Self { lock, _ours }),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(KubeconfigError::Locked { path: named.to_owned(), lock })
             }
             Err(source) => Err(failed(source)),
         }
     }
+}
+
+/// Makes the file that keeps kubectl off, with our mark in it from its first moment on.
+fn make_lock(lock: &Path) -> io::Result<()> {
+    let marked = beside(lock, ".k3rs-dev");
+    files::replace(&marked, MARK.as_bytes(), 0o600)?;
+    let linked = std::fs::hard_link(&marked, lock);
+    std::fs::remove_file(&marked)?;
+    match linked {
+        // A file system without links: what dies between the two has to be removed by hand.
+        Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+            std::fs::OpenOptions::new().write(true).create_new(true).open(lock)?.write_all(MARK.as_bytes())
+        }
+        linked => linked,
+    }
+}
+
+/// Whether one of us that was killed has made this lock: who lives holds the lock on the directory, which is ours now.
+fn is_left_over(lock: &Path) -> bool {
+    std::fs::read(lock).is_ok_and(|mark| mark == MARK.as_bytes())
+}
+
+fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(extension);
+    name.into()
 }
 
 impl Drop for Guard {

@@ -400,6 +400,16 @@ fn kubeconfigs_that_are_not_ours_to_change_are_left_alone() {
 }
 
 #[test]
+fn a_lock_of_ours_that_a_kill_left_is_taken_over() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("config");
+    linux::files::write_atomic(&home.path().join("config.lock"), b"k3rs-dev", 0o600).unwrap();
+    Target::at(&path).merge(&ours(), "k3rs-web", true).unwrap();
+    let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["config"]);
+}
+
+#[test]
 fn the_current_context_is_never_set_to_another_at_random() {
     let mut document = json!({});
     kubeconfig::merge(&mut document, &ours(), "k3rs-web", true).unwrap();
