@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use super::cases::Step;
 
 /// A change of one place.
-struct Fault {
-    pointer: String,
+pub(super) struct Fault {
+    pub(super) pointer: String,
     /// What is wrong, in a word or two.
-    name: &'static str,
+    pub(super) name: &'static str,
     /// What stands there then; nothing where the place is gone.
-    value: Option<Value>,
+    pub(super) value: Option<Value>,
 }
 
 /// The steps for objects of a kind at `path`. `object` is a whole one, with type and metadata.
@@ -57,6 +57,20 @@ pub(super) fn steps(path: &str, object: &Value, model: Option<&Model>) -> Result
     }
     steps.push(json!({"case": "made: delete", "send": format!("DELETE {path}/faulty?gracePeriodSeconds=0")}));
     Ok(steps.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?)
+}
+
+/// What can be wrong in `object`, but in the fields `passed`.
+pub(super) fn collect(object: &Value, model: Option<&Model>, passed: &[&str], wrong: &mut Vec<Fault>) {
+    let shape = model.map(|model| Shape::Struct(model.root()));
+    let schema = model.map(Model::schema);
+    for (name, value) in object.as_object().into_iter().flatten() {
+        if passed.contains(&name.as_str()) {
+            continue;
+        }
+        let place = Place { schema, pointer: format!("/{}", escape(name)), removable: true };
+        let field = shape.as_ref().zip(schema).and_then(|(shape, schema)| field_of(schema, shape, name));
+        place.visit(value, field.map(|field| &field.shape), field, wrong, &mut Vec::new());
+    }
 }
 
 fn named(object: &Value, name: &str) -> Value {
@@ -186,7 +200,7 @@ fn changes(value: &Value) -> Vec<(&'static str, Value)> {
 }
 
 impl Fault {
-    fn apply(&self, object: &mut Value) {
+    pub(super) fn apply(&self, object: &mut Value) {
         let (parent, name) = self.pointer.rsplit_once('/').unwrap_or_default();
         let name = name.replace("~1", "/").replace("~0", "~");
         match (object.pointer_mut(parent), &self.value) {

@@ -4,6 +4,7 @@
 //! two servers cannot agree on: uids, times, revisions, random names and addresses. Differences that are meant are
 //! listed with their reasons in `tests/corpus/known.txt`; any other fails the run.
 
+mod bodies;
 mod cases;
 mod compare;
 mod exchange;
@@ -66,6 +67,7 @@ struct Tally {
 pub(crate) fn run(root: &Path, args: &Args) -> Result<ExitCode> {
     let folder = root.join("tests/corpus");
     let mut files = cases::read(&folder)?;
+    files.extend(bodies::files()?);
     if args.installed {
         files.extend(installed::read(&folder.join(installed::LIST))?);
     }
