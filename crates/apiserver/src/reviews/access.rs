@@ -64,9 +64,9 @@ fn is_own(served: &Served) -> bool {
     served.row.plural.starts_with("self")
 }
 
-/// What is wrong with a review.
+/// What is wrong with a review, of which upstream does not say of what kind it is.
 pub(super) fn check(served: &Served, review: &Value) -> Result<(), Status> {
-    errors(review, is_own(served), served.row.namespaced).into_result(&served.row.group, &served.row.kind, "")
+    errors(review, is_own(served), served.row.namespaced).into_result(&served.row.group, "", "")
 }
 
 /// The user whom a review is about.

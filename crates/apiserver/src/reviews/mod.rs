@@ -11,6 +11,7 @@ use crate::admission::{self, Operation};
 use crate::authn::serviceaccounts::Verified;
 use crate::authn::{Notes, User};
 use crate::authz::node::node_of;
+use crate::clock;
 use crate::document::owned_words;
 use crate::registry::posted::{self, SystemFields};
 use crate::registry::{Call, Outcome, Served};
@@ -41,6 +42,15 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
         }
         _ => return Err(Status::path_not_found()),
     };
+    match served.row.plural.as_str() {
+        // These are answered by themselves, not with what was posted.
+        "selfsubjectreviews" => review["metadata"] = json!({"creationTimestamp": clock::now()}),
+        "selfsubjectrulesreviews" => {
+            review["metadata"] = json!({});
+            review["spec"] = json!({});
+        }
+        _ => {}
+    }
     review["status"] = status;
     Ok(Outcome::Document { code: 201, document: review })
 }
@@ -71,7 +81,7 @@ async fn token(server: &ApiServer, spec: &Value, call: &mut Call) -> Value {
         Some(Verified { user, audiences }) => {
             json!({"authenticated": true, "user": user.info(), "audiences": audiences})
         }
-        None => json!({"user": {}, "error": "the token is not valid"}),
+        None => json!({"user": {}, "error": "invalid bearer token"}),
     }
 }
 
