@@ -402,7 +402,8 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::cache::{Caches, TransformError, Transformer};
+    use crate::cache::Caches;
+    use crate::cache::testing::Plain;
 
     fn rule(verbs: &str, groups: &str, resources: &str, names: &str) -> PolicyRule {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -467,18 +468,6 @@ mod tests {
 
     fn mine_named() -> PolicyRule {
         rule("get", "", "pods", "a")
-    }
-
-    struct Plain;
-
-    impl Transformer for Plain {
-        fn seal(&self, _: &str, plain: Bytes) -> Result<Bytes, TransformError> {
-            Ok(plain)
-        }
-
-        fn open(&self, _: &str, stored: Bytes) -> Result<Bytes, TransformError> {
-            Ok(stored)
-        }
     }
 
     async fn write(store: &MemoryStore, plural: &str, name: &str, object: Option<Value>) -> u64 {

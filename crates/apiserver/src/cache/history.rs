@@ -121,20 +121,9 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::super::ring::MAX_EVENTS;
-    use super::super::{Caches, EventKind, Filter, ROOT, Start, TransformError, Transformer, WatchNotice};
+    use super::super::testing::Plain;
+    use super::super::{Caches, EventKind, Filter, ROOT, Start, WatchNotice};
     use super::*;
-
-    struct Plain;
-
-    impl Transformer for Plain {
-        fn seal(&self, _: &str, plain: Bytes) -> Result<Bytes, TransformError> {
-            Ok(plain)
-        }
-
-        fn open(&self, _: &str, stored: Bytes) -> Result<Bytes, TransformError> {
-            Ok(stored)
-        }
-    }
 
     async fn write(store: &MemoryStore, name: &str, change: Option<&str>) -> u64 {
         let change = change.map_or(Change::Delete, |value| {

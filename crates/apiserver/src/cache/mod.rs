@@ -12,6 +12,8 @@ mod past;
 mod readings;
 mod resource;
 mod ring;
+#[cfg(test)]
+pub(crate) mod testing;
 mod watch;
 
 use std::collections::HashMap;

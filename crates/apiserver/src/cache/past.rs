@@ -145,19 +145,8 @@ mod tests {
     use store::{BoxFuture, Change, Expect, Record, Write, Written};
     use tokio::sync::mpsc;
 
-    use super::super::{Caches, EventKind, Filter, Start, TransformError, Transformer, WatchNotice};
-
-    struct Plain;
-
-    impl Transformer for Plain {
-        fn seal(&self, _: &str, plain: Bytes) -> Result<Bytes, TransformError> {
-            Ok(plain)
-        }
-
-        fn open(&self, _: &str, stored: Bytes) -> Result<Bytes, TransformError> {
-            Ok(stored)
-        }
-    }
+    use super::super::testing::Plain;
+    use super::super::{Caches, EventKind, Filter, Start, WatchNotice};
 
     /// A store that is compacted up to a revision just before it is asked the n-th time.
     #[derive(Default)]
