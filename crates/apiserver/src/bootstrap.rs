@@ -23,11 +23,20 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// Makes what is missing.
 pub async fn run(server: &ApiServer) -> Result<(), Status> {
+    let health = &server.health;
+    let namespaces = health.hook("start-system-namespaces-controller");
+    let service_range = health.hook("start-kubernetes-service-cidr-controller");
+    let flows = health.hook("priority-and-fairness-config-producer");
+    let roles = health.hook("rbac/bootstrap-roles");
+    let priorities = health.hook("scheduling/bootstrap-system-priority-classes");
     for name in NAMESPACES {
         ensure(server, "", "namespaces", json!({"metadata": {"name": name}})).await?;
     }
+    namespaces.done();
     services::ensure_default(server).await?;
+    service_range.done();
     flowcontrol::ensure(server).await?;
+    flows.done();
     let policy = api::resources::rbac::bootstrap::cluster_roles()
         .into_iter()
         .map(|role| ("clusterroles", role))
@@ -40,6 +49,7 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
         .chain(api::resources::rbac::bootstrap::role_bindings().into_iter().map(|role| ("rolebindings", role)));
     // Side by side, so that the store commits them together.
     try_join_all(policy.map(|(resource, object)| ensure(server, RBAC, resource, object))).await?;
+    roles.done();
     for (name, value, description) in [
         (
             "system-cluster-critical",
@@ -51,6 +61,7 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
         ensure(server, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
+    priorities.done();
     Ok(())
 }
 

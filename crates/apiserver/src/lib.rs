@@ -37,7 +37,7 @@ mod document;
 pub mod encryption;
 mod expiry;
 pub mod flowcontrol;
-mod health;
+pub mod health;
 mod limits;
 mod metrics;
 mod negotiate;

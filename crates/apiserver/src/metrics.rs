@@ -8,8 +8,10 @@ use http::{HeaderMap, StatusCode, header};
 use crate::request::{RequestInfo, query_value};
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, audit, authn, authz, flowcontrol, limits};
+use crate::{admission, audit, authn, authz, flowcontrol, health, limits};
 
+/// The media type of figures.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upstream's buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
@@ -211,7 +213,14 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         .chain(authn::families())
         .chain(authz::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
-    response::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+    response::bytes(StatusCode::OK, TEXT, text)
+}
+
+/// The answer to `/metrics/slis`: how the checks of health went.
+pub(crate) fn slis() -> Response {
+    process();
+    let text = metrics::text(health::FAMILIES.into_iter().chain([&STARTED]));
+    response::bytes(StatusCode::OK, TEXT, text)
 }
 
 /// Reads the process's own figures; what the kernel does not tell stays as it was.

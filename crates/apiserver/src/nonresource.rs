@@ -19,14 +19,15 @@ pub(crate) async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Status> {
     let path = info.path.trim_end_matches('/');
+    // Whatever the method, as upstream.
+    if health::is_path(path) {
+        return Ok(server.health.answer(&info.path, query).await);
+    }
     if !matches!(info.verb, "get" | "head") && !is_group(path) && !is_custom(server, path) {
         return Err(match path {
             "/version" | "/api" | "/apis" | "/api/v1" => Status::method_not_allowed(),
             _ => Status::path_not_found(),
         });
-    }
-    if health::is_path(path) {
-        return Ok(health::answer(path, query, &server.checks()));
     }
     match path {
         "" => Ok(response::json(StatusCode::OK, &json!({"paths": paths(server)}))),
@@ -36,6 +37,7 @@ pub(crate) async fn answer(
             Ok(published(response::bytes(StatusCode::OK, JSON, document.to_string())))
         }
         "/metrics" => Ok(metrics::answer(server)),
+        "/metrics/slis" => Ok(metrics::slis()),
         _ if let Some(what) = path.strip_prefix("/debug/api_priority_and_fairness/") => {
             Ok(server.flow_control.dump(what).map_or_else(nothing, |table| response::text(StatusCode::OK, table)))
         }

@@ -32,7 +32,7 @@ use crate::crds;
 use crate::discovery::Discovery;
 use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
-use crate::health::Checks;
+use crate::health::Health;
 use crate::nonresource;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
@@ -122,8 +122,9 @@ pub struct ApiServer {
     pub(crate) streams: TaskTracker,
     /// Where ClusterIPs come from, primary family first, as the server was told.
     pub(crate) service_cidrs: Vec<IpNet>,
+    /// What `/livez`, `/readyz` and `/healthz` tell.
+    pub health: Health,
     pub(crate) stop: CancellationToken,
-    following: TaskTracker,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -261,6 +262,8 @@ impl ApiServer {
         let addresses = ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports);
         let at_this_server = || format!("https://{}{}", config.external_address, nonresource::KEYS_PATH);
         let keys_uri = config.settings.keys_uri.unwrap_or_else(at_this_server);
+        let health = Health::new(store.clone(), following);
+        health.begun("generic-apiserver-start-informers");
         let server = Arc::new_cyclic(|server| Self {
             keys_uri,
             aggregation,
@@ -292,23 +295,29 @@ impl ApiServer {
             streams: tasks.clone(),
             service_cidrs,
             stop: stop.clone(),
-            following,
+            health,
         });
         let definitions = crds::Definitions::load(server.clone()).await?;
         server.registry.caches.forget_past();
+        server.health.begun("crd-informer-synced");
         tasks.spawn(definitions.run(tasks.clone(), stop.clone()));
+        server.health.begun("start-apiextensions-controllers");
         tasks.spawn(tellers.run(server.clone(), stop.clone()));
         tasks.spawn(expiry::run(server.clone(), events, event_ttl, stop.clone()));
         tasks.spawn(services::keep(server.clone(), tasks.clone(), stop));
+        server.health.begun("start-service-ip-repair-controllers");
         Ok(server)
     }
 
     /// Begins to keep what extends the server (APIServices, their availability, whom others are to believe), by what
     /// rules requests are served, and since when uses of old tokens are told.
     pub fn extend(self: &Arc<Self>) {
+        aggregation::tell_health(self);
         self.streams.spawn(aggregation::run(self.clone()));
         self.streams.spawn(flowcontrol::keep(self.clone()));
+        self.health.begun("priority-and-fairness-config-consumer");
         self.streams.spawn(tracking::keep(self.clone()));
+        self.health.begun("start-legacy-token-tracking-controller");
     }
 
     /// Tells in the status of policies what is likely wrong with their expressions, until `stop`. Upstream that is one
@@ -325,12 +334,6 @@ impl ApiServer {
             served.cache.clone()
         };
         LocalInformers::new(Arc::new(resolve), tasks, stop)
-    }
-
-    /// What `/readyz` tells.
-    pub fn checks(&self) -> Checks {
-        let following = if self.following.is_empty() { Err("the datastore's watch ended".to_owned()) } else { Ok(()) };
-        vec![("ping", Ok(())), ("etcd", following.clone()), ("informer-sync", following)]
     }
 }
 

@@ -159,6 +159,8 @@ impl Server {
         published::allow_nodes(&api).await?;
         tasks.spawn(components::run_compaction(store.clone(), options.api.history, following.clone()));
 
+        // Until then `kubernetes.default.svc` leads nowhere.
+        let reachable = api.health.hook("bootstrap-controller");
         let listener = listen::on(options.bind).await?;
         let failed = |source| ListenError::Failed { address: options.bind, source };
         let address = listener.local_addr().map_err(failed)?;
@@ -193,6 +195,7 @@ impl Server {
             workers.spawn(components::run_scheduler(api.clone(), identity, tasks, working.clone()));
         }
         published::publish(&api, &addresses(&options, address)).await?;
+        reachable.done();
         if let Some(node) = options.node.clone() {
             let access = node_access(&layout, &authorities, &api, &node, &tasks, &working)?;
             layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
@@ -209,6 +212,7 @@ impl Server {
 
     /// Stops in reverse order; returns when the datastore is closed.
     pub async fn stop(self) -> Result<(), store::Error> {
+        self.api.health.shut_down();
         self.working.cancel();
         self.workers.wait().await;
         self.listening.cancel();

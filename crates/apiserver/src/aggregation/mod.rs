@@ -21,6 +21,7 @@ mod trust;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use api::object::ObjectKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
@@ -135,13 +136,11 @@ impl Aggregation {
         let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
         let (group, version) = (text(spec, "group"), text(spec, "version"));
         let same = known.get(&(group.clone(), version.clone())).filter(|known| known.spec == *spec);
-        let conditions = service["status"]["conditions"].as_array().into_iter().flatten();
-        let mut available = conditions.filter(|condition| condition["type"] == "Available");
         Some(Remote {
             name: text(&service["metadata"], "name"),
             group_priority: spec["groupPriorityMinimum"].as_i64().unwrap_or(0),
             version_priority: spec["versionPriority"].as_i64().unwrap_or(0),
-            available: available.any(|condition| condition["status"] == "True"),
+            available: is_available(service),
             // Connections are kept as long as it is the same callee.
             callee: same.map_or_else(|| self.callee(spec), |known| known.callee.clone()),
             spec: spec.clone(),
@@ -171,6 +170,36 @@ impl Aggregation {
         };
         Ok(Callee { address, tls })
     }
+}
+
+/// Whether the condition of an APIService says so.
+fn is_available(service: &Value) -> bool {
+    let mut conditions = service["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.any(|condition| condition["type"] == "Available" && condition["status"] == "True")
+}
+
+/// Adds what belongs to aggregation to the server's checks: it is well once each version of its own is available.
+pub(crate) fn tell_health(server: &ApiServer) {
+    let health = &server.health;
+    for hook in [
+        "start-cluster-authentication-info-controller",
+        "apiservice-registration-controller",
+        "apiservice-status-local-available-controller",
+        "apiservice-status-remote-available-controller",
+        "kube-apiserver-autoregistration",
+    ] {
+        health.begun(hook);
+    }
+    let services = server.aggregation.services.clone();
+    let pending = Mutex::new(registration::own_names());
+    health.check("autoregister-completion", move || {
+        let mut pending = pending.lock();
+        pending.retain(|name| !services.get(&ObjectKey::new("", name)).is_some_and(|it| is_available(&it.to_value())));
+        match pending.is_empty() {
+            true => Ok(()),
+            false => Err(format!("missing APIService: [{}]", Vec::from_iter(pending.iter().cloned()).join(" "))),
+        }
+    });
 }
 
 /// Keeps what belongs to aggregation in order until the server stops.

@@ -48,6 +48,11 @@ pub(super) async fn run(server: &Arc<ApiServer>) {
     }
 }
 
+/// The APIServices that each start makes.
+pub(super) fn own_names() -> BTreeSet<String> {
+    builtin().into_keys().collect()
+}
+
 /// The APIServices of built-in versions, by name.
 fn builtin() -> BTreeMap<String, Value> {
     let versions = GROUPS.iter().flat_map(|group| {

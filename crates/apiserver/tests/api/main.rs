@@ -11,6 +11,7 @@ mod custom;
 mod expiry;
 mod flowcontrol;
 mod harness;
+mod health;
 mod hostile;
 mod nodes;
 mod played;
