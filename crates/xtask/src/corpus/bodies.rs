@@ -71,7 +71,7 @@ fn prepared() -> Vec<Value> {
         }}),
         json!({"case": "a Pod", "send": "POST /api/v1/namespaces/$ns/pods?fieldManager=corpus", "body": {
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": template["spec"],
-        }}),
+        }, "keep": {"podUid": "/metadata/uid", "podRevision": "/metadata/resourceVersion"}}),
         json!({"case": "an account", "send": "POST /api/v1/namespaces/$ns/serviceaccounts?fieldManager=corpus", "body": {
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "s"},
         }}),
@@ -174,8 +174,9 @@ fn bodies() -> Vec<Body> {
             path: "/api/v1/namespaces/$ns/pods/p/eviction",
             query: "dryRun=All&fieldManager=corpus",
             body: json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": pod,
+                // Where no revision is stated upstream tries a conflict again, for ten seconds (`EvictionsRetry`).
                 "deleteOptions": {"gracePeriodSeconds": 5, "propagationPolicy": "Background", "dryRun": ["All"],
-                    "preconditions": {"uid": "x"}}}),
+                    "preconditions": {"uid": "$podUid", "resourceVersion": "$podRevision"}}}),
             ignore: json!({}),
         },
         Body {

@@ -61,6 +61,9 @@ struct Tally {
     same: usize,
     known: usize,
     different: usize,
+    /// How long each server took for it.
+    ours: Duration,
+    upstream: Duration,
 }
 
 /// Runs the corpus; the exit code says whether everything was as expected.
@@ -109,7 +112,10 @@ async fn run_files(
         let tally = tallies.entry(file.name.clone()).or_default();
         for step in &file.steps {
             let [mine, theirs] = &mut variables;
-            let (mine, theirs) = tokio::try_join!(ask(ours, step, mine), ask(upstream, step, theirs))?;
+            let ((mine, took), (theirs, upstream_took)) =
+                tokio::try_join!(timed(ask(ours, step, mine)), timed(ask(upstream, step, theirs)))?;
+            tally.ours += took;
+            tally.upstream += upstream_took;
             if !wanted(step) {
                 continue;
             }
@@ -132,6 +138,12 @@ async fn run_files(
         }
     }
     Ok(tallies)
+}
+
+/// What `work` comes to, and how long it took.
+async fn timed<T>(work: impl Future<Output = Result<T>>) -> Result<(T, Duration)> {
+    let begun = Instant::now();
+    Ok((work.await?, begun.elapsed()))
 }
 
 async fn ask(client: &Client, step: &Step, variables: &mut Variables) -> Result<Answer> {
@@ -191,8 +203,8 @@ fn shorten(value: &Value) -> String {
 fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool, installed: bool) -> ExitCode {
     let mut sum = Tally::default();
     println!(
-        "\n{:<64} {:>6} {:>6} {:>6} {:>8} {:>6} {:>6} {:>9}",
-        "", "cases", "json", "yaml", "protobuf", "same", "known", "different"
+        "\n{:<64} {:>6} {:>6} {:>6} {:>8} {:>6} {:>6} {:>9} {:>8} {:>11}",
+        "", "cases", "json", "yaml", "protobuf", "same", "known", "different", "ours, s", "upstream, s"
     );
     for (name, tally) in tallies {
         print_row(name, tally);
@@ -202,6 +214,8 @@ fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool, install
         sum.same += tally.same;
         sum.known += tally.known;
         sum.different += tally.different;
+        sum.ours += tally.ours;
+        sum.upstream += tally.upstream;
     }
     print_row("all", &sum);
     let mut unused = known.unused();
@@ -217,7 +231,11 @@ fn report(tallies: &BTreeMap<String, Tally>, known: &Known, whole: bool, install
 
 #[expect(clippy::print_stdout, reason = "the table is what was asked for")]
 fn print_row(name: &str, tally: &Tally) {
-    let Tally { json, yaml, protobuf, same, known, different } = tally;
+    let Tally { json, yaml, protobuf, same, known, different, ours, upstream } = tally;
     let cases = same + known + different;
-    println!("{name:<64} {cases:>6} {json:>6} {yaml:>6} {protobuf:>8} {same:>6} {known:>6} {different:>9}");
+    let (ours, upstream) = (ours.as_secs_f64(), upstream.as_secs_f64());
+    println!(
+        "{name:<64} {cases:>6} {json:>6} {yaml:>6} {protobuf:>8} {same:>6} {known:>6} {different:>9} {ours:>8.1} \
+         {upstream:>11.1}"
+    );
 }
