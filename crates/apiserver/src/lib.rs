@@ -46,6 +46,7 @@ mod openapi;
 mod outbound;
 mod proof;
 mod protobuf;
+pub mod received;
 pub mod registry;
 pub mod request;
 pub mod response;

@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::authn::PeerCertificates;
+use crate::received::Received;
 use crate::response::Response;
 use crate::streaming::PeerAddress;
 
@@ -36,7 +37,7 @@ const STREAM_UNSENT: usize = 64 << 10;
 
 /// What answers requests: [`crate::service::ApiService`], or something around it.
 pub trait Service:
-    tower::Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+    tower::Service<http::Request<Received>, Response = Response, Error = Infallible, Future: Send>
     + Clone
     + Send
     + Sync
@@ -45,7 +46,7 @@ pub trait Service:
 }
 
 impl<S> Service for S where
-    S: tower::Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send>
+    S: tower::Service<http::Request<Received>, Response = Response, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
@@ -116,8 +117,17 @@ async fn connection(
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }
-        let answered = service.clone().oneshot(request);
-        async move { answered.await.map(|response| response.map(|body| Answer::new(body, busy))) }
+        let (head, body) = request.into_parts();
+        let (body, rest) = Received::new(body);
+        let answered = service.clone().oneshot(http::Request::from_parts(head, body));
+        async move {
+            let response = answered.await?;
+            // Over HTTP/1.1 hyper reads on by itself, or closes the connection.
+            if http2 {
+                rest.drain().await;
+            }
+            Ok::<_, Infallible>(response.map(|body| Answer::new(body, busy)))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder = if http2 { builder.http2_only() } else { builder.http1_only() };

@@ -6,6 +6,7 @@ mod bodies;
 mod callees;
 mod certificates;
 mod credentials;
+mod early;
 mod limits;
 mod listener;
 mod lists;
