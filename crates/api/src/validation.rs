@@ -228,9 +228,15 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// Characters that neither Go nor Rust prints as they are. Rust's own escaping knows the tables.
+/// Whether Go prints a character as it is (`unicode.IsPrint`).
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() { c == ' ' || c.is_ascii_graphic() } else { !is_invisible(c) }
+}
+
+/// Characters that neither Go nor Rust prints as they are. Rust's own escaping knows the tables; alone it would escape
+/// marks, too.
 fn is_invisible(c: char) -> bool {
-    !c.is_ascii() && c.escape_debug().len() > 1
+    !c.is_ascii() && format!("a{c}").escape_debug().count() > 2
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Protobuf in and out, for every built-in type that has it.
 
-use api::codec::protobuf::{self, ProtobufError, from_protobuf, to_protobuf};
+use api::codec::protobuf::{self, ProtobufError, from_protobuf_as, to_protobuf};
 use api::resources::model_of;
 use api::schema::Model;
 use bytes::Bytes;
@@ -43,7 +43,7 @@ pub(crate) fn encode(document: &Value) -> Option<Vec<u8>> {
     Some(to_protobuf(document, &model_of(api_version, kind)?, api_version, kind))
 }
 
-/// The document that `bytes` encode.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, ProtobufError> {
-    from_protobuf(bytes, model_of)
+/// The document that `bytes` encode; it is of this kind as far as it does not say it.
+pub(crate) fn decode_as(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, ProtobufError> {
+    from_protobuf_as(bytes, api_version, kind, model_of)
 }

@@ -6,6 +6,7 @@
 
 pub mod json;
 pub mod json_syntax;
+pub mod merged;
 pub mod normalise;
 pub mod protobuf;
 pub mod scan;

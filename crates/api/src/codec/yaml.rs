@@ -29,6 +29,9 @@ const EXCESSIVE: &str = "document contains excessive aliasing";
 /// Reads one document with the words of YAML 1.1 that Kubernetes knows (`yes`, `0644`). Of a key that stands twice
 /// the last value holds; of several documents the first.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
+    if text.chars().any(is_control) {
+        return Err(YamlError("control characters are not allowed".to_owned()));
+    }
     let mut first = None;
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |yaml| {
         first = Some(Value::deserialize(yaml)?);
@@ -36,13 +39,47 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
     });
     match (read.as_ref().map_err(Error::without_snippet), first) {
         (Ok(()) | Err(Error::MultipleDocuments { .. }), Some(document)) => Ok(document),
-        (Err(why), _) => Err(YamlError(worded(why))),
+        // Something stands behind the document that begins no other: nobody asks for that one.
+        (Err(why), Some(document)) if why.to_string().starts_with("did not find expected <document start>") => {
+            Ok(document)
+        }
+        (Err(why), _) => Err(YamlError(worded(why, text))),
         (Ok(()), None) => Ok(Value::Null),
     }
 }
 
-/// What is wrong, in the words of Go's reader where clients may know them.
-fn worded(why: &Error) -> String {
+/// The text that bytes are, refused in the words of Go's reader (`yaml_parser_update_buffer`).
+pub fn text(bytes: &[u8]) -> Result<&str, YamlError> {
+    std::str::from_utf8(bytes).map_err(|why| {
+        let rest = &bytes[why.valid_up_to()..];
+        let width = match rest.first() {
+            Some(0xc0..=0xdf) => 2,
+            Some(0xe0..=0xef) => 3,
+            Some(0xf0..=0xf7) => 4,
+            _ => 0,
+        };
+        let trailing = rest.iter().skip(1).take(width - usize::from(width > 0));
+        YamlError(
+            match width {
+                0 => "invalid leading UTF-8 octet",
+                width if width > rest.len() => "incomplete UTF-8 octet sequence",
+                _ if trailing.into_iter().any(|octet| octet & 0xc0 != 0x80) => "invalid trailing UTF-8 octet",
+                // Those that are too long, and surrogates.
+                _ if matches!(rest.first(), Some(0xed | 0xf4..)) => "invalid Unicode character",
+                _ => "invalid length of a UTF-8 sequence",
+            }
+            .to_owned(),
+        )
+    })
+}
+
+/// What YAML has no place for, wherever it stands. (A byte order mark has its place at the beginning.)
+fn is_control(c: char) -> bool {
+    !matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// What is wrong with a text, in the words of Go's reader where clients may know them.
+fn worded(why: &Error, text: &str) -> String {
     match why {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => TOO_DEEP.to_owned(),
         Error::Budget { .. } | Error::AliasReplayLimitExceeded { .. } | Error::AliasExpansionLimitExceeded { .. } => {
@@ -50,12 +87,26 @@ fn worded(why: &Error) -> String {
         }
         other => match one_line(&other.to_string()) {
             // The parser's own limit, which lies further.
-            text if text.starts_with("recursion limit exceeded") => TOO_DEEP.to_owned(),
+            said if said.starts_with("recursion limit exceeded") => TOO_DEEP.to_owned(),
             // The budget ran out within what an alias stands for.
-            text if text.starts_with("budget breached") => EXCESSIVE.to_owned(),
-            text => text,
+            said if said.starts_with("budget breached") => EXCESSIVE.to_owned(),
+            said => unclosed(&said, text).unwrap_or(said),
         },
     }
+}
+
+/// What Go's parser says of a text that ends within brackets, as JSON that is cut off does: it misses a value, or what
+/// follows one (`yaml_parser_parse_flow_mapping_key` and its siblings). The end stands in a line of its own.
+fn unclosed(said: &str, text: &str) -> Option<String> {
+    let closing = match said.strip_prefix("unclosed bracket '")?.chars().next()? {
+        '{' => '}',
+        _ => ']',
+    };
+    let lines = text.lines().count();
+    Some(match text.trim_end().chars().next_back()? {
+        '{' | '[' | ',' | ':' => format!("line {lines}: did not find expected node content"),
+        _ => format!("line {lines}: did not find expected ',' or '{closing}'"),
+    })
 }
 
 fn options() -> serde_saphyr::Options {
@@ -179,6 +230,25 @@ mod tests {
         assert_eq!((parse(&write(&deepest).unwrap()).unwrap(), duplicates(&nested(MAX_DEPTH))), (deepest, None));
         assert_eq!(parse("a: 1\n---\nb: 2\n").unwrap(), json!({"a": 1}));
         assert_eq!(parse("").unwrap(), json!(null));
+        assert_eq!(parse("{} {}").unwrap(), json!({}));
+        assert!(parse("{} @").is_err());
+    }
+
+    #[test]
+    fn what_is_no_document_is_refused_in_gos_words() {
+        let refused = |text: &str, said: &str| assert_eq!(parse(text).unwrap_err().to_string(), said, "{text:?}");
+        refused("a: \u{1}", "control characters are not allowed");
+        refused("{\"spec\": {", "line 1: did not find expected node content");
+        refused("{\"spec\": {\n\"a\": 1,\n", "line 2: did not find expected node content");
+        refused("{\"a\": [1, 2", "line 1: did not find expected ',' or ']'");
+        refused("{\"a\": [1, 2]", "line 1: did not find expected ',' or '}'");
+        let garbled = |bytes: &[u8], said: &str| assert_eq!(text(bytes).unwrap_err().to_string(), said, "{bytes:?}");
+        garbled(b"a\xff", "invalid leading UTF-8 octet");
+        garbled(b"a\xe2\x82", "incomplete UTF-8 octet sequence");
+        garbled(b"a\xe2ab", "invalid trailing UTF-8 octet");
+        garbled(b"\xc0\x80", "invalid length of a UTF-8 sequence");
+        garbled(b"\xed\xa0\x80", "invalid Unicode character");
+        assert_eq!(text("a€".as_bytes()).unwrap(), "a€");
     }
 
     #[test]

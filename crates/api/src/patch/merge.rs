@@ -20,15 +20,13 @@ impl From<MergePatchError> for Status {
     }
 }
 
-/// Merges `patch`, which must be an object, into `document`.
+/// Merges `patch` into `document`; a list takes the document's place.
 pub fn apply(document: Value, patch: Value) -> Result<Value, MergePatchError> {
-    let Value::Object(patch) = patch else {
-        return Err(MergePatchError::NotAnObject);
-    };
-    Ok(match document {
-        Value::Object(document) => Value::Object(merged(document, patch)),
-        _ => pruned(Value::Object(patch)),
-    })
+    match (document, patch) {
+        (Value::Object(document), Value::Object(patch)) => Ok(Value::Object(merged(document, patch))),
+        (_, patch @ (Value::Object(_) | Value::Array(_))) => Ok(pruned(patch)),
+        _ => Err(MergePatchError::NotAnObject),
+    }
 }
 
 fn merged(mut document: Map<String, Value>, patch: Map<String, Value>) -> Map<String, Value> {

@@ -17,8 +17,16 @@ use crate::protobuf;
 
 /// A request's body as a document, with the fields that stand in it twice.
 pub(super) struct Body {
+    pub(super) encoding: Encoding,
     pub(super) value: Value,
     pub(super) duplicates: Vec<String>,
+}
+
+/// What a body is that does not say it.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    api_version: &'a str,
+    kind: &'a str,
 }
 
 /// The object in a request's body, in the storage version, with its defaults.
@@ -27,7 +35,8 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
         let (kind, summary) = (&served.row.kind, summary(&call.body));
         Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})"))
     };
-    let mut body = read(&call.headers, &call.body).map_err(|why| match why {
+    let wanted = Wanted { api_version: &served.api_version(), kind: &served.row.kind };
+    let mut body = read(&call.headers, &call.body, Some(wanted)).map_err(|why| match why {
         Unreadable::Unrecognised(status) if status.code == 400 => unrecognised(&status),
         Unreadable::Unrecognised(status) => status,
         Unreadable::Unfit { api_version, kind, why } => {
@@ -37,22 +46,23 @@ pub(super) fn object(served: &Served, call: &mut Call) -> Result<Value, Status> 
         }
     })?;
     body.value = with_type(body.value).map_err(|why| unrecognised(&why))?;
+    check_type(served, &body.value)?;
+    // Go reads a custom resource into a map, what is built in into a struct.
+    if body.encoding == Encoding::Json
+        && !body.duplicates.is_empty()
+        && served.custom.is_none()
+        && let Some(merged) = served.model().and_then(|model| codec::merged::parse(&call.body, model))
+    {
+        body.value = merged;
+    }
     typed(served, call, body.value, body.duplicates)
 }
 
 /// A document that may say what it is an object of.
 fn with_type(document: Value) -> Result<Value, String> {
-    let document = match document {
-        Value::Object(_) => document,
-        // Go decodes null into an empty struct.
-        Value::Null => json!({}),
-        other => {
-            let found = go_kind(&other);
-            return Err(format!("{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go value of type {TYPE_META}"));
-        }
-    };
     type_texts(&document)?;
-    Ok(document)
+    // Go decodes null into an empty struct.
+    Ok(if document.is_null() { json!({}) } else { document })
 }
 
 /// The options in a `DELETE` body, if there is one. As upstream, nothing is said of fields that they do not have.
@@ -61,17 +71,19 @@ pub(super) fn delete_options(call: &Call) -> Result<Option<Value>, Status> {
     if call.body.is_empty() {
         return Ok(None);
     }
-    let mut options = with_type(sent(&call.headers, &call.body)?).map_err(Status::bad_request)?;
-    // Options are of no version of their own.
-    match options["kind"].as_str().unwrap_or_default() {
-        "" | KIND => {}
-        kind @ ("CreateOptions" | "UpdateOptions") => {
+    let wanted = Wanted { api_version: DELETE_OPTIONS_VERSION, kind: KIND };
+    let body = read(&call.headers, &call.body, Some(wanted)).map_err(plainly)?;
+    let mut options = with_type(body.value).map_err(Status::bad_request)?;
+    // Those that there were first are of no version of their own.
+    let version = options["apiVersion"].as_str().filter(|version| !version.is_empty());
+    match (options["kind"].as_str().unwrap_or_default(), version.unwrap_or(DELETE_OPTIONS_VERSION)) {
+        ("" | KIND, _) => {}
+        (kind @ ("CreateOptions" | "UpdateOptions"), _)
+        | (kind @ ("PatchOptions" | "GetOptions"), DELETE_OPTIONS_VERSION) => {
             let why = format!("converting (v1.{kind}) to (v1.{KIND}): unknown conversion");
             return Err(Status::bad_request(why));
         }
-        kind => {
-            return Err(Status::bad_request(unregistered(kind, options["apiVersion"].as_str().unwrap_or_default())));
-        }
+        (kind, version) => return Err(Status::bad_request(unregistered(kind, version))),
     }
     let model = api::resources::model_of(DELETE_OPTIONS_VERSION, KIND).expect("options are among the built-in types");
     codec::normalise::normalise(&mut options, &model, Unknown::Ignore)
@@ -132,27 +144,42 @@ impl From<Status> for Unreadable {
 
 /// The document in a body, whatever it is of.
 pub(super) fn sent(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
-    read(headers, body).map(|body| body.value).map_err(|why| match why {
+    read(headers, body, None).map(|body| body.value).map_err(plainly)
+}
+
+fn plainly(why: Unreadable) -> Status {
+    match why {
         Unreadable::Unrecognised(status) => status,
         Unreadable::Unfit { why, .. } => Status::bad_request(why),
-    })
+    }
 }
 
 /// A body in the encoding that its headers name.
-fn read(headers: &HeaderMap, body: &[u8]) -> Result<Body, Unreadable> {
+fn read(headers: &HeaderMap, body: &[u8], wanted: Option<Wanted<'_>>) -> Result<Body, Unreadable> {
     Ok(match negotiate::body_encoding(headers, true)? {
         Encoding::Yaml => yaml_document(body)?,
         Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}")))?,
-        Encoding::Protobuf => Body { value: protobuf_document(body)?, duplicates: Vec::new() },
+        Encoding::Protobuf => {
+            Body { encoding: Encoding::Protobuf, value: protobuf_document(body, wanted)?, duplicates: Vec::new() }
+        }
     })
 }
 
-fn protobuf_document(body: &[u8]) -> Result<Value, Unreadable> {
+/// What an envelope does not say of its object is what is wanted there (upstream: `copyKindDefaults`).
+fn protobuf_document(body: &[u8], wanted: Option<Wanted<'_>>) -> Result<Value, Unreadable> {
     if body == codec::protobuf::PREFIX {
         return Err(Status::bad_request("empty body").into());
     }
-    let (api_version, kind) = codec::protobuf::peek(body).map_err(|why| Status::bad_request(why.to_string()))?;
-    protobuf::decode(body).map_err(|why| match why {
+    let (mut api_version, mut kind) =
+        codec::protobuf::peek(body).map_err(|why| Status::bad_request(why.to_string()))?;
+    if let Some(wanted) = wanted {
+        for (said, wanted) in [(&mut api_version, wanted.api_version), (&mut kind, wanted.kind)] {
+            if said.is_empty() {
+                wanted.clone_into(said);
+            }
+        }
+    }
+    protobuf::decode_as(body, &api_version, &kind).map_err(|why| match why {
         ProtobufError::UnknownKind { .. } if kind.is_empty() => Status::bad_request(why.to_string()).into(),
         ProtobufError::UnknownKind { .. } => {
             let why = unregistered(&kind, &api_version);
@@ -163,23 +190,23 @@ fn protobuf_document(body: &[u8]) -> Result<Value, Unreadable> {
 }
 
 pub(super) fn json_document(body: &[u8]) -> Result<Body, Status> {
-    let read = api::codec::json::parse(body).map_err(|why| Status::bad_request(why.to_string()))?;
-    Ok(Body { value: read.value, duplicates: read.duplicates })
+    let read = codec::json::parse(body).map_err(|why| Status::bad_request(why.to_string()))?;
+    Ok(Body { encoding: Encoding::Json, value: read.value, duplicates: read.duplicates })
 }
 
 pub(super) fn yaml_document(body: &[u8]) -> Result<Body, Status> {
     // Programs write YAML as JSON, and reading it as that is the shorter way. What YAML has to say of keys that stand
     // twice and of what is neither, it says itself.
     if body.starts_with(b"{")
-        && let Ok(read) = api::codec::json::parse(body)
+        && let Ok(read) = codec::json::parse(body)
         && read.duplicates.is_empty()
     {
-        return Ok(Body { value: read.value, duplicates: Vec::new() });
+        return Ok(Body { encoding: Encoding::Yaml, value: read.value, duplicates: Vec::new() });
     }
-    let refuse = |why: &dyn std::fmt::Display| Status::bad_request(format!("yaml: {why}"));
-    let text = std::str::from_utf8(body).map_err(|why| refuse(&why))?;
-    let value = api::codec::yaml::parse(text).map_err(|why| refuse(&why))?;
-    Ok(Body { value, duplicates: api::codec::yaml::duplicates(text).into_iter().collect() })
+    let refuse = |why| Status::bad_request(format!("yaml: {why}"));
+    let text = codec::yaml::text(body).map_err(refuse)?;
+    let value = codec::yaml::parse(text).map_err(refuse)?;
+    Ok(Body { encoding: Encoding::Yaml, value, duplicates: codec::yaml::duplicates(text).into_iter().collect() })
 }
 
 /// What an object must become before a verb looks at it: of the kind that the path names, in the storage version,
@@ -355,7 +382,9 @@ pub(super) fn check_type(served: &Served, object: &Value) -> Result<(), Status> 
     }
     if !sent.is_empty() && sent != expected && !is_taken(served, sent) {
         let (group, version) = split_api_version(sent);
-        if served.custom.is_none() && !kind.is_empty() && !is_registered(group, version, kind) {
+        // What does not say of what kind it is is taken for the one that the path names.
+        let kind = if kind.is_empty() { served.row.kind.as_str() } else { kind };
+        if served.custom.is_none() && !is_registered(group, version, kind) {
             let why = unregistered(kind, sent);
             return Err(Status::bad_request(format!(
                 "{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"
@@ -411,6 +440,10 @@ pub(super) fn patched_type(served: &Served, name: &str, object: &Value) -> Resul
 
 /// Why a document does not tell what it is an object of.
 fn type_texts(object: &Value) -> Result<(), String> {
+    if !(object.is_object() || object.is_null()) {
+        let found = go_kind(object);
+        return Err(format!("{CANNOT_TELL_KIND}json: cannot unmarshal {found} into Go value of type {TYPE_META}"));
+    }
     for field in ["apiVersion", "kind"] {
         let value = &object[field];
         if !(value.is_string() || value.is_null()) {

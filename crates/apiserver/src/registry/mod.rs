@@ -16,7 +16,7 @@ mod options;
 mod ownership;
 mod pages;
 mod patch;
-mod places;
+pub(crate) mod places;
 pub(crate) mod posted;
 mod read;
 mod rules;

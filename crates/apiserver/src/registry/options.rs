@@ -7,7 +7,7 @@ use api::object::Entry;
 use api::selector::field::{FieldSelector, Term};
 use api::selector::label::LabelSelector;
 use api::status::Status;
-use api::validation::{Errors, quote};
+use api::validation::{Errors, is_printable, quote};
 use serde_json::{Value, json};
 
 use super::pages::Resume;
@@ -263,8 +263,8 @@ pub(super) fn check_write_beside(call: &Call, kind: &str, mut errors: Errors) ->
     if manager.len() > MOST_MANAGER {
         errors.too_long(&path, MOST_MANAGER);
     }
-    if let Some((at, letter)) = manager.char_indices().find(|(_, letter)| letter.is_control()) {
-        let why = format!("should not contain unprintable characters: {:?} at {at}", letter.to_string());
+    for (at, letter) in manager.char_indices().filter(|(_, letter)| !is_printable(*letter)) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(letter));
         errors.invalid(&path, manager.as_str(), &why);
     }
     check_dry_run(&mut errors, &call.params("dryRun").map(Value::from).collect::<Vec<_>>());

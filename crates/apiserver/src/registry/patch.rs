@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use api::codec::normalise::unstructured;
 use api::field_path::Path;
 use api::object::Entry;
 use api::patch::{json, merge, strategic};
@@ -36,6 +37,12 @@ enum Dialect {
 /// A patch as it was sent.
 pub(crate) struct Patch {
     dialect: Dialect,
+    /// As upstream, one that cannot be read is refused when there is an object for it.
+    content: Result<Content, Status>,
+}
+
+/// What a patch says.
+struct Content {
     patch: Value,
     duplicates: Vec<String>,
 }
@@ -79,23 +86,6 @@ fn dialect(served: &Served, call: &Call) -> Result<Dialect, Status> {
     }
 }
 
-/// What merges or is applied is an object; Go reads null as one that is empty, where nothing but that can be meant.
-fn shape_of(dialect: Dialect, patch: Value) -> Result<Value, Status> {
-    let found = match (&patch, dialect) {
-        (_, Dialect::Json) | (Value::Object(_), _) | (Value::Null, Dialect::Merge | Dialect::Apply) => {
-            return Ok(patch);
-        }
-        (Value::Null, Dialect::Strategic) => return Ok(Value::Object(serde_json::Map::new())),
-        (other, _) => decode::go_kind(other),
-    };
-    let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
-    Err(bad_patch(match dialect {
-        Dialect::Apply => format!("error decoding YAML: error unmarshaling JSON: while decoding JSON: {why}"),
-        Dialect::Strategic => why,
-        Dialect::Json | Dialect::Merge => format!("error decoding patch: {why}"),
-    }))
-}
-
 /// Upstream's `ValidatePatchOptions`.
 fn check_options(call: &Call, dialect: Dialect) -> Result<(), Status> {
     let mut errors = Errors::new();
@@ -129,7 +119,7 @@ impl Patching<'_> {
         if !self.patch.is_apply() || !self.call.target.subresource.is_empty() {
             return Err(Status::not_found(self.served.subject(), &name));
         }
-        let uid = self.patch.patch.uid();
+        let uid = self.patch.content()?.patch.uid();
         if !uid.is_empty() {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
@@ -148,21 +138,11 @@ impl Patch {
     pub(crate) fn read(served: &Served, call: &Call) -> Result<Self, Status> {
         let dialect = dialect(served, call)?;
         check_options(call, dialect)?;
-        let undecodable = |why: Status| match dialect {
-            Dialect::Apply => Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")),
-            Dialect::Strategic => why,
-            Dialect::Json | Dialect::Merge => Status::bad_request(format!("error decoding patch: {why}")),
-        };
-        let body = match dialect {
-            Dialect::Apply => decode::yaml_document(&call.body).map_err(undecodable)?,
-            _ => decode::json_document(&call.body).map_err(undecodable)?,
-        };
-        let patch = shape_of(dialect, body.value)?;
-        let duplicates = match dialect {
-            Dialect::Json => offences(&patch, body.duplicates),
-            _ => body.duplicates,
-        };
-        Ok(Self { dialect, patch, duplicates })
+        Ok(Self { dialect, content: Content::read(dialect, call) })
+    }
+
+    fn content(&self) -> Result<&Content, Status> {
+        self.content.as_ref().map_err(Status::clone)
     }
 
     /// Whether the patch keeps account of its owner itself.
@@ -172,7 +152,7 @@ impl Patch {
 
     /// The client stated the revision that it changes.
     pub(crate) fn is_bound_to_revision(&self) -> bool {
-        !self.patch.resource_version().is_empty()
+        self.content.as_ref().is_ok_and(|content| !content.patch.resource_version().is_empty())
     }
 
     /// What the patch makes of `old`, an object of `served`: one of its kind, in the version that writes work on.
@@ -190,32 +170,34 @@ impl Patch {
         }
         match self.dialect {
             Dialect::Apply => self.apply(served, call, Some(&seen)),
-            Dialect::Json => json::apply(seen.into_owned(), &self.patch).map_err(refused),
-            Dialect::Merge => merge::apply(seen.into_owned(), self.patch.clone()).map_err(bad_patch),
+            Dialect::Json => json::apply(seen.into_owned(), &self.content()?.patch).map_err(refused),
+            Dialect::Merge => merge::apply(seen.into_owned(), self.content()?.patch.clone()).map_err(bad_patch),
             Dialect::Strategic => self.strategic(served, seen.into_owned()),
         }
     }
 
     /// What a patch made of `old` must be an object of its kind: what is wrong with it is the patch's fault.
-    fn typed(&self, served: &Served, call: &mut Call, patched: Value, old: &Value) -> Result<Value, Status> {
+    fn typed(&self, served: &Served, call: &mut Call, mut patched: Value, old: &Value) -> Result<Value, Status> {
         if self.dialect == Dialect::Apply {
             return decode::applied(served, call, patched);
         }
         let checked = match self.dialect {
+            _ if !patched.is_object() => decode::patched_type(served, &call.target.name, &patched),
             _ if served.custom.is_some() => {
                 decode::check_type(served, &patched).map_err(decode::Nonconforming::Refused)
             }
-            // It is merged field by field into an object of the kind: what it says of its own is not looked at.
-            Dialect::Strategic => Ok(()),
+            // It is converted field by field to an object of the kind: what it says of its own is not looked at.
+            Dialect::Strategic => converted(served, &mut patched),
             _ => decode::patched_type(served, &call.target.name, &patched),
         };
-        let duplicates = self.duplicates.clone();
+        let Content { patch, duplicates } = self.content()?;
+        let duplicates = duplicates.clone();
         let conformed = checked.and_then(|()| decode::conform(served, call, patched, duplicates));
         conformed.map_err(|why| match why {
             decode::Nonconforming::Refused(status) => status,
             decode::Nonconforming::Unfit(why) => {
                 let shown = match self.dialect {
-                    Dialect::Strategic => self.patch.to_string(),
+                    Dialect::Strategic => patch.to_string(),
                     _ => self.patched(served, call, old).map(|patched| patched.to_string()).unwrap_or_default(),
                 };
                 let mut errors = Errors::new();
@@ -227,16 +209,41 @@ impl Patch {
 
     fn strategic(&self, served: &Served, old: Value) -> Result<Value, Status> {
         let model = served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
-        strategic::apply(old, self.patch.clone(), model).map_err(Status::from)
+        strategic::apply(old, self.content()?.patch.clone(), model).map_err(Status::from)
     }
 
     fn apply(&self, served: &Served, call: &mut Call, live: Option<&Value>) -> Result<Value, Status> {
         let model = served.model().ok_or_else(|| Status::unsupported_media_type(MERGE_PATCH))?;
         let force = crate::request::truthy(call.param("force"));
+        let content = self.content()?;
         let applied =
-            ownership::request(served, call, model, |request| api::apply::apply(request, live, &self.patch, force))?;
-        self.report_duplicates(call)?;
+            ownership::request(served, call, model, |request| api::apply::apply(request, live, &content.patch, force))?;
+        content.report_duplicates(call)?;
         Ok(applied)
+    }
+}
+
+impl Content {
+    fn read(dialect: Dialect, call: &Call) -> Result<Self, Status> {
+        let body = &call.body;
+        let is_strict = call.param("fieldValidation").as_deref() != Some("Ignore");
+        let (patch, duplicates) = match dialect {
+            Dialect::Apply => {
+                let read = decode::yaml_document(body)
+                    .map_err(|why| bad_patch(format!("error decoding YAML: error converting YAML to JSON: {why}")))?;
+                (read.value, read.duplicates)
+            }
+            _ => {
+                let read = api::codec::json::parse(body).map_err(|why| unreadable(dialect, is_strict, &why))?;
+                (read.value, read.duplicates)
+            }
+        };
+        let patch = shape_of(dialect, is_strict, patch)?;
+        let duplicates = match dialect {
+            Dialect::Json => offences(&patch, duplicates),
+            _ => duplicates,
+        };
+        Ok(Self { patch, duplicates })
     }
 
     /// An applied document in which keys stand twice is refused or warned of, as `?fieldValidation=` asks, once it is
@@ -254,6 +261,55 @@ impl Patch {
         }
         Ok(())
     }
+}
+
+/// Why a patch is no JSON. Where nobody is strict the libraries that apply it read it first, each with its own words.
+fn unreadable(dialect: Dialect, is_strict: bool, why: &dyn std::fmt::Display) -> Status {
+    match dialect {
+        Dialect::Json | Dialect::Merge if is_strict => bad_patch(format!("error decoding patch: {why}")),
+        Dialect::Merge => bad_patch(merge::MergePatchError::NotAnObject),
+        _ => bad_patch(why),
+    }
+}
+
+/// What merges or is applied is an object; Go reads null as one that is empty, where nothing but that can be meant. A
+/// JSON patch is a list of objects.
+fn shape_of(dialect: Dialect, is_strict: bool, patch: Value) -> Result<Value, Status> {
+    let found = match (&patch, dialect) {
+        (_, Dialect::Json) => {
+            let (list, item) = match is_strict {
+                true => ("[]handlers.jsonPatchOp", "handlers.jsonPatchOp"),
+                false => ("jsonpatch.Patch", "jsonpatch.Operation"),
+            };
+            let items = patch.as_array().map_or(&[][..], Vec::as_slice);
+            match (&patch, items.iter().find(|item| !item.is_object() && !item.is_null())) {
+                (Value::Null | Value::Array(_), None) => return Ok(patch),
+                (_, Some(other)) => cannot_unmarshal(other, item),
+                (other, None) => cannot_unmarshal(other, list),
+            }
+        }
+        (Value::Object(_), _) | (Value::Null, Dialect::Merge | Dialect::Apply) => return Ok(patch),
+        // The list takes the object's place, and is none.
+        (Value::Array(_), Dialect::Merge) if !is_strict => return Ok(patch),
+        (Value::Null, Dialect::Strategic) => return Ok(Value::Object(serde_json::Map::new())),
+        (other, _) => cannot_unmarshal(other, "map[string]interface {}"),
+    };
+    Err(match dialect {
+        Dialect::Apply => {
+            bad_patch(format!("error decoding YAML: error unmarshaling JSON: while decoding JSON: {found}"))
+        }
+        _ => unreadable(dialect, is_strict, &found),
+    })
+}
+
+fn cannot_unmarshal(found: &Value, wanted: &str) -> String {
+    format!("json: cannot unmarshal {} into Go value of type {wanted}", decode::go_kind(found))
+}
+
+/// What a strategic merge made of an object is converted, not read.
+fn converted(served: &Served, patched: &mut Value) -> Result<(), decode::Nonconforming> {
+    let Some(model) = served.model() else { return Ok(()) };
+    unstructured::convert(patched, model).map_err(|why| decode::Nonconforming::Unfit(why.to_string()))
 }
 
 fn bad_patch(why: impl std::fmt::Display) -> Status {

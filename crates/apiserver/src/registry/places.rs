@@ -1,5 +1,6 @@
 //! Where upstream's datastore has objects: its refusals name the key.
 
+use api::object::Entry;
 use api::status::Status;
 use api::validation::quote;
 
@@ -20,6 +21,23 @@ pub(super) fn key(served: &Served, namespace: &str, name: &str) -> String {
     };
     let steps = [namespace, name].into_iter().filter(|step| !step.is_empty());
     steps.fold(format!("/{resource}"), |key, step| format!("{key}/{step}"))
+}
+
+/// The refusal of a write that states another object than there is. Where nothing is written the datastore is not asked,
+/// and the key has no prefix (upstream: `DryRunnableStorage`).
+pub(crate) fn precondition_failed(
+    served: &Served,
+    live: &Entry,
+    dry_run: bool,
+    (what, asked, is): (&str, &str, &str),
+) -> Status {
+    let prefix = if dry_run { "" } else { "/registry" };
+    let key = key(served, &live.key.namespace, &live.key.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {prefix}{key}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}"
+    );
+    Status::conflict(served.subject(), &live.key.name, &why)
 }
 
 const OWN_SERVERS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];

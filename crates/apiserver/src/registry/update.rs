@@ -55,7 +55,7 @@ impl Registry {
         dry_run: bool,
     ) -> Result<Decision, Status> {
         let row = &served.row;
-        check_base(served, &new, live, call.verb == "patch")?;
+        check_base(served, &new, live, call.verb == "patch", dry_run)?;
         keep_identity(&mut new, &old);
         // An update that states no revision is one of whichever is there.
         new.set_meta("resourceVersion", json!(live.revision.to_string()));
@@ -159,7 +159,7 @@ pub(super) fn undeterminable(name: &str) -> String {
 }
 
 /// What the client stated about the object that it changes must hold.
-fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Result<(), Status> {
+fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool, dry_run: bool) -> Result<(), Status> {
     let uid = new.uid();
     if !uid.is_empty() && uid != live.uid && patched {
         // A patch has no preconditions: this is a change, which upstream finds in two places.
@@ -171,13 +171,7 @@ fn check_base(served: &Served, new: &Value, live: &Entry, patched: bool) -> Resu
         return Err(Status::invalid(&served.row.group, &served.row.kind, new.name(), causes.into()));
     }
     if !uid.is_empty() && uid != live.uid {
-        let why = format!(
-            "StorageError: invalid object, Code: 4, Key: /registry{}, ResourceVersion: 0, AdditionalErrorMsg: \
-             Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            places::key(served, &live.key.namespace, &live.key.name),
-            live.uid
-        );
-        return Err(Status::conflict(served.subject(), new.name(), &why));
+        return Err(places::precondition_failed(served, live, dry_run, ("UID", uid, &live.uid)));
     }
     let stated = new.resource_version();
     if !stated.is_empty() {

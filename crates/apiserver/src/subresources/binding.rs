@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 use crate::registry::posted::{self, BINDING, SystemFields};
-use crate::registry::{Call, Decision, Modify, Outcome, Served};
+use crate::registry::{Call, Decision, Modify, Outcome, Served, places};
 use crate::server::ApiServer;
 
 const PODS: Subject<'static> = Subject { group: "", resource: "pods/binding" };
 
-struct Bind {
+struct Bind<'a> {
+    pods: &'a Served,
     name: String,
-    /// The Pod's place in the datastore.
-    stored_at: String,
+    dry_run: bool,
     binding: Value,
     node: String,
 }
@@ -41,10 +41,9 @@ pub(crate) async fn bind(server: &ApiServer, served: &Served, call: &mut Call) -
     server.registry.admission.validate(call, &asked).await?;
     let binding = asked.object.take().unwrap_or_default();
     let pods = server.registry.catalogue.find("", "v1", "pods").ok_or_else(Status::path_not_found)?;
-    let key = call.key(true);
-    let stored_at = pods.cache.as_ref().map(|cache| cache.store_key(&key)).unwrap_or_default();
-    let mut bind = Bind { name: key.name.clone(), stored_at, binding, node };
-    server.registry.write(&pods, &key, call.dry_run()?, &mut bind).await?;
+    let (key, dry_run) = (call.key(true), call.dry_run()?);
+    let mut bind = Bind { pods: &pods, name: key.name.clone(), dry_run, binding, node };
+    server.registry.write(&pods, &key, dry_run, &mut bind).await?;
     let document = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(Outcome::Document { code: 201, document })
 }
@@ -67,7 +66,7 @@ fn target(target: &Value) -> Result<String, Status> {
     }
 }
 
-impl Modify for Bind {
+impl Modify for Bind<'_> {
     async fn decide(&mut self, live: Option<&Arc<Entry>>) -> Result<Decision, Status> {
         let Some(live) = live else {
             return Err(Status::not_found(Subject { group: "", resource: "pods" }, &self.name));
@@ -75,15 +74,12 @@ impl Modify for Bind {
         let conflict = |why: &str| Err(Status::conflict(PODS, &self.name, why));
         let mut pod = live.to_value();
         let revision = live.revision.to_string();
-        let stated =
-            [("UID", self.binding.uid(), &live.uid), ("ResourceVersion", self.binding.resource_version(), &revision)];
-        if let Some((what, asked, is)) = stated.iter().find(|(_, asked, is)| !asked.is_empty() && asked != is) {
-            let why = format!(
-                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-                 failed: {what} in precondition: {asked}, {what} in object meta: {is}",
-                self.stored_at
-            );
-            return Err(Status::conflict(Subject { group: "", resource: "pods" }, &self.name, &why));
+        let stated = [
+            ("UID", self.binding.uid(), live.uid.as_str()),
+            ("ResourceVersion", self.binding.resource_version(), &revision),
+        ];
+        if let Some(failed) = stated.into_iter().find(|(_, asked, is)| !asked.is_empty() && asked != is) {
+            return Err(places::precondition_failed(self.pods, live, self.dry_run, failed));
         }
         if pod.is_terminating() {
             return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", self.name));

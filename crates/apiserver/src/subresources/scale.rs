@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::admission::{self, Operation};
 use crate::document::Document;
 use crate::registry::posted::{self, SCALE};
-use crate::registry::{Call, Decision, Modified, Modify, Outcome, Patch, Registry, Served, versions};
+use crate::registry::{Call, Decision, Modified, Modify, Outcome, Patch, Registry, Served, places, versions};
 use crate::server::ApiServer;
 
 /// What custom resources that ask for no replicas show to who writes their scale: it has to say how many.
@@ -70,6 +70,7 @@ impl Modify for Rescale<'_> {
         let Some(live) = live else {
             return Err(Status::not_found(self.served.subject(), &self.call.target.name));
         };
+        self.check_uid(live)?;
         let old = versions::working(self.served, live).await?;
         let mut old_scale = scale_of(self.place, &old)?;
         if self.place.asks_for_none(&old)? {
@@ -115,6 +116,17 @@ impl Modify for Rescale<'_> {
 }
 
 impl Rescale<'_> {
+    /// A scale that is put says of which object it is. (That of a patch is looked at once there is one.)
+    fn check_uid(&self, live: &Entry) -> Result<(), Status> {
+        match &self.wanted {
+            Wanted::Scale(scale) if !scale.uid().is_empty() && scale.uid() != live.uid => {
+                let failed = ("UID", scale.uid(), live.uid.as_str());
+                Err(places::precondition_failed(self.served, live, self.dry_run, failed))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// `object` with the replicas of `scale`, which has to be a valid one, and one of this object.
     fn scaled(&self, mut object: Value, scale: &Value, live: &Entry) -> Result<Value, Status> {
         let (name, uid) = (&self.call.target.name, scale.uid());

@@ -123,6 +123,9 @@ fn bind(server: &ApiServer, binding: &mut Binding, reference: &Value, account: &
         let served = server.registry.catalogue.find("", "v1", resource)?;
         served.cache.as_ref()?.get(key)
     };
+    if text("name").is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
     let found = find(resource, &ObjectKey::new(namespace, text("name")))
         .ok_or_else(|| Status::not_found(subject, text("name")))?;
     let check_uid = || {

@@ -120,7 +120,7 @@ impl<'a> Place<'a> {
     }
 
     /// What Go calls the type of what stands here, where that is not of its shape.
-    fn go(&self) -> Option<&'static str> {
+    pub(super) fn go(&self) -> Option<&'static str> {
         match self.step {
             Step::Field { go, .. } => go,
             Step::Index(_) => self.parent?.go()?.strip_prefix("[]"),

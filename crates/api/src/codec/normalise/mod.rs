@@ -11,6 +11,7 @@
 pub mod empties;
 mod error;
 mod scalars;
+pub mod unstructured;
 
 use serde_json::{Map, Value};
 
@@ -322,7 +323,8 @@ impl<'m> Normaliser<'m> {
             Shape::Struct(id) => self.go_struct(self.schema.get(*id)),
             Shape::List(item) => format!("[]{}", self.go_type(item)),
             Shape::Map(value) => format!("map[string]{}", self.go_type(value)),
-            Shape::StringList => "[]string".to_owned(),
+            // The one such list that anybody posts.
+            Shape::StringList => "v1.ExtraValue".to_owned(),
             scalar => scalars::go_type(scalar).to_owned(),
         }
     }

@@ -35,6 +35,8 @@ pub enum ProtobufError {
     Overflow,
     #[error("proto: message is nested too deep")]
     TooDeep,
+    #[error("proto: illegal tag {number} (wire type {key})")]
+    IllegalTag { number: i32, key: u64 },
     #[error("proto: illegal wire type {0}")]
     IllegalWireType(u8),
     #[error("proto: wrong wire type {found} for field {field}")]
@@ -112,7 +114,18 @@ fn begin(out: &mut Backward, api_version: &str, kind: &str) {
 ///
 /// `resolve` names the model of an apiVersion and kind; both are empty where the sender left them out.
 pub fn from_protobuf(bytes: &[u8], resolve: impl Fn(&str, &str) -> Option<Model>) -> Result<Value, ProtobufError> {
-    read::envelope(bytes, &resolve, 0)
+    read::envelope(bytes, ("", ""), &resolve, 0)
+}
+
+/// [`from_protobuf`] of an object that is of this apiVersion and kind as far as it does not say it (upstream:
+/// `copyKindDefaults`).
+pub fn from_protobuf_as(
+    bytes: &[u8],
+    api_version: &str,
+    kind: &str,
+    resolve: impl Fn(&str, &str) -> Option<Model>,
+) -> Result<Value, ProtobufError> {
+    read::envelope(bytes, (api_version, kind), &resolve, 0)
 }
 
 /// The apiVersion and kind of an encoded object.

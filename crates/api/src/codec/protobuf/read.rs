@@ -52,8 +52,16 @@ impl<'a> Envelope<'a> {
     }
 }
 
-pub(super) fn envelope(bytes: &[u8], resolve: Resolve<'_>, depth: usize) -> Result<Value, ProtobufError> {
-    let Envelope { api_version, kind, object } = Envelope::parse(bytes)?;
+/// `api_version` and `kind` are what the object is of where it does not say it.
+pub(super) fn envelope(
+    bytes: &[u8],
+    (api_version, kind): (&str, &str),
+    resolve: Resolve<'_>,
+    depth: usize,
+) -> Result<Value, ProtobufError> {
+    let envelope = Envelope::parse(bytes)?;
+    let api_version = if envelope.api_version.is_empty() { api_version } else { envelope.api_version };
+    let kind = if envelope.kind.is_empty() { kind } else { envelope.kind };
     let model = resolve(api_version, kind)
         .ok_or_else(|| ProtobufError::UnknownKind { api_version: api_version.to_owned(), kind: kind.to_owned() })?;
     let mut fields = Map::new();
@@ -63,7 +71,7 @@ pub(super) fn envelope(bytes: &[u8], resolve: Resolve<'_>, depth: usize) -> Resu
         }
     }
     let decoder = Decoder { schema: model.schema(), resolve };
-    decoder.structure(model.root(), object, &mut fields, depth)?;
+    decoder.structure(model.root(), envelope.object, &mut fields, depth)?;
     settled(Value::Object(fields), &model)
 }
 
@@ -215,7 +223,7 @@ impl Decoder<'_> {
     fn embedded(&self, raw: Option<&[u8]>, name: &str, depth: usize) -> Result<Value, ProtobufError> {
         match raw {
             None => Ok(Value::Null),
-            Some(raw) if raw.starts_with(PREFIX) && depth < DEEPEST => envelope(raw, self.resolve, depth + 1),
+            Some(raw) if raw.starts_with(PREFIX) && depth < DEEPEST => envelope(raw, ("", ""), self.resolve, depth + 1),
             Some(raw) => {
                 let document = json::parse(raw);
                 let not_json =

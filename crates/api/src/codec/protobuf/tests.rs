@@ -179,6 +179,16 @@ fn what_is_no_envelope_or_no_known_kind_is_refused() {
     assert_eq!(peek(&pod), Ok(("v1".to_owned(), "Pod".to_owned())));
     let unknown = ProtobufError::UnknownKind { api_version: "v1".to_owned(), kind: "Pod".to_owned() };
     assert_eq!(from_protobuf(&pod, |_, _| None), Err(unknown));
+    assert_eq!(from_protobuf(b"k8s\0\x02\0", resolve), Err(ProtobufError::IllegalTag { number: 0, key: 2 }));
+}
+
+#[test]
+fn what_an_envelope_does_not_say_is_told_by_who_reads_it() {
+    let read = |bytes: &[u8]| from_protobuf_as(bytes, "v1", "Pod", resolve);
+    let kind = |object: Value| [object["apiVersion"].clone(), object["kind"].clone()];
+    assert_eq!(read(b"k8s\0\x0a\0").map(kind), Ok([json!("v1"), json!("Pod")]));
+    let said = to_protobuf(&json!({}), &resolve("v1", "ConfigMap").unwrap(), "v1", "ConfigMap");
+    assert_eq!(read(&said).map(kind), Ok([json!("v1"), json!("ConfigMap")]));
 }
 
 #[test]

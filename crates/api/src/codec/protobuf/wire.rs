@@ -123,7 +123,10 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let key = self.varint()?;
-        let number = u32::try_from(key >> 3).map_err(|_| ProtobufError::Overflow)?;
+        // Go's readers look at 32 bits of it.
+        let number = (key >> 3) as i32;
+        let number = u32::try_from(number).ok().filter(|number| *number > 0);
+        let number = number.ok_or(ProtobufError::IllegalTag { number: (key >> 3) as i32, key })?;
         let value = match (key & 7) as u8 {
             VARINT => Wire::Varint(self.varint()?),
             FIXED64 => Wire::Fixed64(*self.take(8)?.first_chunk().ok_or(ProtobufError::Truncated)?),

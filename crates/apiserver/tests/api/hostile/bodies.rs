@@ -175,6 +175,44 @@ async fn input_7_bodies_of_no_known_form() {
 }
 
 #[tokio::test]
+async fn input_4_patches_that_cannot_be_read() {
+    let cluster = cluster().await;
+    let check = async |name: &str, media: &str, body: &str, code: u16, said: &str| {
+        let target = format!("{MAPS}/{name}");
+        let refused = send(&cluster, "PATCH", &target, media, body.to_owned()).await.expect(code);
+        let message = refused["message"].as_str().unwrap_or_default();
+        assert!(message.contains(said), "{name} {media} {body}: {message}");
+    };
+    let strict = "a?fieldManager=m";
+    let lax = "a?fieldValidation=Ignore&fieldManager=m";
+    check("b", "merge-patch+json", "{", 404, "configmaps \"b\" not found").await;
+    check(strict, "merge-patch+json", "{", 400, "error decoding patch: unexpected end of JSON input").await;
+    check(lax, "merge-patch+json", "{", 400, "Invalid JSON Patch").await;
+    check(strict, "merge-patch+json", "[]", 400, "error decoding patch: json: cannot unmarshal array").await;
+    // A list takes the object's place, by whichever patch.
+    check(lax, "merge-patch+json", "[]", 422, "couldn't get version/kind; json parse error").await;
+    let whole = r#"[{"op": "replace", "path": "", "value": []}]"#;
+    check(strict, "json-patch+json", whole, 422, "couldn't get version/kind; json parse error").await;
+    check(strict, "json-patch+json", "[5]", 400, "number into Go value of type handlers.jsonPatchOp").await;
+    check(lax, "json-patch+json", "[5]", 400, "json: cannot unmarshal number into Go value of type jsonpatch").await;
+    check(strict, "strategic-merge-patch+json", r#"{"data": []}"#, 422, "cannot restore map from slice").await;
+    check(strict, "strategic-merge-patch+json", r#"{"kind": 5}"#, 422, "cannot convert int64 to string").await;
+    serves_on(&cluster).await;
+}
+
+/// What stands later is read into what stands there.
+#[tokio::test]
+async fn input_4_fields_that_stand_twice_are_merged() {
+    let cluster = cluster().await;
+    let twice = r#"{"metadata": {"name": "twice", "labels": {"a": "1"}}, "metadata": {"labels": {"b": "2"}}, "data": {"k": "v"}, "data": {}}"#;
+    let made = send(&cluster, "POST", MAPS, "json", twice).await.expect(201);
+    assert_eq!(made["metadata"]["labels"], json!({"a": "1", "b": "2"}));
+    assert_eq!(made["data"], json!({"k": "v"}));
+    send(&cluster, "POST", &format!("{MAPS}?fieldValidation=Strict"), "json", twice).await.expect(400);
+    serves_on(&cluster).await;
+}
+
+#[tokio::test]
 async fn input_15_selectors_of_thousands_of_terms() {
     let cluster = cluster().await;
     let check = async |query: String, code: u16| {
