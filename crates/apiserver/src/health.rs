@@ -266,6 +266,11 @@ fn tell(name: &str, root: &str, well: bool) {
     HEALTHCHECKS.add(&[name, if well { "success" } else { "error" }, root], 1.0);
 }
 
+/// True for a path that asks for all checks.
+pub(crate) fn is_root(path: &str) -> bool {
+    ROOTS.contains(&path)
+}
+
 /// True for paths that need no identity.
 pub(crate) fn is_path(path: &str) -> bool {
     ROOTS.iter().any(|root| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))

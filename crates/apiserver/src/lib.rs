@@ -10,6 +10,7 @@
 //! audit        what is recorded of requests
 //! admission    what must be true of a write beyond its kind's rules
 //! registry     the generic verbs; the catalogue of what is served
+//! datastore    figures of what is stored
 //! cache        the one copy of each object, its watchers and in-process informers
 //! expiry       events end by themselves
 //! crds         what is served as CustomResourceDefinitions say
@@ -32,6 +33,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod clock;
 mod crds;
+mod datastore;
 mod discovery;
 mod document;
 pub mod encryption;

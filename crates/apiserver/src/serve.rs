@@ -20,6 +20,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::authn::PeerCertificates;
+use crate::metrics::TLS_ERRORS;
 use crate::received::Received;
 use crate::response::Response;
 use crate::streaming::PeerAddress;
@@ -102,7 +103,8 @@ async fn connection(
     socket.set_nodelay(true)?;
     let address = PeerAddress(socket.peer_addr()?);
     let late = |what: &str| io::Error::new(io::ErrorKind::TimedOut, format!("{what} took too long"));
-    let stream = timeout(limits.handshake, acceptor.accept(socket)).await.map_err(|_| late("the TLS handshake"))??;
+    let agreed = timeout(limits.handshake, acceptor.accept(socket)).await.map_err(|_| late("the TLS handshake"));
+    let stream = agreed.and_then(|agreed| agreed).inspect_err(|_| TLS_ERRORS.add(&[], 1.0))?;
     let session = stream.get_ref().1;
     let peer = session
         .peer_certificates()

@@ -29,6 +29,7 @@ use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, Fr
 use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
+use crate::datastore::Measured;
 use crate::discovery::Discovery;
 use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
@@ -151,6 +152,7 @@ impl ApiServer {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Arc<Self>, StartError> {
+        let store = Measured::over(store);
         let from = store.current();
         let caches = Caches::new(store.clone(), config.transformer);
         caches.recall().await?;

@@ -22,7 +22,7 @@ use crate::audit::{self, Trail};
 use crate::authn::{Notes, PeerCertificates, User, impersonation};
 use crate::authz::{self, Attributes};
 use crate::flowcontrol::{Flow, FlowControl, Plainly};
-use crate::metrics::Record;
+use crate::metrics::{self, Record};
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
 use crate::request::RequestInfo;
@@ -95,7 +95,7 @@ where
             let program = HeaderValue::from_static(identity.program);
             request.headers_mut().entry(header::USER_AGENT).or_insert(program);
         }
-        Box::pin(async move { Ok(service.respond(request).await) })
+        Box::pin(metrics::noted(async move { Ok(service.respond(request).await) }))
     }
 }
 
@@ -159,7 +159,10 @@ impl ApiService {
             return self.chain(info, query, request, known).await;
         }
         let allowed = limits::allowed_time(&query)?;
-        let late = |_| Err(Status::timeout("request did not complete within the allotted timeout"));
+        let late = |_| {
+            metrics::terminated();
+            Err(Status::timeout("request did not complete within the allotted timeout"))
+        };
         timeout(allowed, self.chain(info, query, request, known)).await.unwrap_or_else(late)
     }
 
@@ -195,14 +198,23 @@ impl ApiService {
             false if !server.flow_control.is_shared() => match FlowControl::enter_plainly(&server, &user, &info) {
                 Plainly::Entered(place) => Some(place),
                 Plainly::Uncounted => None,
-                Plainly::Refused(refused) => return Ok(*refused),
+                Plainly::Refused(refused) => {
+                    metrics::terminated();
+                    return Ok(*refused);
+                }
             },
             false => {
                 let flow = known.flow.insert(server.flow_control.classify(&user, &info));
                 let allowed = if watching { limits::TIME } else { limits::allowed_time(&query)? };
-                match server.flow_control.enter(&server, flow, &user, &info, &query, allowed).await {
+                let begun = Instant::now();
+                let entered = server.flow_control.enter(&server, flow, &user, &info, &query, allowed).await;
+                metrics::elsewhere(begun.elapsed());
+                match entered {
                     Ok(place) => Some(place),
-                    Err(refused) => return Ok(refused),
+                    Err(refused) => {
+                        metrics::terminated();
+                        return Ok(refused);
+                    }
                 }
             }
         };

@@ -3,13 +3,16 @@
 //! A family is a static: a row of a table that names its labels once. Counting is a look-up and an addition; no lock is
 //! held while anything else happens.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+/// Upstream's buckets of requests to a server, in seconds.
+const ASKED: &[f64] = &[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
 /// Upstream's buckets of work queues, in seconds.
 const WORK: &[f64] = &[1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0];
 
@@ -22,6 +25,23 @@ pub static QUEUE_WAIT: Family =
     Family::histogram("workqueue_queue_duration_seconds", "[STABLE] How long keys waited", &["name"], WORK);
 pub static QUEUE_WORK: Family =
     Family::histogram("workqueue_work_duration_seconds", "[STABLE] How long the work on keys took", &["name"], WORK);
+/// Told by [`crate::workqueue::tell_busy`].
+pub static QUEUE_UNFINISHED: Family = Family::gauge(
+    "workqueue_unfinished_work_seconds",
+    "[STABLE] For how long, added up, workers have been at keys that they are not done with",
+    &["name"],
+);
+pub static QUEUE_LONGEST: Family = Family::gauge(
+    "workqueue_longest_running_processor_seconds",
+    "[STABLE] For how long the slowest worker has been at its key",
+    &["name"],
+);
+pub static REQUEST_TIME: Family = Family::histogram(
+    "rest_client_request_duration_seconds",
+    "[ALPHA] How long requests to the API server took",
+    &["host", "verb"],
+    ASKED,
+);
 pub static REQUESTS: Family = Family::counter(
     "rest_client_requests_total",
     "[STABLE] Requests to the API server, by the code of their answer",
@@ -29,7 +49,17 @@ pub static REQUESTS: Family = Family::counter(
 );
 
 /// All families of this crate.
-pub static FAMILIES: [&Family; 6] = [&QUEUE_ADDS, &QUEUE_DEPTH, &QUEUE_RETRIES, &QUEUE_WAIT, &QUEUE_WORK, &REQUESTS];
+pub static FAMILIES: [&Family; 9] = [
+    &QUEUE_ADDS,
+    &QUEUE_DEPTH,
+    &QUEUE_RETRIES,
+    &QUEUE_WAIT,
+    &QUEUE_WORK,
+    &QUEUE_UNFINISHED,
+    &QUEUE_LONGEST,
+    &REQUEST_TIME,
+    &REQUESTS,
+];
 
 /// A metric and its series, one for each combination of labels.
 pub struct Family {
@@ -37,8 +67,7 @@ pub struct Family {
     help: &'static str,
     labels: &'static [&'static str],
     kind: Kind,
-    /// By labels as they are told: `a="x",b="y"`.
-    series: RwLock<BTreeMap<String, Arc<Cells>>>,
+    series: Kept<Cells>,
 }
 
 #[derive(Clone, Copy)]
@@ -53,6 +82,56 @@ enum Kind {
 pub struct Series {
     cells: Arc<Cells>,
     kind: Kind,
+}
+
+/// Things that are found again by the values of labels, which are copied only when a thing is new.
+pub struct Kept<T> {
+    /// By the hash of the values: of those who share one there are seldom two.
+    found: RwLock<ByHash<T>>,
+}
+
+type ByHash<T> = HashMap<u64, Vec<(Box<[Box<str>]>, Arc<T>)>, BuildHasherDefault<DefaultHasher>>;
+
+impl<T> Kept<T> {
+    pub const fn new() -> Self {
+        Self { found: RwLock::new(HashMap::with_hasher(BuildHasherDefault::new())) }
+    }
+
+    pub fn find(&self, values: &[&str]) -> Option<Arc<T>> {
+        let found = self.found.read();
+        let same = found.get(&hash(values))?;
+        same.iter().find(|(known, _)| is_same(known, values)).map(|(_, kept)| kept.clone())
+    }
+
+    pub fn find_or(&self, values: &[&str], make: impl FnOnce() -> T) -> Arc<T> {
+        if let Some(kept) = self.find(values) {
+            return kept;
+        }
+        let mut found = self.found.write();
+        let same = found.entry(hash(values)).or_default();
+        if let Some((_, kept)) = same.iter().find(|(known, _)| is_same(known, values)) {
+            return kept.clone();
+        }
+        let kept = Arc::new(make());
+        same.push((values.iter().map(|&value| value.into()).collect(), kept.clone()));
+        kept
+    }
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn hash(values: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    values.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn is_same(known: &[Box<str>], values: &[&str]) -> bool {
+    known.iter().map(|it| &**it).eq(values.iter().copied())
 }
 
 /// Numbers are `f64` by their bits.
@@ -83,7 +162,7 @@ impl Family {
     }
 
     const fn new(name: &'static str, help: &'static str, labels: &'static [&'static str], kind: Kind) -> Self {
-        Self { name, help, labels, kind, series: RwLock::new(BTreeMap::new()) }
+        Self { name, help, labels, kind, series: Kept::new() }
     }
 
     /// Adds to a counter or gauge. `values` are those of the family's labels, in their order.
@@ -106,16 +185,18 @@ impl Family {
         Series { cells: self.series(values), kind: self.kind }
     }
 
-    fn series(&self, values: &[&str]) -> Arc<Cells> {
-        let key = self.key(values);
-        if let Some(series) = self.series.read().get(&key) {
-            return series.clone();
-        }
-        self.series.write().entry(key).or_insert_with(|| Arc::new(Cells::new(self.kind))).clone()
+    /// Forgets all series, for a gauge that is told anew of what there is.
+    pub fn reset(&self) {
+        self.series.found.write().clear();
     }
 
-    fn key(&self, values: &[&str]) -> String {
+    fn series(&self, values: &[&str]) -> Arc<Cells> {
         debug_assert_eq!(values.len(), self.labels.len(), "{}: a value for each label", self.name);
+        self.series.find_or(values, || Cells::new(self.kind))
+    }
+
+    /// Labels as they are told: `a="x",b="y"`.
+    fn key(&self, values: &[Box<str>]) -> String {
         let mut key = String::with_capacity(128);
         for (label, value) in self.labels.iter().zip(values) {
             if !key.is_empty() {
@@ -138,10 +219,13 @@ impl Family {
 
     /// Tells the family; nothing if it has no series yet.
     fn tell(&self, out: &mut String) {
-        let series = self.series.read();
+        let found = self.series.found.read();
+        let mut series: Vec<(String, &Arc<Cells>)> =
+            found.values().flatten().map(|(values, cells)| (self.key(values), cells)).collect();
         if series.is_empty() {
             return;
         }
+        series.sort_by(|one, other| one.0.cmp(&other.0));
         let kind = match self.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -149,7 +233,7 @@ impl Family {
         };
         // Writing to a string cannot fail.
         let _ = write!(out, "# HELP {0} {1}\n# TYPE {0} {kind}\n", self.name, self.help);
-        for (labels, series) in series.iter() {
+        for (labels, series) in &series {
             match self.kind {
                 Kind::Histogram(bounds) => series.tell_histogram(self.name, labels, bounds, out),
                 _ => sample(self.name, labels, series.number(), out),

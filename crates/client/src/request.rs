@@ -3,6 +3,8 @@
 //! `kube::Api` wants a Rust type for each kind and decodes every answer into it; components that patch and create
 //! documents of any kind (the garbage collector, the namespace controller, all status writers) go this way.
 
+use std::time::Instant;
+
 use api::object::{Entry, ObjectKey};
 use api::resource::GroupVersionResource;
 use http::{Method, Request};
@@ -350,7 +352,9 @@ impl Requests {
         let failed = |source| explain(verb, path.clone(), source);
         let request = request.body(body).map_err(|error| failed(kube::Error::HttpError(error)))?;
         let verb_sent = request.method().as_str().to_owned();
+        let begun = Instant::now();
         let answered = self.client.request_text(request).await;
+        metrics::REQUEST_TIME.observe(&[HOST, &verb_sent], begun.elapsed().as_secs_f64());
         let code = match &answered {
             Ok(_) => "200".to_owned(),
             Err(kube::Error::Api(status)) => status.code.to_string(),

@@ -4,9 +4,9 @@
 //! has it, waits again after that worker is done. The queue grows with the number of distinct keys only; producers
 //! that can wait do so in [`WorkQueue::room`].
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,6 +22,33 @@ const ROOM: usize = 16_384;
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// The longest delay between two tries of a failing key.
 const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// The queues that have a name.
+static NAMED: Mutex<Vec<Weak<dyn Busy>>> = Mutex::new(Vec::new());
+
+/// What tells for how long its workers have been at work.
+trait Busy: Send + Sync {
+    fn name(&self) -> &'static str;
+    /// Added up, and the longest.
+    fn busy(&self) -> (Duration, Duration);
+}
+
+/// Tells for how long workers have been at what they are not done with: as figures are read, so that nobody counts time.
+pub fn tell_busy() {
+    let mut by_name: BTreeMap<&str, (Duration, Duration)> = BTreeMap::new();
+    let mut named = NAMED.lock();
+    named.retain(|queue| queue.strong_count() > 0);
+    for queue in named.iter().filter_map(Weak::upgrade) {
+        let (all, longest) = queue.busy();
+        let told = by_name.entry(queue.name()).or_default();
+        *told = (told.0 + all, told.1.max(longest));
+    }
+    drop(named);
+    for (name, (all, longest)) in by_name {
+        metrics::QUEUE_UNFINISHED.set(&[name], all.as_secs_f64());
+        metrics::QUEUE_LONGEST.set(&[name], longest.as_secs_f64());
+    }
+}
 
 /// A queue of distinct keys.
 pub struct WorkQueue<K> {
@@ -40,7 +67,8 @@ struct State<K> {
     waiting: VecDeque<(K, Duration)>,
     /// Everything in `waiting`, and what was added while it was being worked on.
     dirty: HashSet<K>,
-    working: HashSet<K>,
+    /// Each with the time since which it is.
+    working: HashMap<K, Duration>,
     /// When delayed keys are due, earliest first, and the same by key.
     delayed: BTreeSet<(Duration, K)>,
     due: HashMap<K, Duration>,
@@ -69,13 +97,18 @@ impl<K: Key> WorkQueue<K> {
         let state = State {
             waiting: VecDeque::new(),
             dirty: HashSet::new(),
-            working: HashSet::new(),
+            working: HashMap::new(),
             delayed: BTreeSet::new(),
             due: HashMap::new(),
             failures: HashMap::new(),
             closed: false,
         };
-        Arc::new(Self { name, clock, state: Mutex::new(state), ready: Notify::new(), room: Notify::new() })
+        let queue = Arc::new(Self { name, clock, state: Mutex::new(state), ready: Notify::new(), room: Notify::new() });
+        if !name.is_empty() {
+            let busy: Weak<Self> = Arc::downgrade(&queue);
+            NAMED.lock().push(busy);
+        }
+        queue
     }
 
     /// Queues `key`, unless it waits already.
@@ -170,7 +203,7 @@ impl<K: Key> WorkQueue<K> {
                 }
                 let now = self.clock.elapsed();
                 state.promote(now);
-                if let Some((key, since)) = state.take() {
+                if let Some((key, since)) = state.take(now) {
                     let more = !state.waiting.is_empty();
                     self.tell_depth(&state);
                     drop(state);
@@ -209,13 +242,26 @@ impl<K: Key> WorkQueue<K> {
     }
 }
 
+impl<K: Key> Busy for WorkQueue<K> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn busy(&self) -> (Duration, Duration) {
+        let now = self.clock.elapsed();
+        let state = self.state.lock();
+        let since = state.working.values().map(|since| now.saturating_sub(*since));
+        since.fold((Duration::ZERO, Duration::ZERO), |(all, longest), one| (all + one, longest.max(one)))
+    }
+}
+
 impl<K: Key> State<K> {
     /// True if the key did not wait already.
     fn add(&mut self, key: K, now: Duration) -> bool {
         if self.closed || !self.dirty.insert(key.clone()) {
             return false;
         }
-        if !self.working.contains(&key) {
+        if !self.working.contains_key(&key) {
             self.waiting.push_back((key, now));
         }
         true
@@ -230,10 +276,10 @@ impl<K: Key> State<K> {
         }
     }
 
-    fn take(&mut self) -> Option<(K, Duration)> {
+    fn take(&mut self, now: Duration) -> Option<(K, Duration)> {
         let (key, since) = self.waiting.pop_front()?;
         self.dirty.remove(&key);
-        self.working.insert(key.clone());
+        self.working.insert(key.clone(), now);
         Some((key, since))
     }
 }
@@ -296,6 +342,29 @@ mod tests {
         drop(work);
         assert_eq!(poll(&queue).map(|work| *work.key()), Some("a"));
         assert!(poll(&queue).is_none());
+    }
+
+    #[tokio::test]
+    async fn it_is_told_for_how_long_workers_are_at_it() {
+        let clock = ManualClock::new(Timestamp::UNIX_EPOCH);
+        let queue = WorkQueue::named("told-busy", clock.clone());
+        let told = || {
+            tell_busy();
+            let lines = metrics::text([&metrics::QUEUE_UNFINISHED, &metrics::QUEUE_LONGEST]);
+            let mine = lines.lines().filter(|line| line.contains("\"told-busy\""));
+            mine.map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect::<Vec<_>>()
+        };
+        queue.add("a");
+        queue.add("b");
+        let first = poll(&queue).unwrap();
+        clock.advance(Duration::from_secs(3));
+        let second = poll(&queue).unwrap();
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(told(), ["5", "4"]);
+        drop(first);
+        assert_eq!(told(), ["1", "1"]);
+        drop(second);
+        assert_eq!(told(), ["0", "0"]);
     }
 
     #[tokio::test]

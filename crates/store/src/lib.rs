@@ -132,6 +132,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The newest committed revision.
     fn current(&self) -> Revision;
 
+    /// The bytes that it takes where it is stored, if it is.
+    fn size(&self) -> Option<u64> {
+        None
+    }
+
     /// The value of `key` at `at`, or now.
     fn get(&self, key: &str, at: Option<Revision>) -> BoxFuture<'_, Result<Option<Record>, Error>>;
 

@@ -251,6 +251,9 @@ async fn say(server: &ApiServer, mut service: Value, finding: &Finding) -> Resul
         return Ok(());
     }
     let name = service["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if *status != "True" && known.is_some_and(|known| known["status"] == "True") {
+        super::WENT_AWAY.add(&[&name, reason], 1.0);
+    }
     if since.is_none() {
         info!(name, status, reason, message, "an APIService's availability changed");
     }

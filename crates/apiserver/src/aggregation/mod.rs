@@ -24,6 +24,7 @@ use std::sync::Arc;
 use api::object::ObjectKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use client::metrics::Family;
 use parking_lot::Mutex;
 use rustls::sign::CertifiedKey;
 use serde_json::Value;
@@ -169,6 +170,29 @@ impl Aggregation {
             }
         };
         Ok(Callee { address, tls })
+    }
+}
+
+static UNAVAILABLE: Family = Family::gauge(
+    "aggregator_unavailable_apiservice",
+    "[ALPHA] 1 for an APIService whose server is not available",
+    &["name"],
+);
+/// Counted where the condition is written.
+static WENT_AWAY: Family = Family::counter(
+    "aggregator_unavailable_apiservice_total",
+    "[ALPHA] How often an APIService was found not available, by the reason",
+    &["name", "reason"],
+);
+
+pub(crate) static FAMILIES: [&Family; 2] = [&UNAVAILABLE, &WENT_AWAY];
+
+/// Tells which APIServices are available, of those that there are.
+pub(crate) fn tell_unavailable(server: &ApiServer) {
+    UNAVAILABLE.reset();
+    for entry in server.aggregation.services.list(&Filter::default()).entries.iter() {
+        let unavailable = !is_available(&entry.to_value());
+        UNAVAILABLE.set(&[&entry.key.name], f64::from(u8::from(unavailable)));
     }
 }
 

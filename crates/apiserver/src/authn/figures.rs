@@ -25,7 +25,29 @@ static USERS: Family = Family::counter(
     &["username"],
 );
 
-pub(crate) static FAMILIES: [&Family; 3] = [&ATTEMPTS, &DURATION, &USERS];
+static CERTIFICATES: Family = Family::histogram(
+    "apiserver_client_certificate_expiration_seconds",
+    "[ALPHA] For how long the certificates are good by which clients were known",
+    &[],
+    &[
+        0.0,
+        1800.0,
+        3600.0,
+        7200.0,
+        21_600.0,
+        43_200.0,
+        86_400.0,
+        172_800.0,
+        345_600.0,
+        604_800.0,
+        2_592_000.0,
+        7_776_000.0,
+        15_552_000.0,
+        31_104_000.0,
+    ],
+);
+
+pub(crate) static FAMILIES: [&Family; 4] = [&ATTEMPTS, &DURATION, &USERS, &CERTIFICATES];
 
 /// Names that are told; others would be without number.
 const NAMED: [&str; 5] = ["admin", "client", "kube_proxy", "kubelet", "system:serviceaccount:kube-system:default"];
@@ -45,7 +67,13 @@ impl Outcome {
 static SUCCESS: LazyLock<Outcome> = LazyLock::new(|| Outcome::of("success"));
 static FAILURE: LazyLock<Outcome> = LazyLock::new(|| Outcome::of("failure"));
 static ERROR: LazyLock<Outcome> = LazyLock::new(|| Outcome::of("error"));
+static CERTIFICATE: LazyLock<Series> = LazyLock::new(|| CERTIFICATES.of(&[]));
 static OTHER_USERS: LazyLock<Series> = LazyLock::new(|| USERS.of(&["other"]));
+
+/// Counts a client who is known by a certificate that is good for so many seconds more.
+pub(super) fn certificate(seconds: i64) {
+    CERTIFICATE.observe(seconds as f64);
+}
 
 /// Counts one that was found out, one who showed nothing, or one whose credentials are not good.
 pub(super) fn tell(found: &Result<Option<User>, Status>, took: Duration) {

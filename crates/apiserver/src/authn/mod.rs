@@ -180,7 +180,10 @@ impl PeerCertificates {
             proven.map(|proven| Proven { user: proven.user.map(User::authenticated), ..proven })
         };
         match self.0.proven.get_or_init(prove) {
-            Ok(proven) if proven.until >= clock::unix_seconds() => Ok(proven.user.clone()),
+            Ok(proven) if proven.until >= clock::unix_seconds() => {
+                figures::certificate(proven.until - clock::unix_seconds());
+                Ok(proven.user.clone())
+            }
             Ok(_) => Err(Status::unauthorized()),
             Err(why) => {
                 debug!(%why, "a client's certificate is not good");

@@ -146,6 +146,19 @@ async fn what_was_asked_is_counted() {
     assert_eq!(send(&cluster, &admin(), "GET", "/apis/invented/v9/nonsense", &[]).await.code, 404);
     let watch = Request::builder().uri("/apis/apps/v1/daemonsets?watch=true").body(Full::default()).unwrap();
     let watch = cluster.call(admin(), watch).await;
+    let seen = Request::builder().uri("/api/v1/podtemplates?watch=true").body(Full::default()).unwrap();
+    let mut seen = cluster.call(admin(), seen).await;
+    let template =
+        json!({"metadata": {"name": "a"}, "template": {"spec": {"containers": [{"name": "a", "image": "b"}]}}});
+    cluster.send("POST", "/api/v1/namespaces/default/podtemplates", template).await.expect(201);
+    seen.line().await.unwrap();
+    send(&cluster, &admin(), "GET", "/api/v1/endpoints", &[]).await.expect(200);
+    send(&cluster, &admin(), "GET", "/readyz", &[]).await;
+    let service = json!({"metadata": {"name": "v1.told.example.com"}, "spec": {
+        "group": "told.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
+        "service": {"namespace": "default", "name": "none"}, "insecureSkipTLSVerify": true,
+    }});
+    cluster.send("POST", "/apis/apiregistration.k8s.io/v1/apiservices", service).await.expect(201);
     let told = async || {
         let answer = send(&cluster, &admin(), "GET", "/metrics", &[]).await;
         String::from_utf8(answer.bytes.to_vec()).unwrap()
@@ -157,6 +170,20 @@ async fn what_was_asked_is_counted() {
         "apiserver_request_total{code=\"200\",component=\"apiserver\",dry_run=\"\",group=\"\",\
          resource=\"podtemplates\",scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 3\n",
         "# TYPE apiserver_request_duration_seconds histogram\n",
+        "apiserver_request_sli_duration_seconds_count{component=\"apiserver\",group=\"\",resource=\"podtemplates\",\
+         scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 3\n",
+        "apiserver_response_sizes_count{component=\"apiserver\",group=\"\",resource=\"podtemplates\",\
+         scope=\"namespace\",subresource=\"\",verb=\"LIST\",version=\"v1\"} 3\n",
+        "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",subresource=\"\",\
+         version=\"v1\"} 1\n",
+        "apiserver_watch_events_total{group=\"\",resource=\"podtemplates\",version=\"v1\"} 1\n",
+        "apiserver_watch_events_sizes_count{group=\"\",resource=\"podtemplates\",version=\"v1\"} 1\n",
+        "apiserver_request_total{code=\"200\",component=\"\",dry_run=\"\",group=\"\",resource=\"\",scope=\"\",\
+         subresource=\"/readyz\",verb=\"GET\",version=\"\"} ",
+        "apiserver_tls_handshake_errors_total ",
+        "aggregator_unavailable_apiservice{name=\"v1.told.example.com\"} 1\n",
+        "etcd_requests_total{group=\"\",operation=\"create\",resource=\"podtemplates\"} 1\n",
+        "etcd_request_duration_seconds_count{group=\"\",operation=\"create\",resource=\"podtemplates\"} 1\n",
         "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n",
         "apiserver_storage_objects{resource=\"namespaces\"} 4\n",
         "apiserver_storage_objects{resource=\"deployments.apps\"} 0\n",

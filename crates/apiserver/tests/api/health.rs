@@ -8,7 +8,7 @@ use apiserver::authn::User;
 use apiserver::server::Settings;
 use http::Request;
 use http_body_util::Full;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::memory::MemoryStore;
 use store::{Backend, BoxFuture, Error, Page, Range, Record, Revision, Write, Written};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -67,7 +67,7 @@ async fn a_server_is_well_once_its_own_versions_are_available() {
     }
 }
 
-/// A datastore that answers no reads while it is told so.
+/// A datastore that answers neither reads nor writes while it is told so.
 struct Silent {
     inner: MemoryStore,
     silent: Arc<AtomicBool>,
@@ -90,7 +90,10 @@ impl Backend for Silent {
     }
 
     fn write(&self, write: Write) -> BoxFuture<'_, Result<Written, Error>> {
-        self.inner.write(write)
+        match self.silent.load(Ordering::Relaxed) {
+            true => Box::pin(std::future::pending()),
+            false => self.inner.write(write),
+        }
     }
 
     fn watch(&self, prefix: &str, after: Revision) -> tokio::sync::mpsc::Receiver<Result<store::Notice, Error>> {
@@ -108,6 +111,14 @@ async fn a_datastore_that_does_not_answer_is_told_after_two_seconds_and_when_it_
     let store = Arc::new(Silent { inner: MemoryStore::new(), silent: silent.clone() });
     let cluster = Cluster::start_over(store, Vec::new(), Settings::default()).await;
     silent.store(true, Ordering::Relaxed);
+    let late = "/api/v1/namespaces/default/replicationcontrollers?timeout=50ms";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}});
+    let controller = json!({"metadata": {"name": "a"}, "spec": {"selector": {"a": "b"}, "template": template}});
+    cluster.send("POST", late, controller).await.expect(504);
+    let told = ask(&cluster, "/metrics").await.1;
+    let line = "apiserver_request_terminations_total{code=\"504\",component=\"apiserver\",group=\"\",\
+                resource=\"replicationcontrollers\",scope=\"resource\",subresource=\"\",verb=\"POST\",version=\"v1\"} 1\n";
+    assert!(told.contains(line), "{told}");
     let begun = Instant::now();
     let ready = ask(&cluster, "/readyz").await;
     assert!(begun.elapsed() < Duration::from_secs(3), "one question answers both checks");

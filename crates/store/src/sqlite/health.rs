@@ -250,7 +250,7 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-fn wal(path: &Path) -> PathBuf {
+pub(super) fn wal(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-wal");
     name.into()

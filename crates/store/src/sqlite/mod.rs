@@ -16,7 +16,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
@@ -49,6 +49,7 @@ pub struct SqliteStore {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     closed: Mutex<Option<oneshot::Receiver<Result<(), Error>>>>,
     thread: Option<JoinHandle<()>>,
+    path: PathBuf,
 }
 
 /// What tests change.
@@ -97,6 +98,7 @@ impl SqliteStore {
             jobs: Mutex::new(Some(jobs)),
             closed: Mutex::new(Some(closed)),
             thread: Some(thread.map_err(no_thread)?),
+            path: path.to_owned(),
         })
     }
 
@@ -140,6 +142,12 @@ impl Drop for SqliteStore {
 impl Backend for SqliteStore {
     fn current(&self) -> Revision {
         self.hub.current()
+    }
+
+    fn size(&self) -> Option<u64> {
+        let database = std::fs::metadata(&self.path).ok()?.len();
+        // Gone after a checkpoint in order.
+        Some(database + std::fs::metadata(health::wal(&self.path)).map_or(0, |wal| wal.len()))
     }
 
     fn get(&self, key: &str, at: Option<Revision>) -> BoxFuture<'_, Result<Option<Record>, Error>> {

@@ -104,6 +104,7 @@ impl MutatingWebhooks {
     ) -> Result<(), Status> {
         let begun = Instant::now();
         let outcome = self.mutate(webhook, invocation, request).await;
+        crate::metrics::elsewhere(begun.elapsed());
         metrics::observe(webhook, "admit", request.operation, begun.elapsed(), outcome.as_ref().err());
         let place = format!("round_{}_index_{index}", u8::from(request.reinvocation.again));
         let changed = matches!(outcome, Ok(true));
@@ -171,7 +172,10 @@ impl ValidatingWebhooks {
             outcome.map(drop).or_else(|failure| judge(webhook, "validating", failure, request, &open))
         });
         // All are heard out, as upstream's are: what each has to say counts, whoever refuses.
-        join_all(asked).await.into_iter().collect()
+        let begun = Instant::now();
+        let heard = join_all(asked).await;
+        crate::metrics::elsewhere(begun.elapsed());
+        heard.into_iter().collect()
     }
 }
 

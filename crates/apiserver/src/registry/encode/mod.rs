@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 use super::watch::{Item, Stream};
 use super::{Outcome, Served, decode, versions};
 use crate::cache::{EventKind, json_line};
+use crate::metrics::Sent;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::response::{self, Response};
 use crate::{negotiate, protobuf, table};
@@ -186,7 +187,8 @@ fn status_code(code: u16) -> StatusCode {
 
 fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &str) -> Response {
     let kind = kind_of(&served).filter(|_| asked.is_whole_protobuf());
-    let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false };
+    let sent = Sent::of(&served.row.group, &served.version.name, &served.row.plural);
+    let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false, sent };
     let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
         let item = watch.next().await?;
         if encoder.asked.listed {
@@ -194,6 +196,7 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
             return None;
         }
         let bytes = encoder.encode(item).await;
+        encoder.sent.event(bytes.len());
         Some((bytes, (watch, encoder)))
     });
     response::with_body(StatusCode::OK, asked.encoding.stream_media_type(), response::stream(chunks))
@@ -207,6 +210,7 @@ struct WatchEncoder {
     query: String,
     /// Only the first Table of a watch names its columns.
     columns_sent: bool,
+    sent: Sent,
 }
 
 impl WatchEncoder {
