@@ -17,8 +17,9 @@ use crate::response::{self, Response};
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// What is served, put in order once for each state of the catalogue.
-#[derive(Default)]
 pub(crate) struct Discovery {
+    /// `HOST:PORT` at which clients reach the server, wherever they are.
+    address: String,
     kept: Mutex<Option<Arc<Kept>>>,
 }
 
@@ -35,13 +36,17 @@ struct Aggregated {
 }
 
 impl Discovery {
+    pub(crate) fn of(address: &str) -> Self {
+        Self { address: address.to_owned(), kept: Mutex::default() }
+    }
+
     /// The answer to a discovery path; `None` if it is none, or names what is not served.
     pub(crate) fn answer(&self, catalogue: &Catalogue, path: &str, headers: &HeaderMap) -> Option<Response> {
         let kept = self.kept(catalogue.all());
         let words: Vec<&str> = path.split('/').skip(1).collect();
         match words.as_slice() {
             ["api" | "apis"] if wants_aggregated(headers) => Some(kept.aggregated(words[0] == "api").answer(headers)),
-            words => answer(&kept.groups, words),
+            words => answer(&kept.groups, &self.address, words),
         }
     }
 
@@ -62,12 +67,12 @@ impl Kept {
     }
 }
 
-fn answer(groups: &Groups, words: &[&str]) -> Option<Response> {
+fn answer(groups: &Groups, address: &str, words: &[&str]) -> Option<Response> {
     let document = match words {
         ["api"] => json!({
             "kind": "APIVersions",
             "versions": ["v1"],
-            "serverAddressByClientCIDRs": [],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
         }),
         ["apis"] => {
             let list: Vec<Value> = groups.named().map(Group::describe).collect();

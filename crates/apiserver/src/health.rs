@@ -15,6 +15,7 @@ use http::{HeaderName, StatusCode};
 use parking_lot::{Mutex, RwLock};
 use store::Backend;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -51,6 +52,7 @@ pub struct Health {
     datastore: Datastore,
     checks: RwLock<Vec<Arc<Check>>>,
     shutdown: Arc<Condition>,
+    ending: CancellationToken,
 }
 
 struct Check {
@@ -126,7 +128,7 @@ impl Health {
     pub(crate) fn new(store: Arc<dyn Backend>, following: TaskTracker) -> Self {
         let datastore = Datastore { store, following: following.clone(), asked: tokio::sync::Mutex::default() };
         let shutdown = Arc::new(Condition(Mutex::new(Ok(()))));
-        let health = Self { datastore, checks: RwLock::default(), shutdown };
+        let health = Self { datastore, checks: RwLock::default(), shutdown, ending: CancellationToken::new() };
         health.add("ping", false, Look::Well);
         health.add("etcd", false, Look::Datastore);
         health.add("etcd-readiness", true, Look::Datastore);
@@ -174,6 +176,21 @@ impl Health {
     /// From now on the server is not ready for anybody new.
     pub fn shut_down(&self) {
         self.shutdown.ill("process is shutting down");
+        self.ending.cancel();
+    }
+
+    /// Waits for [`Health::shut_down`]: the server still answers then.
+    pub(crate) async fn ending(&self) {
+        self.ending.cancelled().await;
+    }
+
+    /// The paths of all checks.
+    pub(crate) fn paths(&self) -> Vec<String> {
+        let of = |root: &str| {
+            let checks = self.of(root).into_iter().map(|check| format!("/{root}/{}", check.name));
+            checks.chain([format!("/{root}")]).collect::<Vec<_>>()
+        };
+        ["healthz", "livez", "readyz"].into_iter().flat_map(of).collect()
     }
 
     /// Whether the datastore answers.

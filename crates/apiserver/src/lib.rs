@@ -13,8 +13,9 @@
 //! datastore    figures of what is stored
 //! cache        the one copy of each object, its watchers and in-process informers
 //! expiry       events end by themselves
+//! identity     the Lease of this server
 //! crds         what is served as CustomResourceDefinitions say
-//! subresources reviews nonresource discovery health       paths that are not objects
+//! subresources reviews nonresource discovery health zpages       paths that are not objects
 //! outbound     calls to webhooks and other servers that extend this one
 //! aggregation  servers that answer for versions of their own behind this one
 //! streaming    what nodes, Pods and Services answer themselves
@@ -40,6 +41,7 @@ pub mod encryption;
 mod expiry;
 pub mod flowcontrol;
 pub mod health;
+mod identity;
 mod limits;
 mod metrics;
 mod negotiate;
@@ -63,3 +65,4 @@ pub mod streaming;
 mod subresources;
 mod table;
 mod websocket;
+mod zpages;

@@ -9,7 +9,7 @@ use crate::negotiate::JSON;
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{health, metrics};
+use crate::{health, metrics, zpages};
 
 /// Answers a path that names no resource.
 pub(crate) async fn answer(
@@ -22,6 +22,9 @@ pub(crate) async fn answer(
     // Whatever the method, as upstream.
     if health::is_path(path) {
         return Ok(server.health.answer(&info.path, query).await);
+    }
+    if let Some(answer) = zpages::answer(server, path, headers) {
+        return answer;
     }
     if !matches!(info.verb, "get" | "head") && !is_group(path) && !is_custom(server, path) {
         return Err(match path {
@@ -107,16 +110,27 @@ pub(crate) fn nothing() -> Response {
 }
 
 /// What `/` lists.
-fn paths(server: &ApiServer) -> Vec<String> {
+pub(crate) fn paths(server: &ApiServer) -> Vec<String> {
     let mut paths: Vec<String> =
-        ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis"].map(str::to_owned).into();
+        ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned).into();
     for (group, version, _) in server.registry.catalogue.all().keys().filter(|(group, ..)| !group.is_empty()) {
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
     paths.extend(
-        ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", KEYS_PATH, "/readyz", "/version"]
-            .map(str::to_owned),
+        [
+            "/flagz",
+            "/metrics",
+            "/metrics/slis",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openapi/v3/",
+            KEYS_PATH,
+            "/statusz",
+            "/version",
+        ]
+        .map(str::to_owned),
     );
+    paths.extend(server.health.paths());
     paths.sort();
     paths.dedup();
     paths

@@ -1,5 +1,6 @@
 //! The server put together: caches over a store, the chain's parts, and what is served.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use api::forms::FormName;
 use api::object::ObjectKey;
 use api::resource::Resource;
 use ipnet::IpNet;
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -34,6 +36,7 @@ use crate::discovery::Discovery;
 use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Health;
+use crate::identity;
 use crate::nonresource;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
@@ -59,6 +62,8 @@ pub struct Config {
     pub audiences: Vec<String>,
     /// `HOST:PORT` where others reach this server.
     pub external_address: String,
+    /// Of the machine or node that the server runs on, by which it is told from others.
+    pub hostname: String,
     /// Where ClusterIPs come from, primary family first.
     pub service_cidrs: Vec<IpNet>,
     pub node_ports: RangeInclusive<u16>,
@@ -79,6 +84,8 @@ pub struct Settings {
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
     pub history: Duration,
     pub admission: admission::Options,
+    /// What `/flagz` tells: the flags by name, with their values.
+    pub flags: BTreeMap<&'static str, String>,
     /// How long events stay after their last write (`--event-ttl`); for ever where this is 0.
     pub event_ttl: Duration,
 }
@@ -92,6 +99,7 @@ impl Default for Settings {
             keys_uri: None,
             history: HISTORY,
             admission: admission::Options::default(),
+            flags: BTreeMap::new(),
             event_ttl: EVENT_TTL,
         }
     }
@@ -111,6 +119,10 @@ pub struct ApiServer {
     pub version: Value,
     /// Where others find the keys of ServiceAccount tokens.
     pub(crate) keys_uri: String,
+    pub(crate) external_address: String,
+    pub(crate) hostname: String,
+    pub(crate) flags: BTreeMap<&'static str, String>,
+    pub(crate) started: Timestamp,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) aggregation: Aggregation,
     pub(crate) outbound: Arc<Outbound>,
@@ -268,6 +280,11 @@ impl ApiServer {
         health.begun("generic-apiserver-start-informers");
         let server = Arc::new_cyclic(|server| Self {
             keys_uri,
+            discovery: Discovery::of(&config.external_address),
+            external_address: config.external_address,
+            hostname: config.hostname,
+            flags: config.settings.flags,
+            started: Timestamp::now(),
             aggregation,
             outbound,
             client_authority: config.client_authority,
@@ -293,7 +310,6 @@ impl ApiServer {
             audit,
             flow_control: FlowControl::new(config.settings.capacity, tasks.clone()),
             documents: Arc::default(),
-            discovery: Discovery::default(),
             streams: tasks.clone(),
             service_cidrs,
             stop: stop.clone(),
@@ -320,6 +336,9 @@ impl ApiServer {
         self.health.begun("priority-and-fairness-config-consumer");
         self.streams.spawn(tracking::keep(self.clone()));
         self.health.begun("start-legacy-token-tracking-controller");
+        self.streams.spawn(identity::keep(self.clone()));
+        self.health.begun("start-kube-apiserver-identity-lease-controller");
+        self.health.begun("start-kube-apiserver-identity-lease-garbage-collector");
     }
 
     /// Tells in the status of policies what is likely wrong with their expressions, until `stop`. Upstream that is one

@@ -141,6 +141,7 @@ impl Server {
             issuer: audience.clone(),
             audiences: vec![audience, "k3s".to_owned()],
             external_address: SocketAddr::new(options.advertise, options.bind.port()).to_string(),
+            hostname: options.node_name.clone(),
             service_cidrs: options.service_cidrs.clone(),
             node_ports: options.node_ports.clone(),
             transformer: Arc::new(secret_encryption(&layout)?),

@@ -91,8 +91,12 @@ impl Documents {
                 making.await.expect("making a document does not panic")?
             }
         };
+        let asked = query_value(query, "hash").filter(|asked| !asked.is_empty());
+        if let Some(hash) = hash.as_ref().filter(|hash| asked.as_ref().is_some_and(|asked| asked != *hash)) {
+            return Some(moved(path, hash));
+        }
         let mut response = document.answer(headers);
-        if hash.is_some() && query_value(query, "hash") == hash {
+        if hash.is_some() && asked == hash {
             let expires = (Timestamp::now() + FOREVER).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             let headers = response.headers_mut();
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
@@ -237,6 +241,18 @@ impl Document {
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
         response
     }
+}
+
+/// To a client that asks for a document that is no longer: where it is now.
+fn moved(path: &str, hash: &str) -> Response {
+    let mut response = response::empty(StatusCode::MOVED_PERMANENTLY);
+    let headers = response.headers_mut();
+    let of = |value: String| HeaderValue::try_from(value).ok();
+    headers.extend(of(format!("{path}?hash={hash}")).map(|address| (header::LOCATION, address)));
+    headers.extend(of(format!("\"{hash}\"")).map(|tag| (header::ETAG, tag)));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
 }
 
 /// The index of the version 3 documents.

@@ -1,8 +1,10 @@
 //! What is true of every request, whatever it asks for.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use apiserver::authn::User;
+use apiserver::server::Settings;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -138,8 +140,97 @@ async fn a_time_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
+async fn people_and_programs_read_what_runs_here() {
+    let flags = BTreeMap::from([("event-ttl", "1h0m0s".to_owned()), ("audit-log-path", String::new())]);
+    let cluster = Cluster::start_set(Settings { flags, ..Settings::default() }).await;
+    let text = |answer: Answer| String::from_utf8(answer.bytes.to_vec()).unwrap();
+    let told = text(send(&cluster, &admin(), "GET", "/statusz", &[]).await);
+    assert!(told.starts_with("\napiserver statusz\nWarning: "), "{told}");
+    assert!(told.contains("\nUp: 0 hr 00 min 0"), "{told}");
+    let end = "\nBinary version: 1.36.3\nEmulation version: 1.36\n\
+               Paths: /flagz /healthz /livez /metrics /readyz /statusz /version\n";
+    assert!(told.ends_with(end), "{told}");
+    let told = text(send(&cluster, &admin(), "POST", "/flagz", &[]).await);
+    assert!(told.ends_with("purposes only.\naudit-log-path=\nevent-ttl=1h0m0s\n"), "{told}");
+
+    let accept = "application/json;v=v1alpha1;g=config.k8s.io;as=Flagz";
+    let answer = send(&cluster, &admin(), "GET", "/flagz", &[("accept", accept)]).await;
+    assert_eq!(answer.headers["content-type"], "application/json;g=config.k8s.io;v=v1alpha1;as=Flagz");
+    assert!(answer.headers["warning"].to_str().unwrap().contains("version of the flagz endpoint is deprecated"));
+    let flags = json!({
+        "kind": "Flagz", "apiVersion": "config.k8s.io/v1alpha1", "metadata": {"name": "apiserver"},
+        "flags": {"event-ttl": "1h0m0s", "audit-log-path": ""},
+    });
+    assert_eq!(answer.expect(200), flags);
+    let accept = "application/yaml;v=v1beta1;g=config.k8s.io;as=Statusz";
+    let told = text(send(&cluster, &admin(), "GET", "/statusz", &[("accept", accept)]).await);
+    assert!(told.contains("kind: Statusz") && told.contains("- /livez"), "{told}");
+    let refused = send(&cluster, &admin(), "GET", "/statusz", &[("accept", "application/json")]).await.expect(406);
+    let why = "only the following media types are accepted: application/json, application/yaml, text/plain";
+    assert_eq!(refused["message"], why);
+    assert_eq!(send(&cluster, &User::component("bob", &[]), "GET", "/flagz", &[]).await.code, 403);
+    let paths = send(&cluster, &admin(), "GET", "/", &[]).await.expect(200)["paths"].clone();
+    for path in ["/flagz", "/metrics/slis", "/readyz/shutdown", "/livez/poststarthook/rbac/bootstrap-roles"] {
+        assert!(paths.as_array().unwrap().contains(&json!(path)), "{paths}");
+    }
+    let core = send(&cluster, &admin(), "GET", "/api", &[]).await.expect(200);
+    let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": "192.0.2.1:6443"}]);
+    assert_eq!(core["serverAddressByClientCIDRs"], addresses);
+}
+
+#[tokio::test]
+async fn a_document_that_is_no_longer_leads_to_the_one_that_is() {
+    let cluster = Cluster::start().await;
+    let index = send(&cluster, &admin(), "GET", "/openapi/v3", &[]).await.expect(200);
+    let now = index["paths"]["apis/batch/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let moved = send(&cluster, &admin(), "GET", "/openapi/v3/apis/batch/v1?hash=AB", &[]).await;
+    assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (301, now.as_str()));
+    assert!(moved.bytes.is_empty());
+    for path in [now.as_str(), "/openapi/v3/apis/batch/v1", "/openapi/v3/apis/batch/v1?hash="] {
+        assert_eq!(send(&cluster, &admin(), "GET", path, &[]).await.code, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_says_that_it_is_there_until_it_is_not() {
+    let cluster = Cluster::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let gone = json!({
+        "metadata": {"name": "apiserver-gone", "labels": {"apiserver.kubernetes.io/identity": "kube-apiserver"}},
+        "spec": {"leaseDurationSeconds": 1, "renewTime": "2020-01-01T00:00:00.000000Z", "holderIdentity": "gone"},
+    });
+    cluster.send("POST", leases, gone).await.expect(201);
+    let watch = Request::builder().uri(format!("{leases}?watch=true")).body(Full::default()).unwrap();
+    let mut watch = cluster.call(admin(), watch).await;
+    let own = "apiserver-wlv32tlttr4jl3gtroqexyxapa";
+    // Waits for all of these, in whichever order they come.
+    let mut next = async |mut wanted: Vec<(&str, &str)>| loop {
+        let event = tokio::time::timeout(std::time::Duration::from_secs(20), watch.line()).await.unwrap().unwrap();
+        wanted.retain(|(kind, name)| event["type"] != *kind || event["object"]["metadata"]["name"] != *name);
+        if wanted.is_empty() {
+            return;
+        }
+    };
+    next(vec![("ADDED", "apiserver-gone")]).await;
+    cluster.server.extend();
+    next(vec![("DELETED", "apiserver-gone"), ("ADDED", own)]).await;
+    let lease = cluster.send("GET", &format!("{leases}/{own}"), Value::Null).await.expect(200);
+    assert_eq!(lease["metadata"]["labels"]["kubernetes.io/hostname"], "vm");
+    assert_eq!(lease["metadata"]["annotations"]["kubernetes.io/peer-advertise-address"], "192.0.2.1:6443");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], 3600);
+    assert!(lease["spec"]["holderIdentity"].as_str().unwrap().starts_with(&format!("{own}_")));
+    cluster.server.health.shut_down();
+    next(vec![("DELETED", own)]).await;
+}
+
+#[tokio::test]
 async fn what_was_asked_is_counted() {
     let cluster = Cluster::start().await;
+    let service = json!({"metadata": {"name": "v1.told.example.com"}, "spec": {
+        "group": "told.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
+        "service": {"namespace": "default", "name": "none"}, "insecureSkipTLSVerify": true,
+    }});
+    cluster.send("POST", "/apis/apiregistration.k8s.io/v1/apiservices", service).await.expect(201);
     for _ in 0..3 {
         send(&cluster, &admin(), "GET", "/api/v1/namespaces/counted/podtemplates", &[]).await.expect(200);
     }
@@ -154,11 +245,6 @@ async fn what_was_asked_is_counted() {
     seen.line().await.unwrap();
     send(&cluster, &admin(), "GET", "/api/v1/endpoints", &[]).await.expect(200);
     send(&cluster, &admin(), "GET", "/readyz", &[]).await;
-    let service = json!({"metadata": {"name": "v1.told.example.com"}, "spec": {
-        "group": "told.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
-        "service": {"namespace": "default", "name": "none"}, "insecureSkipTLSVerify": true,
-    }});
-    cluster.send("POST", "/apis/apiregistration.k8s.io/v1/apiservices", service).await.expect(201);
     let told = async || {
         let answer = send(&cluster, &admin(), "GET", "/metrics", &[]).await;
         String::from_utf8(answer.bytes.to_vec()).unwrap()

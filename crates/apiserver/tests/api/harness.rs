@@ -130,6 +130,7 @@ impl Cluster {
             issuer: "https://kubernetes.default.svc".to_owned(),
             audiences: vec!["https://kubernetes.default.svc".to_owned()],
             external_address: "192.0.2.1:6443".to_owned(),
+            hostname: "vm".to_owned(),
             service_cidrs: vec!["10.43.0.0/16".parse().unwrap()],
             node_ports: 30000..=32767,
             transformer: Arc::new(SecretEncryption::new(&[1; 32]).unwrap()),

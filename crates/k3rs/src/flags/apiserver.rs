@@ -11,63 +11,63 @@ use apiserver::server::Settings;
 /// What an argument is checked and kept by.
 type Set = fn(&mut Settings, &str) -> Result<(), String>;
 
-/// The flags, by upstream's names.
-const TABLE: &[(&str, Set)] = &[
-    ("admission-control-config-file", |settings, value| {
+/// The flags, by upstream's names, with what holds where nothing is said (empty where nothing does).
+const TABLE: &[(&str, &str, Set)] = &[
+    ("admission-control-config-file", "", |settings, value| {
         settings.admission.config_file = path(value);
         Ok(())
     }),
-    ("anonymous-auth", |settings, value| {
+    ("anonymous-auth", "false", |settings, value| {
         let all = switch(value)?;
         settings.authentication.anonymous = if all { Anonymous::All } else { Anonymous::None };
         Ok(())
     }),
-    ("audit-log-format", |_, value| only("json", value)),
-    ("audit-log-maxage", |settings, value| number(value).map(|days| settings.audit.retention.days = days)),
-    ("audit-log-maxbackup", |settings, value| number(value).map(|files| settings.audit.retention.files = files)),
-    ("audit-log-maxsize", |settings, value| {
+    ("audit-log-format", "json", |_, value| only("json", value)),
+    ("audit-log-maxage", "366", |settings, value| number(value).map(|days| settings.audit.retention.days = days)),
+    ("audit-log-maxbackup", "100", |settings, value| number(value).map(|files| settings.audit.retention.files = files)),
+    ("audit-log-maxsize", "100", |settings, value| {
         number::<u32>(value).map(|megabytes| settings.audit.retention.size = u64::from(megabytes) << 20)
     }),
-    ("audit-log-mode", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
-    ("audit-log-path", |settings, value| {
+    ("audit-log-mode", "blocking", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
+    ("audit-log-path", "", |settings, value| {
         settings.audit.log_path = path(value);
         Ok(())
     }),
-    ("audit-log-truncate-enabled", |settings, value| {
+    ("audit-log-truncate-enabled", "false", |settings, value| {
         let most = settings.audit.truncate.unwrap_or(MAX_EVENT);
         switch(value).map(|on| settings.audit.truncate = on.then_some(most))
     }),
-    ("audit-log-truncate-max-event-size", |settings, value| {
+    ("audit-log-truncate-max-event-size", "102400", |settings, value| {
         let most = number(value)?;
         // Said before or after the switch, which alone turns it on.
         settings.audit.truncate = settings.audit.truncate.map(|_| most);
         Ok(())
     }),
-    ("audit-log-version", |_, value| only("audit.k8s.io/v1", value)),
-    ("audit-policy-file", |settings, value| {
+    ("audit-log-version", "audit.k8s.io/v1", |_, value| only("audit.k8s.io/v1", value)),
+    ("audit-policy-file", "", |settings, value| {
         settings.audit.policy_file = path(value);
         Ok(())
     }),
-    ("audit-webhook-batch-buffer-size", |settings, value| {
+    ("audit-webhook-batch-buffer-size", "10000", |settings, value| {
         number(value).map(|most| settings.audit.webhook.batch.buffer = most)
     }),
-    ("audit-webhook-batch-max-size", |settings, value| {
+    ("audit-webhook-batch-max-size", "400", |settings, value| {
         number(value).map(|most| settings.audit.webhook.batch.size = most)
     }),
-    ("audit-webhook-batch-max-wait", |settings, value| {
+    ("audit-webhook-batch-max-wait", "30s", |settings, value| {
         duration(value).map(|time| settings.audit.webhook.batch.wait = time)
     }),
-    ("audit-webhook-batch-throttle-burst", |settings, value| {
+    ("audit-webhook-batch-throttle-burst", "15", |settings, value| {
         let burst = number(value)?;
         settings.audit.webhook.batch.throttle = settings.audit.webhook.batch.throttle.map(|(rate, _)| (rate, burst));
         Ok(())
     }),
     // By name it comes between what says how.
-    ("audit-webhook-batch-throttle-enable", |settings, value| {
+    ("audit-webhook-batch-throttle-enable", "true", |settings, value| {
         let usual = settings.audit.webhook.batch.throttle;
         switch(value).map(|on| settings.audit.webhook.batch.throttle = usual.filter(|_| on))
     }),
-    ("audit-webhook-batch-throttle-qps", |settings, value| {
+    ("audit-webhook-batch-throttle-qps", "10", |settings, value| {
         let rate: f64 = number(value)?;
         if !(rate.is_finite() && rate > 0.0) {
             return Err(format!("{value} is no number of lists a second"));
@@ -75,92 +75,100 @@ const TABLE: &[(&str, Set)] = &[
         settings.audit.webhook.batch.throttle = settings.audit.webhook.batch.throttle.map(|(_, burst)| (rate, burst));
         Ok(())
     }),
-    ("audit-webhook-config-file", |settings, value| {
+    ("audit-webhook-config-file", "", |settings, value| {
         settings.audit.webhook.config_file = path(value);
         Ok(())
     }),
-    ("audit-webhook-initial-backoff", |settings, value| {
+    ("audit-webhook-initial-backoff", "10s", |settings, value| {
         duration(value).map(|time| settings.audit.webhook.backoff = time)
     }),
-    ("audit-webhook-mode", |settings, value| mode(value).map(|mode| settings.audit.webhook.mode = mode)),
-    ("audit-webhook-truncate-enabled", |settings, value| {
+    ("audit-webhook-mode", "batch", |settings, value| mode(value).map(|mode| settings.audit.webhook.mode = mode)),
+    ("audit-webhook-truncate-enabled", "false", |settings, value| {
         let most = settings.audit.webhook.truncate.unwrap_or_default();
         switch(value).map(|on| settings.audit.webhook.truncate = on.then_some(most))
     }),
-    ("audit-webhook-truncate-max-batch-size", |settings, value| {
+    ("audit-webhook-truncate-max-batch-size", "10485760", |settings, value| {
         let batch = number(value)?;
         // Said before or after the switch, which alone turns it on.
         settings.audit.webhook.truncate = settings.audit.webhook.truncate.map(|it| Truncate { batch, ..it });
         Ok(())
     }),
-    ("audit-webhook-truncate-max-event-size", |settings, value| {
+    ("audit-webhook-truncate-max-event-size", "102400", |settings, value| {
         let event = number(value)?;
         settings.audit.webhook.truncate = settings.audit.webhook.truncate.map(|it| Truncate { event, ..it });
         Ok(())
     }),
-    ("audit-webhook-version", |_, value| only("audit.k8s.io/v1", value)),
-    ("authentication-config", |settings, value| {
+    ("audit-webhook-version", "audit.k8s.io/v1", |_, value| only("audit.k8s.io/v1", value)),
+    ("authentication-config", "", |settings, value| {
         settings.authentication.configuration = path(value);
         Ok(())
     }),
-    ("authentication-token-webhook-cache-ttl", |settings, value| {
+    ("authentication-token-webhook-cache-ttl", "2m0s", |settings, value| {
         duration(value).map(|time| settings.authentication.webhook.cache = time)
     }),
-    ("authentication-token-webhook-config-file", |settings, value| {
+    ("authentication-token-webhook-config-file", "", |settings, value| {
         settings.authentication.webhook.config_file = path(value);
         Ok(())
     }),
-    ("authentication-token-webhook-version", |settings, value| match value {
+    ("authentication-token-webhook-version", "v1beta1", |settings, value| match value {
         "v1" | "v1beta1" => {
             value.clone_into(&mut settings.authentication.webhook.version);
             Ok(())
         }
         other => Err(format!("{other} is neither v1 nor v1beta1")),
     }),
-    ("default-not-ready-toleration-seconds", |settings, value| {
+    ("default-not-ready-toleration-seconds", "300", |settings, value| {
         number(value).map(|seconds| settings.admission.not_ready_seconds = seconds)
     }),
-    ("default-unreachable-toleration-seconds", |settings, value| {
+    ("default-unreachable-toleration-seconds", "300", |settings, value| {
         number(value).map(|seconds| settings.admission.unreachable_seconds = seconds)
     }),
-    ("disable-admission-plugins", |settings, value| {
+    ("disable-admission-plugins", "", |settings, value| {
         settings.admission.disable.extend(names(value));
         settings.admission.check().map_err(|why| why.to_string())
     }),
-    ("enable-admission-plugins", |settings, value| {
+    ("enable-admission-plugins", "", |settings, value| {
         settings.admission.enable.extend(names(value));
         settings.admission.check().map_err(|why| why.to_string())
     }),
-    ("enable-bootstrap-token-auth", |settings, value| {
+    ("enable-bootstrap-token-auth", "true", |settings, value| {
         switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
     }),
-    ("enable-priority-and-fairness", |settings, value| switch(value).map(|on| settings.capacity.shared = on)),
-    ("etcd-compaction-interval", |settings, value| duration(value).map(|interval| settings.history = interval)),
-    ("event-ttl", |settings, value| duration(value).map(|time| settings.event_ttl = time)),
-    ("max-mutating-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.mutating = most)),
-    ("max-requests-inflight", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
-    ("oidc-ca-file", |settings, value| {
+    ("enable-priority-and-fairness", "true", |settings, value| switch(value).map(|on| settings.capacity.shared = on)),
+    ("etcd-compaction-interval", "5m0s", |settings, value| duration(value).map(|interval| settings.history = interval)),
+    ("event-ttl", "1h0m0s", |settings, value| duration(value).map(|time| settings.event_ttl = time)),
+    ("max-mutating-requests-inflight", "200", |settings, value| {
+        number(value).map(|most| settings.capacity.mutating = most)
+    }),
+    ("max-requests-inflight", "400", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
+    ("oidc-ca-file", "", |settings, value| {
         settings.authentication.issuer_authority = path(value);
         Ok(())
     }),
-    ("oidc-client-id", |settings, value| issuer(settings, |issuer| issuer.audiences = vec![value.to_owned()])),
-    ("oidc-groups-claim", |settings, value| issuer(settings, |issuer| issuer.groups_claim = Some(value.to_owned()))),
-    ("oidc-groups-prefix", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.groups_prefix))),
-    ("oidc-issuer-url", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.url))),
-    ("oidc-required-claim", |settings, value| {
+    ("oidc-client-id", "", |settings, value| issuer(settings, |issuer| issuer.audiences = vec![value.to_owned()])),
+    ("oidc-groups-claim", "", |settings, value| {
+        issuer(settings, |issuer| issuer.groups_claim = Some(value.to_owned()))
+    }),
+    ("oidc-groups-prefix", "", |settings, value| {
+        issuer(settings, |issuer| value.clone_into(&mut issuer.groups_prefix))
+    }),
+    ("oidc-issuer-url", "", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.url))),
+    ("oidc-required-claim", "", |settings, value| {
         let (claim, wanted) = value.split_once('=').ok_or_else(|| format!("{value} is not CLAIM=VALUE"))?;
         issuer(settings, |issuer| {
             issuer.required_claims.insert(claim.to_owned(), wanted.to_owned());
         })
     }),
-    ("oidc-signing-algs", |settings, value| {
+    ("oidc-signing-algs", "[RS256]", |settings, value| {
         issuer(settings, |issuer| issuer.algorithms = value.split(',').map(str::to_owned).collect())
     }),
-    ("oidc-username-claim", |settings, value| issuer(settings, |issuer| value.clone_into(&mut issuer.username_claim))),
-    ("oidc-username-prefix", |settings, value| {
+    ("oidc-username-claim", "sub", |settings, value| {
+        issuer(settings, |issuer| value.clone_into(&mut issuer.username_claim))
+    }),
+    ("oidc-username-prefix", "", |settings, value| {
         issuer(settings, |issuer| value.clone_into(&mut issuer.username_prefix))
     }),
-    ("service-account-jwks-uri", |settings, value| match value.strip_prefix("https://") {
+    ("service-account-jwks-uri", "", |settings, value| match value.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() => {
             settings.keys_uri = Some(value.to_owned());
             Ok(())
@@ -192,12 +200,14 @@ pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentE
     }
     // A switch comes before what says how, by name.
     stated.sort_by_key(|(name, _)| *name);
+    settings.flags = TABLE.iter().map(|(name, usual, _)| (*name, (*usual).to_owned())).collect();
     for (name, value) in stated {
-        let Some((_, set)) = TABLE.iter().find(|(known, _)| *known == name) else {
-            let known = TABLE.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let Some((known, _, set)) = TABLE.iter().find(|(known, ..)| *known == name) else {
+            let known = TABLE.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
             return Err(ApiServerArgumentError::Unknown { name: name.to_owned(), known });
         };
         set(&mut settings, value).map_err(|why| ApiServerArgumentError::Value { name: name.to_owned(), why })?;
+        settings.flags.insert(known, value.to_owned());
     }
     complete_issuer(&mut settings)
         .map_err(|why| ApiServerArgumentError::Value { name: "oidc-issuer-url".to_owned(), why })?;
@@ -264,6 +274,8 @@ fn only(known: &str, value: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Settings, String> {
@@ -271,8 +283,22 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_unsaid_changes_nothing_when_it_is_said() {
+        for (name, usual, set) in
+            TABLE.iter().filter(|(name, usual, _)| !usual.is_empty() && !name.starts_with("oidc-"))
+        {
+            let mut settings = Settings::default();
+            set(&mut settings, usual).unwrap();
+            assert_eq!(settings, Settings::default(), "{name}={usual}");
+        }
+        assert!(TABLE.is_sorted_by_key(|(name, ..)| *name));
+    }
+
+    #[test]
     fn arguments_are_upstreams_flags() {
-        assert_eq!(parse(&[]), Ok(Settings::default()));
+        assert_eq!(parse(&[]).map(|settings| Settings { flags: BTreeMap::new(), ..settings }), Ok(Settings::default()));
+        let flags = parse(&["event-ttl=30m"]).unwrap().flags;
+        assert_eq!((flags["event-ttl"].as_str(), flags["audit-log-maxage"].as_str()), ("30m", "366"));
         let audit = parse(&[
             "audit-log-truncate-max-event-size=7",
             "audit-log-path=/var/log/audit.log",
