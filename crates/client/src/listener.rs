@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -18,8 +18,10 @@ use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 /// What a connection of HTTP/1.1 may have been given to send and not sent, in bytes, before it is given more. What speaks
 /// HTTP keeps as much as the largest head that it takes, for each client that does not read.
@@ -56,6 +58,61 @@ impl Default for Limits {
             connections: 10_000,
             // A crowd behind one address, such as a balancer, still leaves half to others.
             of_one_address: 5_000,
+        }
+    }
+}
+
+/// Who comes to a listener, one after the other.
+///
+/// Where one cannot be let in, files or memory are short, and the next one could not be either: those who hold them let go
+/// without telling, so it is tried again after a while, as Go's servers do.
+pub struct Arrivals<L = TcpListener> {
+    listener: L,
+    /// How long is waited since the last one that could not be let in, and until when.
+    refused: Option<(Duration, Instant)>,
+}
+
+/// The first and the longest while.
+const AGAIN: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
+
+/// What can be waited at for connections.
+pub trait Listen {
+    type Connection;
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Connection = (TcpStream, SocketAddr);
+
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send {
+        TcpListener::accept(self)
+    }
+}
+
+impl<L: Listen> Arrivals<L> {
+    pub fn new(listener: L) -> Self {
+        Self { listener, refused: None }
+    }
+
+    /// Waits for the next connection. Nothing is lost where the waiting is given up.
+    pub async fn next(&mut self) -> L::Connection {
+        loop {
+            if let Some((_, again)) = self.refused {
+                sleep_until(again).await;
+            }
+            let why = match self.listener.accept().await {
+                Ok(connection) => {
+                    self.refused = None;
+                    return connection;
+                }
+                Err(why) => why,
+            };
+            let [first, longest] = AGAIN;
+            let pause = self.refused.map_or(first, |(before, _)| (before * 2).min(longest));
+            if self.refused.replace((pause, Instant::now() + pause)).is_none() {
+                warn!(%why, "connections cannot be accepted; trying again until they can");
+            }
         }
     }
 }
@@ -344,7 +401,7 @@ impl<B: Body<Data: Buf> + Unpin> Body for Answer<B> {
 mod tests {
     use super::*;
 
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::task::Wake;
 
     use futures::FutureExt as _;
@@ -358,6 +415,34 @@ mod tests {
             of_one_address: 2,
             ..Limits::default()
         }
+    }
+
+    /// A listener that says each time how often it was asked, the first time so many failures later.
+    struct Short {
+        failures: usize,
+        asked: AtomicUsize,
+    }
+
+    impl Listen for Short {
+        type Connection = usize;
+
+        async fn accept(&self) -> io::Result<usize> {
+            let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+            if asked < self.failures { Err(io::Error::other("too many open files")) } else { Ok(asked) }
+        }
+    }
+
+    #[tokio::test]
+    async fn fault_35_a_listener_that_is_short_of_files_rests() {
+        let mut arrivals = Arrivals::new(Short { failures: 6, asked: AtomicUsize::new(0) });
+        // Given up and begun again, as beside other events: 5, 10, 20, 40 ms go by meanwhile.
+        for _ in 0..20 {
+            tokio::time::timeout(Duration::from_millis(5), arrivals.next()).await.ok();
+        }
+        let asked = arrivals.listener.asked.load(Ordering::Relaxed);
+        assert!((2..6).contains(&asked), "asked {asked} times");
+        assert_eq!(arrivals.next().await, 6);
+        assert_eq!(arrivals.refused, None);
     }
 
     #[tokio::test]

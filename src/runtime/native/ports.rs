@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::listener::Arrivals;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -65,12 +66,10 @@ impl Listeners {
 }
 
 async fn accept(listener: TcpListener, to: SocketAddr) {
-    let mut connections = JoinSet::new();
+    let (mut arrivals, mut connections) = (Arrivals::new(listener), JoinSet::new());
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => {
-                // What fails is that one connection, or descriptors are short until one ends.
-                let Ok((mut from, _)) = accepted else { tokio::task::yield_now().await; continue };
+            (mut from, _) = arrivals.next(), if connections.len() < CONNECTIONS => {
                 connections.spawn(async move {
                     let Ok(mut to) = TcpStream::connect(to).await else { return };
                     _ = from.set_nodelay(true);

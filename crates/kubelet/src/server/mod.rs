@@ -27,7 +27,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use client::listener::{Answer, Limits, Pace, Paced, Place, Places};
+use client::listener::{Answer, Arrivals, Limits, Pace, Paced, Place, Places};
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -77,18 +77,10 @@ pub async fn serve(
 ) {
     let tasks = TaskTracker::new();
     let acceptor = TlsAcceptor::from(tls);
-    let places = Places::new(&limits);
+    let (mut arrivals, places) = (Arrivals::new(listener), Places::new(&limits));
     let shared = Arc::new(Shared { handle, authorizer, limits, tasks: tasks.clone(), token: token.clone() });
     while let Some(room) = token.run_until_cancelled(places.room()).await {
-        let Some(accepted) = token.run_until_cancelled(listener.accept()).await else { break };
-        let (stream, from) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "connection not accepted");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
+        let Some((stream, from)) = token.run_until_cancelled(arrivals.next()).await else { break };
         let Some(place) = room.of(from.ip()) else { continue };
         let (acceptor, shared, ended) = (acceptor.clone(), Arc::clone(&shared), token.clone());
         tasks.spawn(async move {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::listener::Arrivals;
 use hickory_proto::op::{Message, Query};
 use parking_lot::RwLock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -150,18 +151,15 @@ async fn send(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) {
 
 async fn serve_streams(listener: TcpListener, service: Arc<Service>, tasks: TaskTracker, token: CancellationToken) {
     let free = Arc::new(Semaphore::new(STREAMS));
+    let mut arrivals = Arrivals::new(listener);
     loop {
         let Ok(permit) = free.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (service, token) = (service.clone(), token.clone());
-                tasks.spawn(async move {
-                    token.run_until_cancelled(serve_stream(stream, &service)).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => tracing::debug!(%error, "DNS stream not accepted"),
-        }
+        let (stream, _) = arrivals.next().await;
+        let (service, token) = (service.clone(), token.clone());
+        tasks.spawn(async move {
+            token.run_until_cancelled(serve_stream(stream, &service)).await;
+            drop(permit);
+        });
     }
 }
 
