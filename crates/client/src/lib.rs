@@ -12,6 +12,7 @@
 //! lease      leader election                              clock      time, injected
 //! metrics    counters for Prometheus                     tls        to servers that cannot prove who they are
 //! testing    a cluster in memory, for tests            listener   limits of those who listen
+//! supervise  what is begun again when it dies
 //! ```
 
 pub mod backoff;
@@ -26,6 +27,7 @@ pub mod reconcile;
 pub mod remote;
 pub mod request;
 pub mod shared;
+pub mod supervise;
 pub mod testing;
 pub mod tls;
 pub mod typed;

@@ -9,7 +9,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,11 +137,17 @@ impl<K: Key + Display> Controller<K> {
                 }
             });
         }
+        let opening = async {
+            futures::future::join_all(unsynced).await;
+            gate.cancel();
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = token.cancelled() => {}
-            _ = futures::future::join_all(unsynced) => gate.cancel(),
+            () = opening => {}
+            // None of them ends before it is told to: half a controller is none.
+            Some(Err(died)) = tasks.join_next() => resume_unwind(died.into_panic()),
         }
-        token.cancelled().await;
         queue.close();
         while tasks.join_next().await.is_some() {}
     }

@@ -46,6 +46,7 @@ use client::events::{Recorder, Writer, recorder};
 use client::informer::Informers;
 use client::reconcile::Failure;
 use client::request::{RequestError, Requests};
+use client::supervise::{Condition, supervise};
 use futures::future::BoxFuture;
 use ipnet::IpNet;
 use tokio::task::JoinSet;
@@ -174,23 +175,17 @@ pub const CONTROLLERS: &[Row] = rows! {
     "volumeattributesclass-protection-controller" => storageprotection::run_classes,
 };
 
-/// Runs all controllers until `token` is cancelled. They must not run twice in a cluster: hold a Lease.
-pub async fn run(context: Context, token: CancellationToken) {
+/// Runs all controllers until `token` is cancelled; `condition` is told of those that do not run meanwhile. They must not
+/// run twice in a cluster: hold a Lease.
+pub async fn run(context: Context, condition: Arc<dyn Condition>, token: CancellationToken) {
     let mut tasks = JoinSet::new();
     for row in CONTROLLERS {
-        let work = (row.run)(context.clone(), token.child_token());
+        let (context, condition, token) = (context.clone(), condition.clone(), token.clone());
         tasks.spawn(async move {
-            work.await;
-            row.name
+            supervise(row.name, &*context.clock, &*condition, &token, |run| (row.run)(context.clone(), run)).await;
         });
     }
-    while let Some(ended) = tasks.join_next().await {
-        match ended {
-            Ok(name) if token.is_cancelled() => tracing::debug!(controller = name, "stopped"),
-            Ok(name) => tracing::error!(controller = name, "controller ended by itself"),
-            Err(error) => tracing::error!(%error, "controller died"),
-        }
-    }
+    tasks.join_all().await;
 }
 
 /// The means of one controller: requests and events in its own name.

@@ -158,7 +158,9 @@ impl Server {
         bootstrap::run(&api).await?;
         api.extend();
         published::allow_nodes(&api).await?;
-        tasks.spawn(components::run_compaction(store.clone(), options.api.history, following.clone()));
+        let (history, of_history) = (options.api.history, store.clone());
+        let forget = move |run| components::run_compaction(of_history.clone(), history, run);
+        tasks.spawn(components::keep(api.clone(), "compaction", following.clone(), forget));
 
         // Until then `kubernetes.default.svc` leads nowhere.
         let reachable = api.health.hook("bootstrap-controller");
@@ -187,7 +189,10 @@ impl Server {
                 tokens: Some(Arc::new(components::TokenMaker(api.clone()))),
                 ..controllers::Settings::default()
             };
-            workers.spawn(api.clone().check_policies(tasks.clone(), working.clone()));
+            let (policies, of_policies) = (api.clone(), tasks.clone());
+            let check = move |run| policies.clone().check_policies(of_policies.clone(), run);
+            let name = "validatingadmissionpolicy-status-controller";
+            workers.spawn(components::keep(api.clone(), name, working.clone(), check));
             let (identity, tasks) = (options.node_name.clone(), tasks.clone());
             workers.spawn(components::run_controllers(api.clone(), settings, identity, tasks, working.clone()));
         }
@@ -201,8 +206,9 @@ impl Server {
             let access = node_access(&layout, &authorities, &api, &node, &tasks, &working)?;
             layout.create_agent().map_err(|source| ServerError::DataDir { path: layout.root().to_owned(), source })?;
             let requests = Requests::new(components::client(&api, supervisor_user(), "k3rs"));
-            let informers = api.informers(tasks.clone(), working.clone());
-            workers.spawn(components::role::run(informers, requests, node.name.clone(), working.clone()));
+            let (informers, name) = (api.informers(tasks.clone(), working.clone()), node.name.clone());
+            let mark = move |run| components::role::run(informers.clone(), requests.clone(), name.clone(), run);
+            workers.spawn(components::keep(api.clone(), "node-role-controller", working.clone(), mark));
             node::start(node, cluster_config(&options), access, &layout, &workers, working.clone()).await?;
         }
         workers.close();

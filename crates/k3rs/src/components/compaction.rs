@@ -12,7 +12,7 @@ use tracing::warn;
 /// least, and twice as long at most. An interval of 0 keeps it for ever.
 pub async fn run(store: Arc<dyn Backend>, keep: Duration, stop: CancellationToken) {
     if keep.is_zero() {
-        return;
+        return stop.cancelled().await;
     }
     loop {
         let mark = store.current();

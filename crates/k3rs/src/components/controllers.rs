@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::Told;
+
 const PROGRAM: &str = "kube-controller-manager";
 
 /// Runs the controllers whenever the Lease is ours, until `stop`. `identity` names this server among others.
@@ -38,28 +40,29 @@ pub async fn run(
             .lead(stop.clone(), move |leading| async move {
                 let factory = api.clone();
                 let clients: ClientFactory = Arc::new(move |name| super::client(&factory, user(name), PROGRAM));
-                let balancers = network::loadbalancers::run(
-                    api.informers(tasks.clone(), leading.clone()),
-                    super::client(&api, User::service_account("kube-system", "service-controller"), PROGRAM),
-                    leading.clone(),
-                );
-                let forgotten = super::forgotten::run(
-                    api.informers(tasks.clone(), leading.clone()),
-                    Requests::new(super::client(
-                        &api,
-                        User::component("system:k3s-supervisor", &["system:masters"]),
-                        PROGRAM,
-                    )),
-                    SystemClock::shared(),
-                    leading.clone(),
-                );
+                let balancers = super::keep(api.clone(), "service-controller", leading.clone(), |run| {
+                    let client =
+                        super::client(&api, User::service_account("kube-system", "service-controller"), PROGRAM);
+                    network::loadbalancers::run(api.informers(tasks.clone(), run.clone()), client, run)
+                });
+                let forgotten = super::keep(api.clone(), "node-password-controller", leading.clone(), |run| {
+                    let user = User::component("system:k3s-supervisor", &["system:masters"]);
+                    let requests = Requests::new(super::client(&api, user, PROGRAM));
+                    super::forgotten::run(
+                        api.informers(tasks.clone(), run.clone()),
+                        requests,
+                        SystemClock::shared(),
+                        run,
+                    )
+                });
                 let context = Context {
                     clients,
-                    informers: api.informers(tasks, leading.clone()),
+                    informers: api.informers(tasks.clone(), leading.clone()),
                     clock: SystemClock::shared(),
                     settings,
                 };
-                tokio::join!(::controllers::run(context, leading), balancers, forgotten);
+                let told = Arc::new(Told(api.clone()));
+                tokio::join!(::controllers::run(context, told, leading.clone()), balancers, forgotten);
             })
             .await;
         if ended != Ended::Stopped {

@@ -21,9 +21,12 @@ pub async fn run(api: Arc<ApiServer>, identity: String, tasks: TaskTracker, stop
         let timing = Timing::default();
         let election = Election::new(client.clone(), clock.clone(), "kube-system", "kube-scheduler", &identity, timing);
         let informers = api.informers(tasks.clone(), stop.clone());
-        let ended = election
-            .lead(stop.clone(), move |leading| ::scheduler::run(Config::default(), client, informers, clock, leading))
-            .await;
+        let work = |leading: CancellationToken| {
+            super::keep(api.clone(), "kube-scheduler", leading, move |run| {
+                ::scheduler::run(Config::default(), client.clone(), informers.clone(), clock.clone(), run)
+            })
+        };
+        let ended = election.lead(stop.clone(), work).await;
         if ended != Ended::Stopped {
             warn!(?ended, "scheduler stopped; standing for election again");
         }
