@@ -32,6 +32,8 @@ pub struct Definition {
     pub row: Resource,
     /// The served versions, in the order of the row's.
     pub versions: Vec<CustomVersion>,
+    /// Those that are not served, in which objects may be stored.
+    unserved: Vec<CustomVersion>,
     /// New objects are refused: the definition is on its way out.
     pub terminating: bool,
     /// The `spec.conversion` of a definition whose versions differ in more than their names.
@@ -67,16 +69,27 @@ impl Definition {
     /// Reads a CustomResourceDefinition whose names have been accepted.
     pub fn read(definition: &Value) -> Self {
         let (spec, names) = (&definition["spec"], &definition["status"]["acceptedNames"]);
-        let mut served: Vec<&Value> =
-            items(spec, "versions").iter().filter(|version| flag(version, "served")).collect();
+        let (mut served, unserved): (Vec<&Value>, Vec<&Value>) =
+            items(spec, "versions").iter().partition(|version| flag(version, "served"));
         served.sort_by(|a, b| compare_versions(text(a, "name"), text(b, "name")));
         let preserve = flag(spec, "preserveUnknownFields");
         let webhook = Some(&spec["conversion"]).filter(|conversion| text(conversion, "strategy") == "Webhook");
+        let read = |version: &&Value| CustomVersion::read(version, preserve);
         Self {
             row: row(spec, names, &served),
-            versions: served.iter().map(|version| CustomVersion::read(version, preserve)).collect(),
+            versions: served.iter().map(read).collect(),
+            unserved: unserved.iter().map(read).collect(),
             terminating: has_condition(definition, "Terminating"),
             webhook: webhook.cloned(),
+        }
+    }
+
+    /// Brings a stored object, which may be older than the schema of the version that it is stored in, to what that says
+    /// now. Other versions are made of it only then: their own defaults are for what is written, not for what is read.
+    pub fn conform(&self, object: &mut Value) {
+        let (_, name) = crate::resource::split_api_version(text(object, "apiVersion"));
+        if let Some(version) = self.versions.iter().chain(&self.unserved).find(|version| version.name == name) {
+            version.conform(object);
         }
     }
 }
@@ -168,10 +181,15 @@ impl CustomVersion {
 
     /// Brings a stored object, which may be older than the schema, to what the schema says now.
     pub fn conform(&self, object: &mut Value) {
+        self.prune(object);
+        self.schema().default(object);
+    }
+
+    /// Takes from an object what the schema does not know.
+    pub fn prune(&self, object: &mut Value) {
         // What cannot be read as an object of the schema is shown as it is.
         let _ =
             crate::codec::normalise::normalise(object, self.schema().model(), crate::codec::normalise::Unknown::Ignore);
-        self.schema().default(object);
     }
 }
 

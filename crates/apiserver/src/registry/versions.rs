@@ -1,8 +1,8 @@
 //! One object in three forms: as it is stored, as writes work on it, and as clients see it.
 //!
 //! Built-in kinds are worked on in their storage version, the one that their hooks know. Custom resources are worked on
-//! as their clients see them: in the served version, whose schema prunes and defaults also what is read, because it may
-//! be younger than the object. How an object is shown is kept with it, so that a read of either costs the same.
+//! as their clients see them, in the served version. The schema of the version that they are stored in prunes and defaults
+//! also what is read, because it may be younger than the object. How an object is shown is kept with it, so that a read of either costs the same.
 
 use std::sync::Arc;
 
@@ -75,9 +75,8 @@ pub(crate) async fn shown(served: &Served, mut objects: Vec<Value>) -> Result<Ve
         objects.iter_mut().for_each(|object| decode::from_storage(served, object));
         return Ok(objects);
     };
-    let mut objects = convert(served, objects, &served.api_version()).await?;
-    objects.iter_mut().for_each(|object| custom.version().conform(object));
-    Ok(objects)
+    objects.iter_mut().for_each(|object| custom.definition.conform(object));
+    convert(served, objects, &served.api_version()).await
 }
 
 /// [`shown`] for one object.
@@ -127,10 +126,13 @@ pub(crate) fn shown_at_once(served: &Served, entry: &Arc<Entry>) -> Result<Optio
         Some(Form::Bytes(_)) | None => {}
     }
     let (mut object, to) = (entry.to_value(), served.api_version());
-    if !entry.is_of(&to) && !custom.converter.convert_at_once(&mut object, &to) {
-        return Ok(None);
+    custom.definition.conform(&mut object);
+    if !entry.is_of(&to) {
+        if !custom.converter.convert_at_once(&mut object, &to) {
+            return Ok(None);
+        }
+        custom.version().prune(&mut object);
     }
-    custom.version().conform(&mut object);
     keep(served, entry, object).map(Some)
 }
 
@@ -172,7 +174,10 @@ async fn convert(served: &Served, mut objects: Vec<Value>, to: &str) -> Result<V
     if converted.len() != others.len() {
         return Err(Status::internal("a conversion lost objects"));
     }
-    for (at, object) in others.into_iter().zip(converted) {
+    for (at, mut object) in others.into_iter().zip(converted) {
+        if *to == served.api_version() {
+            custom.version().prune(&mut object);
+        }
         objects[at] = object;
     }
     Ok(objects)

@@ -53,7 +53,7 @@ impl Cluster {
         self.send("GET", target, Value::Null).await
     }
 
-    async fn open(&self, target: &str, accept: &str) -> crate::harness::Open {
+    pub(crate) async fn open(&self, target: &str, accept: &str) -> crate::harness::Open {
         let request = Request::builder().uri(target).header("accept", accept).body(Full::default()).unwrap();
         self.call(User::component("admin", &["system:masters"]), request).await
     }
@@ -376,4 +376,33 @@ async fn an_instance_that_is_held_holds_its_definition() {
     cluster.patch(&path, "merge-patch+json", patch).await.expect(200);
     while watch.line().await.unwrap()["type"] != "DELETED" {}
     assert_eq!(cluster.get(&path).await.code, 404);
+}
+
+/// What is stored is read with the defaults of the version that it is stored in, which the others are then made of.
+#[tokio::test]
+async fn other_versions_have_the_defaults_of_what_is_stored() {
+    let cluster = Cluster::start().await;
+    let version = |name: &str, storage: bool| {
+        let mut fields = json!({"color": {"type": "string"}, "v1": {"type": "string"}});
+        fields[name] = json!({"type": "string", "default": "default"});
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}});
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": schema}})
+    };
+    let definition = json!({
+        "metadata": {"name": "twos.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "twos", "kind": "Two"},
+            "versions": [version("v1", true), version("v2", false)]},
+    });
+    cluster.define(definition).await;
+    let path = |version: &str| format!("/apis/example.com/{version}/namespaces/default/twos");
+    let two =
+        json!({"apiVersion": "example.com/v2", "kind": "Two", "metadata": {"name": "a"}, "spec": {"color": "red"}});
+    let made = cluster.send("POST", &path("v2"), two).await.expect(201);
+    // The request had the default of its version, too, which the stored one does not know.
+    let expected = json!({"color": "red", "v1": "default"});
+    assert_eq!(made["spec"], expected);
+    let read = cluster.send("GET", &format!("{}/a", path("v2")), Value::Null).await.expect(200);
+    assert_eq!(read["spec"], expected);
+    let list = cluster.send("GET", &path("v2"), Value::Null).await.expect(200);
+    assert_eq!(list["items"][0]["spec"], expected);
 }
