@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::listener::{Answer, Limits, Over, Pace, Paced, Place, Places};
+use client::listener::{Answer, Arrivals, Limits, Over, Pace, Paced, Place, Places};
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::authn::PeerCertificates;
 use crate::metrics::TLS_ERRORS;
@@ -28,8 +29,9 @@ use crate::streaming::PeerAddress;
 /// An HTTP/2 connection is asked for a sign of life after this, and closed without one.
 const PING_AFTER: Duration = Duration::from_secs(30);
 const PING_WAIT: Duration = Duration::from_secs(15);
-/// Requests at once over one HTTP/2 connection; client-go multiplexes all its watches over one.
-const STREAMS: u32 = 1000;
+/// Requests at once over one HTTP/2 connection, as upstream's default is; clients that have more, such as client-go with
+/// its watches, take another connection.
+const STREAMS: u32 = 100;
 /// A watch must not be held up by its window.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -65,24 +67,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let (places, limits) = (Places::new(&limits), Arc::new(limits));
+    let (mut arrivals, places, limits) = (Arrivals::new(listener), Places::new(&limits), Arc::new(limits));
     loop {
         let Some(room) = stop.run_until_cancelled(places.room()).await else { return };
-        let (socket, place) = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => match accepted {
-                Ok((socket, from)) => match room.of(from.ip()) {
-                    Some(place) => (socket, place),
-                    None => continue,
-                },
-                // Out of files or memory: those who hold them will let go, and the next accept waits for them.
-                Err(why) => {
-                    warn!(%why, "accepting a connection");
-                    tokio::task::yield_now().await;
-                    continue;
-                }
-            },
-        };
+        let Some((socket, from)) = stop.run_until_cancelled(arrivals.next()).await else { return };
+        let Some(place) = room.of(from.ip()) else { continue };
         let (acceptor, service, limits, stop) = (acceptor.clone(), service.clone(), limits.clone(), stop.clone());
         tasks.spawn(async move {
             if let Err(why) = connection(socket, place, acceptor, service, &limits, stop).await {
@@ -113,6 +102,10 @@ async fn connection(
     let http2 = session.alpn_protocol() == Some(b"h2");
     let pace = Pace::new(limits, !http2);
     let answering = pace.clone();
+    // Over HTTP/2 a stranger could ask as much as those who are known: one question, and it is over
+    // (upstream's UnauthenticatedHTTP2DOSMitigation).
+    let stranger = CancellationToken::new();
+    let refused = stranger.clone();
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         let busy = answering.begin();
         request.extensions_mut().insert(address);
@@ -122,11 +115,15 @@ async fn connection(
         let (head, body) = request.into_parts();
         let (body, rest) = Received::new(body);
         let answered = service.clone().oneshot(http::Request::from_parts(head, body));
+        let refused = refused.clone();
         async move {
-            let response = answered.await?;
+            let Ok(response) = answered.await;
             // Over HTTP/1.1 hyper reads on by itself, or closes the connection.
             if http2 {
                 rest.drain().await;
+            }
+            if http2 && response.status() == StatusCode::UNAUTHORIZED {
+                refused.cancel();
             }
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, busy)))
         }
@@ -150,6 +147,7 @@ async fn connection(
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = stop.cancelled() => {}
+        () = stranger.cancelled() => debug!("connection of a stranger"),
         over = pace.over() => match over {
             Over::Head => return Err(late("the head of a request").into()),
             Over::Idle => debug!("connection without requests"),

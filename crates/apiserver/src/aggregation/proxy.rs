@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderName, HeaderValue, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
@@ -128,6 +128,7 @@ pub(crate) async fn handle(
         let (head, body) = request.into_parts();
         let payload = if whole { Payload::Whole(Bytes::new()) } else { Payload::Passing(body) };
         return match outbound.send(callee, head, payload).await {
+            Ok(answer) if redirects(&answer) => refusal(StatusCode::BAD_GATEWAY, REDIRECTED),
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
                 let mut response = Response::new(body.map_err(Into::into).boxed_unsync());
@@ -144,10 +145,18 @@ pub(crate) async fn handle(
             splice(server, client, hyper::upgrade::on(answer));
             response
         }
+        Ok(answer) if redirects(&answer) => refusal(StatusCode::BAD_GATEWAY, REDIRECTED),
         Ok(answer) => answer.map(|body| body.map_err(Into::into).boxed_unsync()),
         Err(why) => unreachable(&why),
     }
 }
+
+/// Clients would follow it with what they are known by here (CVE-2022-3172).
+fn redirects<B>(answer: &http::Response<B>) -> bool {
+    answer.status().is_redirection() && answer.headers().contains_key(LOCATION)
+}
+
+const REDIRECTED: &str = "the backend attempted to redirect this request, which is not permitted";
 
 /// What Go's `http.Error` answers.
 fn refusal(code: StatusCode, why: &str) -> Response {

@@ -45,7 +45,7 @@ impl Played {
 }
 
 fn play(who: &str, tasks: &TaskTracker, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    if request.headers().contains_key("upgrade") {
+    if request.headers().contains_key("upgrade") && request.uri().path() != "/refuses" {
         let upgrading = hyper::upgrade::on(&mut request);
         tasks.spawn(async move {
             let mut stream = TokioIo::new(upgrading.await.unwrap());
@@ -62,6 +62,7 @@ fn play(who: &str, tasks: &TaskTracker, mut request: Request<Incoming>) -> Respo
     let path = request.uri().path();
     let answer = Response::builder().header("access-control-allow-origin", "*");
     let answer = match path {
+        "/refuses" => answer.status(403),
         "/moved" => answer.status(302).header("location", "/there?a=b"),
         "/page" => answer.header("content-type", "text/html; charset=utf-8"),
         _ => answer,
@@ -206,6 +207,26 @@ async fn streams_are_joined_end_to_end() {
     }
     let plain = cluster.send("POST", "/api/v1/namespaces/default/pods/web/exec?command=ls", Value::Null).await;
     assert_eq!(plain.expect(400)["message"], "Upgrade request required");
+}
+
+/// A connection that did not become a stream leads nowhere: what comes over it next is a request to this server, from
+/// whom it was before (CVE-2018-1002105).
+#[tokio::test]
+async fn input_20_a_refused_upgrade_leaves_no_way_to_the_node() {
+    let cluster = cluster().await;
+    let admin = User::component("admin", &["system:masters"]);
+    let request = "GET /api/v1/namespaces/default/pods/web/proxy/refuses";
+    let (head, mut stream) = upgrade(&cluster, admin, request).await;
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
+    let next = "GET /exec/default/web/c?command=id HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+    stream.write_all(next.as_bytes()).await.unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).await.unwrap();
+    let (body, answer) = told.split_once("HTTP/1.1 ").unwrap_or((&told, ""));
+    assert_eq!(body.matches("10.42.0.7:8080 on n1").count(), 1, "{told}");
+    // Closed, or answered by this server, which has no such path.
+    assert!(answer.is_empty() || answer.starts_with("404"), "{told}");
+    assert!(!answer.contains("on n1"), "{told}");
 }
 
 /// Opens a websocket that carries an answer's body.

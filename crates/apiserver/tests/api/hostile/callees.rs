@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::resident;
 use crate::harness::Cluster;
@@ -30,6 +31,158 @@ async fn refused(cluster: &Cluster, server: &TlsServer, path: &str) -> String {
     cluster.send("DELETE", &format!("{HOOKS}/a"), Value::Null).await.expect(200);
     cluster.send("GET", &format!("{HOOKS}?limit=500"), Value::Null).await.expect(200);
     refused["message"].as_str().unwrap().to_owned()
+}
+
+/// What somebody plays who is called: he redirects, answers without end, fails, or babbles.
+fn play(path: &str) -> Option<Response<Full<Bytes>>> {
+    let (code, body) = match path {
+        "/hangs" => return None,
+        "/moved" => (307, Bytes::from(SECRET)),
+        "/huge" => (200, Bytes::from(vec![b' '; 64 << 20])),
+        "/fails" => (503, Bytes::from(SECRET)),
+        _ => (200, Bytes::from(SECRET)),
+    };
+    Some(Response::builder().status(code).header("location", "/there").body(Full::new(body)).unwrap())
+}
+
+/// Plays it at a port, and tells of each path that was asked for.
+async fn playing(names: &[&str]) -> (TlsServer, UnboundedReceiver<String>) {
+    let (tell, asked) = unbounded_channel();
+    let serve = move |request: http::Request<hyper::body::Incoming>| {
+        let path = request.uri().path().to_owned();
+        let answer = play(&path[path.rfind('/').unwrap_or(0)..]);
+        // Nobody listens once the test is over.
+        _ = tell.send(path);
+        Box::pin(async {
+            match answer {
+                Some(answer) => answer,
+                None => futures::future::pending().await,
+            }
+        }) as _
+    };
+    (TlsServer::start(names, Arc::new(serve)).await, asked)
+}
+
+/// Things, stored as v1 and served as v2 as well, with this conversion.
+fn things(conversion: Value) -> Value {
+    let version = |name: &str, storage: bool| json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [version("v1", true), version("v2", false)], "conversion": conversion},
+    })
+}
+
+#[tokio::test]
+async fn fault_41_a_converter_that_fails_holds_up_nothing_else() {
+    let (server, mut asked) = playing(&["127.0.0.1"]).await;
+    let cluster = Cluster::start_with(Here).await;
+    let conversion = |port: u16, path: &str| {
+        let client = json!({"url": format!("https://127.0.0.1:{port}{path}"), "caBundle": server.authority});
+        json!({"strategy": "Webhook", "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]}})
+    };
+    let convert_by = async |conversion: Value| {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/things.example.com";
+        let patch = json!([{"op": "replace", "path": "/spec/conversion", "value": conversion}]);
+        cluster.patch(path, "json-patch+json", patch).await.expect(200);
+        // What is served follows the definition, by the cache.
+        cluster.server.registry.caches.reach_current().await;
+    };
+    cluster.define(things(conversion(server.port, "/babbles"))).await;
+    let thing = |version: &str| format!("/apis/example.com/{version}/things");
+    cluster
+        .send("POST", &thing("v1"), json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}}))
+        .await
+        .expect(201);
+    let before = resident();
+    for (port, path) in [
+        (server.port, "/babbles"),
+        (server.port, "/moved"),
+        (server.port, "/huge"),
+        (server.port, "/fails"),
+        (1, "/down"),
+    ] {
+        convert_by(conversion(port, path)).await;
+        let said = cluster.send("GET", &thing("v2"), Value::Null).await.expect(500).to_string();
+        assert!(said.contains("conversion webhook for example.com/v1, Kind=Thing failed"), "{path}: {said}");
+        assert!(!said.contains(SECRET) && said.len() < 1000, "{path}: {said}");
+        cluster.send("GET", &thing("v1"), Value::Null).await.expect(200);
+    }
+    assert!(resident() < before + (192 << 20));
+    while let Ok(path) = asked.try_recv() {
+        assert_ne!(path, "/there", "the redirect was followed");
+    }
+
+    // One that never answers is waited for by those alone who need it, and can be mended meanwhile.
+    convert_by(conversion(server.port, "/hangs")).await;
+    let of_v2 = thing("v2");
+    let waiting = cluster.send("GET", &of_v2, Value::Null);
+    let mending = async {
+        while asked.recv().await.unwrap() != "/hangs" {}
+        cluster.send("GET", &thing("v1"), Value::Null).await.expect(200);
+        cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}})).await.expect(201);
+        convert_by(json!({"strategy": "None"})).await;
+        cluster.send("GET", &thing("v2"), Value::Null).await.expect(200)
+    };
+    let mended = tokio::select! {
+        _ = waiting => panic!("it was answered"),
+        mended = mending => mended,
+    };
+    assert_eq!(mended["items"][0]["apiVersion"], "example.com/v2");
+}
+
+/// Whatever webhooks say of everything, they are not asked about what configures them.
+#[tokio::test]
+async fn fault_41_a_webhook_that_is_down_cannot_keep_itself() {
+    let cluster = Cluster::start_with(Here).await;
+    let rule = json!({"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]});
+    let hook = json!({"name": "a.example.com", "clientConfig": {"url": "https://127.0.0.1:1/"}, "rules": [rule],
+        "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail"});
+    for kind in ["validating", "mutating"] {
+        let hooks = format!("/apis/admissionregistration.k8s.io/v1/{kind}webhookconfigurations");
+        cluster.send("POST", &hooks, json!({"metadata": {"name": "a"}, "webhooks": [hook]})).await.expect(201);
+        cluster.server.registry.caches.reach_current().await;
+        let refused = cluster.send("POST", MAPS, json!({"metadata": {"name": kind}})).await.expect(500);
+        assert!(refused["message"].as_str().unwrap().contains("connect: connection refused"), "{refused}");
+        cluster.send("GET", MAPS, Value::Null).await.expect(200);
+        cluster.send("DELETE", &format!("{hooks}/a"), Value::Null).await.expect(200);
+        cluster.server.registry.caches.reach_current().await;
+        cluster.send("POST", MAPS, json!({"metadata": {"name": kind}})).await.expect(201);
+    }
+}
+
+/// An extension server's answers are the client's, but for redirects (CVE-2022-3172); while it hangs, others are answered.
+#[tokio::test]
+async fn fault_41_an_extension_server_that_redirects_or_hangs() {
+    let (server, mut asked) = playing(&["sample.default.svc"]).await;
+    let cluster = Cluster::start_with(Here).await;
+    cluster.server.extend();
+    let service = json!({"metadata": {"name": "sample"}, "spec": {"ports": [{"port": 443}]}});
+    cluster.send("POST", "/api/v1/namespaces/default/services", service).await.expect(201);
+    let slice = json!({"metadata": {"name": "sample-1", "labels": {"kubernetes.io/service-name": "sample"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.9"]}], "ports": [{"name": "", "port": server.port}]});
+    cluster.send("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice).await.expect(201);
+    let spec = json!({"group": "e.example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 1,
+        "service": {"namespace": "default", "name": "sample"}, "caBundle": server.authority});
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    cluster.send("POST", services, json!({"metadata": {"name": "v1.e.example.com"}, "spec": spec})).await.expect(201);
+    let available = format!("{services}?watch=1&fieldSelector=metadata.name%3Dv1.e.example.com");
+    let mut watch = cluster.open(&available, "application/json").await;
+    while watch.line().await.unwrap()["object"]["status"]["conditions"][0]["status"] != "True" {}
+
+    let moved = cluster.send("GET", "/apis/e.example.com/v1/moved", Value::Null).await;
+    assert_eq!((moved.code, moved.headers.get("location")), (502, None));
+    assert_eq!(moved.bytes, "the backend attempted to redirect this request, which is not permitted\n");
+    let others = async {
+        while asked.recv().await.unwrap() != "/apis/e.example.com/v1/hangs" {}
+        cluster.send("GET", MAPS, Value::Null).await.expect(200);
+        cluster.send("DELETE", &format!("{services}/v1.e.example.com"), Value::Null).await.expect(200);
+    };
+    tokio::select! {
+        _ = cluster.send("GET", "/apis/e.example.com/v1/hangs", Value::Null) => panic!("it was answered"),
+        () = others => {}
+    }
 }
 
 #[tokio::test]

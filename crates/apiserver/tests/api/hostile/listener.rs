@@ -39,7 +39,7 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::over(Cluster::start().await).await
     }
 

@@ -7,6 +7,7 @@ mod callees;
 mod certificates;
 mod credentials;
 mod early;
+mod frames;
 mod limits;
 mod listener;
 mod lists;

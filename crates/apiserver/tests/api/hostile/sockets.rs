@@ -37,8 +37,8 @@ const LISTERS: usize = 300;
 const FOR_A_LIST: usize = 640 << 10;
 
 /// Watchers over as few connections as can be, and over one each.
-const STREAMS: usize = 1_000;
-const CONNECTIONS: usize = 8;
+const STREAMS: usize = 100;
+const CONNECTIONS: usize = 80;
 const ALONE: usize = 2_000;
 const WATCHERS: usize = STREAMS * CONNECTIONS + ALONE;
 /// For a watcher, at both ends, those with a connection of their own among them.
