@@ -1,6 +1,7 @@
 //! The project's own chores: `cargo xtask <verb>`.
 
 mod bench;
+mod clients;
 mod conformance;
 mod corpus;
 mod fuzz;
@@ -34,6 +35,8 @@ enum Verb {
     },
     /// Send the requests of tests/corpus to k3rs and to upstream's kube-apiserver, compare the answers (needs Go)
     Corpus(corpus::Args),
+    /// Ask both servers by kubectl and helm, as tests/clients says, and compare what they say (needs Go)
+    Clients(clients::Args),
     /// Run upstream's end-to-end suite against a cluster of this tree (needs root, Go, Debian's apt)
     Conformance(conformance::Args),
     /// Give the parsers and rules of fuzz/ whatever they may be given (needs a C++ compiler)
@@ -52,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Schema => schema::run(root)?,
         Verb::Tools { names } => tools::build(root, &names)?,
         Verb::Corpus(args) => return corpus::run(root, &args),
+        Verb::Clients(args) => return clients::run(root, &args),
         Verb::Conformance(args) => return conformance::run(root, &args),
         Verb::Fuzz(args) => return fuzz::run(root, &args),
         Verb::Bench { arguments } => return bench::run(root, &arguments),

@@ -12,7 +12,7 @@ mod faults;
 mod installed;
 mod known;
 mod normalise;
-mod servers;
+pub(crate) mod servers;
 mod wire;
 
 use std::collections::BTreeMap;

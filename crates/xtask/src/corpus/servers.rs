@@ -2,6 +2,8 @@
 //!
 //! Both run without controllers, so that nothing but the corpus writes, and share certificates.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,7 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cases::Request;
 use super::exchange::Client;
-use crate::programs::{ADVERTISED, PATIENCE, Program, command, free_ports, last_words, pause, tls_folder, wait_for};
+use crate::programs::{
+    ADVERTISED, PATIENCE, Program, command, free_ports, kubeconfig, last_words, pause, tls_folder, wait_for,
+};
 use crate::tools;
 
 /// Nothing but the corpus writes: priority and fairness would tell in flow schemas, at moments of its own, what it
@@ -18,7 +22,7 @@ const NOTHING_ELSE: [&str; 3] =
     ["--disable-scheduler", "--disable-controller-manager", "--kube-apiserver-arg=enable-priority-and-fairness=false"];
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
-pub(super) struct Pair {
+pub(crate) struct Pair {
     // In the order in which they are ended; the folder goes last.
     _upstream: Program,
     _etcd: Program,
@@ -29,7 +33,7 @@ pub(super) struct Pair {
 }
 
 /// Builds `k3rs` as it stands in the tree, which puts it beside this program.
-pub(super) fn build_k3rs(root: &Path) -> Result<PathBuf> {
+pub(crate) fn build_k3rs(root: &Path) -> Result<PathBuf> {
     let status = command("cargo")
         .args(["build", "--quiet", "--package", "k3rs", "--bin", "k3rs"])
         .current_dir(root)
@@ -40,7 +44,7 @@ pub(super) fn build_k3rs(root: &Path) -> Result<PathBuf> {
 }
 
 impl Pair {
-    pub(super) fn start(root: &Path, k3rs: &Path) -> Result<Self> {
+    pub(crate) fn start(root: &Path, k3rs: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [ours, upstream, etcd, peer] = free_ports()?;
         let program = Program::k3rs(k3rs, folder.path(), ours, &NOTHING_ELSE)?;
@@ -56,12 +60,27 @@ impl Pair {
         let tls = tls_folder(self.folder.path());
         let clients = (Client::new("k3rs", self.ours, &tls)?, Client::new("upstream", self.upstream, &tls)?);
         for client in [&clients.0, &clients.1] {
-            self.ready(client).await?;
+            self.await_ready(client).await?;
         }
         Ok(clients)
     }
 
-    async fn ready(&self, client: &Client) -> Result<()> {
+    /// Waits until both are ready.
+    pub(crate) async fn ready(&self) -> Result<()> {
+        self.clients().await.map(drop)
+    }
+
+    /// How to reach each as its administrator: ours, and upstream's, which knows the same certificates.
+    pub(crate) fn kubeconfigs(&self) -> Result<[PathBuf; 2]> {
+        let ours = kubeconfig(self.folder.path());
+        let upstream = self.folder.path().join("kubeconfig-upstream");
+        let text = std::fs::read_to_string(&ours)?;
+        let text = text.replace(&format!(":{}", self.ours), &format!(":{}", self.upstream));
+        File::create(&upstream)?.write_all(text.as_bytes())?;
+        Ok([ours, upstream])
+    }
+
+    async fn await_ready(&self, client: &Client) -> Result<()> {
         let request = Request {
             method: "GET".to_owned(),
             path: "/readyz".to_owned(),
