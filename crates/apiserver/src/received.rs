@@ -1,4 +1,4 @@
-//! What comes with requests, of which a short rest is read although nobody wants it. Where an answer overtakes its
+//! What comes with requests, of which the rest is read although nobody wants it. Where an answer overtakes its
 //! request, HTTP/2 ends the stream by a reset, and there are clients (curl) that lose the answer over it. Upstream has no
 //! such rule: the chain of its handlers takes longer than a short body takes to arrive.
 
@@ -14,9 +14,11 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-/// The most that is read for nobody, as Go's server does over HTTP/1.1 (`maxPostHandlerReadBytes`), and for how long
-/// (`rstAvoidanceDelay`).
-const MOST: usize = 256 << 10;
+use crate::service::MAX_BODY;
+
+/// The most that is read for nobody: what any body may have, so that one that is too long is told so, too.
+const MOST: usize = MAX_BODY;
+/// How long it is waited for, as Go's server does for its client to read (`rstAvoidanceDelay`).
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A request's body, whose rest is kept when its reader lets go of it.
@@ -64,7 +66,7 @@ impl Body for Received {
 }
 
 impl Rest {
-    /// Reads it to its end, if it is short and does not take long. A body that is still being read has no rest.
+    /// Reads it to its end, if that is not far and does not take long. A body that is still being read has no rest.
     pub(crate) async fn drain(self) {
         let Some(mut body) = self.0.lock().take() else { return };
         if body.size_hint().lower() > MOST as u64 {

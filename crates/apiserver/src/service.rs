@@ -34,7 +34,7 @@ use crate::websocket::Carrier;
 use crate::{aggregation, limits, nonresource, reviews, streaming, subresources, websocket};
 
 /// Larger bodies are refused, as upstream does.
-const MAX_BODY: usize = 3 << 20;
+pub(crate) const MAX_BODY: usize = 3 << 20;
 
 /// The server as a tower service. Cheap to clone.
 #[derive(Clone)]
