@@ -40,6 +40,7 @@ mod document;
 pub mod encryption;
 mod expiry;
 pub mod flowcontrol;
+mod gather;
 pub mod health;
 mod identity;
 mod limits;

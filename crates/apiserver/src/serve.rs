@@ -1,6 +1,7 @@
 //! The listener: TLS, HTTP/1.1 and HTTP/2, within the limits that every listener of ours has.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::authn::PeerCertificates;
+use crate::gather;
 use crate::metrics::TLS_ERRORS;
 use crate::received::Received;
 use crate::response::Response;
@@ -141,11 +143,12 @@ async fn connection(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
+    let (stream, mut turns) = gather::gathered(stream, http2);
     let stream = TokioIo::new(Paced::new(stream, pace.clone(), place));
     let connection = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(connection);
     tokio::select! {
-        ended = connection.as_mut() => return ended,
+        ended = poll_fn(|cx| turns.poll(connection.as_mut(), cx)) => return ended,
         () = stop.cancelled() => {}
         () = stranger.cancelled() => debug!("connection of a stranger"),
         over = pace.over() => match over {
@@ -154,5 +157,5 @@ async fn connection(
         },
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
+    poll_fn(|cx| turns.poll(connection.as_mut(), cx)).await
 }

@@ -226,8 +226,11 @@ impl Pace {
 
     /// Ready when the connection has sent most of what it was given. Over HTTP/2 it is, since each stream has a window.
     fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.head.is_none() {
+            return Poll::Ready(());
+        }
         let mut unsent = self.unsent.lock();
-        if self.head.is_none() || unsent.bytes < UNSENT {
+        if unsent.bytes < UNSENT {
             return Poll::Ready(());
         }
         unsent.waiting = Some(cx.waker().clone());
@@ -235,11 +238,16 @@ impl Pace {
     }
 
     fn given(&self, bytes: usize) {
-        self.unsent.lock().bytes += bytes;
+        if self.head.is_some() {
+            self.unsent.lock().bytes += bytes;
+        }
     }
 
     /// What stands around bodies counts as well: heads, the sizes of chunks. So it may seem to be less than it is by that.
     fn sent(&self, bytes: usize) {
+        if self.head.is_none() {
+            return;
+        }
         let mut unsent = self.unsent.lock();
         unsent.bytes = unsent.bytes.saturating_sub(bytes);
         if unsent.bytes < UNSENT

@@ -1,12 +1,15 @@
 //! `watch`: a watcher's notices with what goes around them, which are bookmarks, the end of the initial events,
 //! the time limit, and the one error that ends a watch.
 
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Entry;
 use api::status::Status;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::options::{ReadOptions, ShownTerm};
 use super::read::stored;
@@ -43,13 +46,17 @@ pub struct Stream {
     shown: Vec<ShownTerm>,
     watcher: Option<Watcher>,
     caches: Arc<Caches>,
-    bookmarks: bool,
     /// The end of the initial events is to be told.
     announce_end: bool,
     /// The initial objects are at least as new as this.
     complete_to: u64,
+    /// When the next bookmark is due, for those who want any.
     next_bookmark: Option<Instant>,
     deadline: Instant,
+    /// Set to what comes first of these two.
+    clock: Pin<Box<Sleep>>,
+    /// The end of the definition by which the objects are read.
+    retired: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Told first, then the watch ends.
     refusal: Option<Status>,
 }
@@ -88,16 +95,20 @@ impl Registry {
         let asked = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
         let life = asked.map_or_else(random_life, |asked| asked.min(MOST_LIFE));
         let now = Instant::now();
+        let deadline = now + life;
+        let next_bookmark = options.bookmarks.then(|| next_bookmark(now, deadline)).flatten();
+        let retired = served.custom.as_ref().map(|custom| Box::pin(custom.retired.clone().cancelled_owned()));
         Ok(Outcome::Watch(Box::new(Stream {
             served: served.clone(),
             shown: options.shown,
             watcher,
             caches: self.caches.clone(),
-            bookmarks: options.bookmarks,
             announce_end: options.bookmarks && options.initial_events == Some(true),
             complete_to,
-            next_bookmark: next_bookmark(now, now + life),
-            deadline: now + life,
+            next_bookmark,
+            deadline,
+            clock: Box::pin(sleep_until(next_bookmark.unwrap_or(deadline))),
+            retired,
             refusal,
         })))
     }
@@ -116,10 +127,10 @@ fn next_bookmark(now: Instant, deadline: Instant) -> Option<Instant> {
     (last > now).then(|| last.min(now + BOOKMARK_EVERY))
 }
 
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
+async fn end_of(retired: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>) {
+    match retired {
+        Some(retired) => retired.as_mut().await,
+        None => pending().await,
     }
 }
 
@@ -174,7 +185,6 @@ impl Stream {
             self.watcher = None;
             return Some(Item::Error(refusal));
         }
-        let retired = self.served.custom.as_ref().map(|custom| custom.retired.clone()).unwrap_or_default();
         loop {
             let watcher = self.watcher.as_mut()?;
             tokio::select! {
@@ -194,10 +204,12 @@ impl Stream {
                         return Some(Item::Error(Status::expired(Lagged.to_string())));
                     }
                 },
-                () = sleep_until(self.deadline) => return None,
-                () = retired.cancelled() => return None,
-                () = until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
+                () = end_of(&mut self.retired) => return None,
+                () = self.clock.as_mut() => {
+                    let now = Instant::now();
+                    self.next_bookmark.take_if(|due| *due <= now)?;
+                    self.next_bookmark = next_bookmark(now, self.deadline);
+                    self.clock.as_mut().reset(self.next_bookmark.unwrap_or(self.deadline));
                     let reached = self.caches.revision();
                     return Some(Item::Bookmark { revision: watcher.delivered(reached), initial_events_end: false });
                 }

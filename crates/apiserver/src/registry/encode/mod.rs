@@ -189,7 +189,9 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
     let kind = kind_of(&served).filter(|_| asked.is_whole_protobuf());
     let sent = Sent::of(&served.row.group, &served.version.name, &served.row.plural);
     let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false, sent };
-    let chunks = stream::unfold((watch, encoder), |(mut watch, mut encoder)| async move {
+    // Boxed, since it is moved at every event.
+    let chunks = stream::unfold(Box::new((watch, encoder)), |mut state| async move {
+        let (watch, encoder) = &mut *state;
         let item = watch.next().await?;
         if encoder.asked.listed {
             // No event is a list: the first one ends the watch.
@@ -197,7 +199,7 @@ fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &s
         }
         let bytes = encoder.encode(item).await;
         encoder.sent.event(bytes.len());
-        Some((bytes, (watch, encoder)))
+        Some((bytes, state))
     });
     response::with_body(StatusCode::OK, asked.encoding.stream_media_type(), response::stream(chunks))
 }
