@@ -69,7 +69,7 @@ impl Collector {
             }
             Step::OrphanDependents => {
                 for dependent in &observed.dependents {
-                    self.drop_owners(dependent, std::slice::from_ref(&node.uid)).await?;
+                    self.drop_owners(dependent, &[node.uid.to_string()]).await?;
                 }
                 self.drop_finalizer(node, ORPHAN).await?;
             }
@@ -87,7 +87,7 @@ impl Collector {
     /// The object as the server has it; `None` if it is gone or another has its name.
     async fn live(&self, node: &Node) -> Result<Option<Value>, ReconcileError> {
         match self.requests.get(&node.resource, &node.key).await {
-            Ok(live) if live["metadata"]["uid"] == node.uid.as_str() => Ok(Some(live)),
+            Ok(live) if live["metadata"]["uid"] == *node.uid => Ok(Some(live)),
             Err(error) if !error.is_not_found() => Err(error.into()),
             _ => Ok(None),
         }

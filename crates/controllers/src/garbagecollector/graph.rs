@@ -1,6 +1,7 @@
 //! Who owns whom.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use api::resource::GroupVersionResource;
@@ -14,9 +15,9 @@ pub(super) const ORPHAN: &str = "orphan";
 /// An object, as far as ownership goes.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) resource: GroupVersionResource,
+    pub(super) resource: Arc<GroupVersionResource>,
     pub(super) key: ObjectKey,
-    pub(super) uid: String,
+    pub(super) uid: Arc<str>,
     pub(super) owners: Vec<Owner>,
     pub(super) deleting: bool,
     /// Has the finalizer [`FOREGROUND`].
@@ -28,9 +29,9 @@ pub(super) struct Node {
 /// All objects that can be collected, by uid.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: HashMap<String, Node>,
+    nodes: HashMap<Arc<str>, Node>,
     /// By the uid that references name, whether or not an object of that uid has been seen.
-    dependents: HashMap<String, BTreeSet<String>>,
+    dependents: HashMap<String, BTreeSet<Arc<str>>>,
 }
 
 impl Graph {
@@ -43,29 +44,29 @@ impl Graph {
     }
 
     /// An object was created or changed. Returns whom to look at.
-    pub(super) fn observe(&mut self, resource: &GroupVersionResource, entry: &Entry) -> Vec<String> {
+    pub(super) fn observe(&mut self, resource: &Arc<GroupVersionResource>, entry: &Entry) -> Vec<String> {
         let relations = Relations::of(entry);
         let has = |finalizer: &str| relations.finalizers.iter().any(|known| known == finalizer);
         let node = Node {
             resource: resource.clone(),
             key: entry.key.clone(),
-            uid: entry.uid.clone(),
+            uid: entry.uid.as_str().into(),
             deleting: relations.deletion_timestamp.is_some(),
             foreground: has(FOREGROUND),
             orphan: has(ORPHAN),
             owners: relations.owner_references.clone(),
         };
-        let old = self.nodes.remove(&entry.uid);
+        let old = self.nodes.remove(entry.uid.as_str());
         self.unlink(old.as_ref());
         for owner in &node.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(node.uid.clone());
         }
         let mut concerned = Vec::new();
         let unknown_owner =
-            node.owners.iter().any(|owner| self.nodes.get(&owner.uid).is_none_or(|owner| owner.deleting));
+            node.owners.iter().any(|owner| self.nodes.get(owner.uid.as_str()).is_none_or(|owner| owner.deleting));
         let finishing = node.deleting && (node.foreground || node.orphan);
         if unknown_owner || finishing {
-            concerned.push(node.uid.clone());
+            concerned.push(node.uid.to_string());
         }
         // An owner that waits may have one blocking dependent less.
         concerned.extend(self.waiting(old.iter().flat_map(|old| &old.owners)));
@@ -77,15 +78,16 @@ impl Graph {
     pub(super) fn forget(&mut self, uid: &str) -> Vec<String> {
         let old = self.nodes.remove(uid);
         self.unlink(old.as_ref());
-        let mut concerned: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
+        let mut concerned: Vec<String> =
+            self.dependents.get(uid).into_iter().flatten().map(|uid| uid.to_string()).collect();
         concerned.extend(self.waiting(old.iter().flat_map(|old| &old.owners)));
         concerned
     }
 
     /// A resource is served no longer; its objects are unknown, not gone.
     pub(super) fn forget_resource(&mut self, resource: &GroupVersionResource) {
-        let uids: Vec<String> =
-            self.nodes.values().filter(|node| node.resource == *resource).map(|node| node.uid.clone()).collect();
+        let uids: Vec<Arc<str>> =
+            self.nodes.values().filter(|node| *node.resource == *resource).map(|node| node.uid.clone()).collect();
         for uid in uids {
             let old = self.nodes.remove(&uid);
             self.unlink(old.as_ref());
@@ -93,7 +95,8 @@ impl Graph {
     }
 
     fn waiting<'a>(&self, owners: impl Iterator<Item = &'a Owner>) -> Vec<String> {
-        let waits = |owner: &&Owner| self.nodes.get(&owner.uid).is_some_and(|node| node.deleting && node.foreground);
+        let waits =
+            |owner: &&Owner| self.nodes.get(owner.uid.as_str()).is_some_and(|node| node.deleting && node.foreground);
         owners.filter(waits).map(|owner| owner.uid.clone()).collect()
     }
 

@@ -77,7 +77,7 @@ impl Collector {
     }
 
     /// Takes a change into the graph and queues whom it concerns.
-    fn absorb(&self, resource: &GroupVersionResource, change: &Change) {
+    fn absorb(&self, resource: &Arc<GroupVersionResource>, change: &Change) {
         let mut graph = self.graph.lock();
         let concerned = match change {
             Change::Applied { new, .. } => graph.observe(resource, new),
@@ -159,7 +159,7 @@ impl Monitors {
                 let scope =
                     Scope { resource: resource.clone(), namespace: None, fields: String::new(), labels: String::new() };
                 let view = View::new(&*self.context.informers, scope);
-                self.tasks.spawn(monitor(self.collector.clone(), resource.clone(), view, synced, stop));
+                self.tasks.spawn(monitor(self.collector.clone(), Arc::new(resource.clone()), view, synced, stop));
             }
         }
         // A group that did not answer is not gone.
@@ -180,7 +180,7 @@ impl Monitors {
 
 async fn monitor(
     collector: Arc<Collector>,
-    resource: GroupVersionResource,
+    resource: Arc<GroupVersionResource>,
     view: View,
     synced: oneshot::Sender<()>,
     token: CancellationToken,

@@ -82,9 +82,9 @@ fn finish(observed: &Observed) -> Step {
         return Step::Nothing;
     }
     let blocks =
-        |dependent: &&Node| dependent.owners.iter().any(|owner| owner.uid == node.uid && owner.block_owner_deletion);
+        |dependent: &&Node| dependent.owners.iter().any(|owner| *owner.uid == *node.uid && owner.block_owner_deletion);
     if observed.dependents.iter().any(|dependent| blocks(&dependent)) {
-        Step::DeleteDependents(observed.dependents.iter().map(|dependent| dependent.uid.clone()).collect())
+        Step::DeleteDependents(observed.dependents.iter().map(|dependent| dependent.uid.to_string()).collect())
     } else {
         Step::Unblock
     }
