@@ -56,7 +56,7 @@ impl Form {
         BESIDE
             + match self {
                 Self::Stored => 0,
-                Self::Entry(entry) => entry.stored_json().len() + size_of::<Entry>(),
+                Self::Entry(entry) => entry.stored_length() + size_of::<Entry>(),
                 Self::Bytes(bytes) => bytes.len(),
             }
     }

@@ -18,6 +18,7 @@ pub mod jsonpath;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod packing;
 pub mod patch;
 pub mod podsecurity;
 pub mod quantity;

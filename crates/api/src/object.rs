@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::codec::scan::{self, string_length};
 use crate::forms::{Form, FormName, Forms, Room};
+use crate::packing::{Patterns, Place};
 use crate::resource::Selectable;
 
 /// Where an object lives within its resource.
@@ -40,12 +41,12 @@ pub struct Entry {
     pub fields: Box<[String]>,
     /// `None` for the many objects that nothing relates to.
     relations: Option<Arc<Relations>>,
-    json: Bytes,
+    text: Place,
     /// The length of `{"apiVersion":"..","kind":"..",`, or 1 when the object has no type.
     head: usize,
-    /// The offset in `json` just behind the brace that opens `metadata`.
+    /// The offset in the JSON just behind the brace that opens `metadata`.
     splice: usize,
-    /// Where `spec` and `status` are in `json`; empty where they are not.
+    /// Where `spec` and `status` are in the JSON; empty where they are not.
     sections: [Range<u32>; SECTIONS.len()],
     forms: Forms,
 }
@@ -160,12 +161,18 @@ impl Entry {
             labels: self.labels.clone(),
             fields: self.fields.clone(),
             relations: self.relations.clone(),
-            json: self.json.clone(),
+            text: self.text.clone(),
             head: self.head,
             splice: self.splice,
             sections: self.sections.clone(),
             forms: Forms::default(),
         }
+    }
+
+    /// Nothing happens to the object any more: its JSON is packed, for all who hold it, with what objects like it had
+    /// lately.
+    pub fn rest(&self, patterns: &mut Patterns) {
+        self.text.pack(patterns);
     }
 
     fn from_parts(
@@ -194,7 +201,7 @@ impl Entry {
             fields,
             relations: relations_in(metadata),
             head: type_head(object).len(),
-            json,
+            text: Place::new(json),
             splice,
             sections,
             forms: Forms::default(),
@@ -208,15 +215,16 @@ impl Entry {
 
     /// The object's JSON as clients see it, with its `metadata.resourceVersion`.
     pub fn to_json(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.json.len() + 48);
+        let mut out = BytesMut::with_capacity(self.json_length());
         self.write_json(&mut out);
         out.freeze()
     }
 
     /// Appends what [`Entry::to_json`] returns.
     pub fn write_json(&self, out: &mut BytesMut) {
-        out.put_slice(&self.json[..self.head]);
-        self.write_body(out);
+        let json = self.text.plain();
+        out.put_slice(&json[..self.head]);
+        self.write_body(&json, out);
     }
 
     /// Appends the object as `api_version` and `kind`, which must share the stored form.
@@ -226,20 +234,20 @@ impl Entry {
         out.put_slice(b"\",\"kind\":\"");
         out.put_slice(kind.as_bytes());
         out.put_slice(b"\",");
-        self.write_body(out);
+        self.write_body(&self.text.plain(), out);
     }
 
     /// Appends the object as an item of a typed list: without `apiVersion` and `kind`.
     pub fn write_item(&self, out: &mut BytesMut) {
         out.put_slice(b"{");
-        self.write_body(out);
+        self.write_body(&self.text.plain(), out);
     }
 
     /// How many bytes [`Entry::write_item`] appends.
     pub fn item_length(&self) -> usize {
         const AROUND: usize = "\"resourceVersion\":\"\",".len();
         let digits = itoa::Buffer::new().format(self.revision).len();
-        "{".len() + self.json.len() - self.head + AROUND + digits
+        "{".len() + self.text.len() - self.head + AROUND + digits
     }
 
     /// How many bytes [`Entry::write_json`] appends.
@@ -249,8 +257,8 @@ impl Entry {
 
     /// True when the object is stored as one of `api_version`.
     pub fn is_of(&self, api_version: &str) -> bool {
-        let rest =
-            self.json.strip_prefix(b"{\"apiVersion\":\"").and_then(|rest| rest.strip_prefix(api_version.as_bytes()));
+        let json = self.text.plain();
+        let rest = json.strip_prefix(b"{\"apiVersion\":\"").and_then(|rest| rest.strip_prefix(api_version.as_bytes()));
         rest.is_some_and(|rest| rest.starts_with(b"\""))
     }
 
@@ -265,10 +273,10 @@ impl Entry {
     }
 
     /// Appends everything behind the head.
-    fn write_body(&self, out: &mut BytesMut) {
-        out.put_slice(&self.json[self.head..self.splice]);
+    fn write_body(&self, json: &[u8], out: &mut BytesMut) {
+        out.put_slice(&json[self.head..self.splice]);
         self.write_revision(out);
-        out.put_slice(&self.json[self.splice..]);
+        out.put_slice(&json[self.splice..]);
     }
 
     fn write_revision(&self, out: &mut BytesMut) {
@@ -279,13 +287,23 @@ impl Entry {
     }
 
     /// The bytes as stored, without a resourceVersion.
-    pub fn stored_json(&self) -> &Bytes {
-        &self.json
+    pub fn stored_json(&self) -> Bytes {
+        self.text.plain()
+    }
+
+    /// What [`Entry::stored_json`] takes while nobody reads it, in bytes.
+    pub fn held_length(&self) -> usize {
+        self.text.held()
+    }
+
+    /// The length of [`Entry::stored_json`].
+    pub fn stored_length(&self) -> usize {
+        self.text.len()
     }
 
     /// The object as a document, with its `metadata.resourceVersion`.
     pub fn to_value(&self) -> Value {
-        let mut object: Value = serde_json::from_slice(&self.json).unwrap_or_default();
+        let mut object: Value = serde_json::from_slice(&self.text.plain()).unwrap_or_default();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), Value::String(self.revision.to_string()));
         }
@@ -295,39 +313,41 @@ impl Entry {
     /// The object as a typed struct, with its `metadata.resourceVersion` and without its `managedFields`: who owns
     /// which fields is a large part of an object, and nothing to those who read structs.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        let mut json = BytesMut::with_capacity(self.json.len() + 48);
-        match self.managers() {
+        let json = self.text.plain();
+        let mut shown = BytesMut::with_capacity(self.json_length());
+        shown.put_slice(&json[..self.splice]);
+        self.write_revision(&mut shown);
+        match self.managers(&json) {
             Some(Range { start, end }) => {
-                json.put_slice(&self.json[..self.splice]);
-                self.write_revision(&mut json);
-                json.put_slice(&self.json[self.splice..start]);
-                json.put_slice(b"null");
-                json.put_slice(&self.json[end..]);
+                shown.put_slice(&json[self.splice..start]);
+                shown.put_slice(b"null");
+                shown.put_slice(&json[end..]);
             }
-            None => self.write_json(&mut json),
+            None => shown.put_slice(&json[self.splice..]),
         }
-        serde_json::from_slice(&json)
+        serde_json::from_slice(&shown)
     }
 
     /// The JSON of a member of the object such as `spec`, as it is stored.
-    pub fn member(&self, name: &str) -> Option<&[u8]> {
+    pub fn member(&self, name: &str) -> Option<Bytes> {
+        let json = self.text.plain();
         let found = match SECTIONS.iter().position(|section| *section == name) {
             Some(at) => self.sections[at].start as usize..self.sections[at].end as usize,
-            None => scan::member(&self.json, name)?,
+            None => scan::member(&json, name)?,
         };
-        self.json.get(found).filter(|json| !json.is_empty())
+        (!found.is_empty() && found.end <= json.len()).then(|| json.slice(found))
     }
 
     /// The string at a path of names such as `/spec/nodeName`.
     pub fn text_at(&self, pointer: &str) -> Option<String> {
         let (name, rest) = pointer.strip_prefix('/')?.split_once('/')?;
-        scan::text_at(self.member(name)?, &pointer[pointer.len() - rest.len() - 1..])
+        scan::text_at(&self.member(name)?, &pointer[pointer.len() - rest.len() - 1..])
     }
 
     /// Where the value of `metadata.managedFields` is.
-    fn managers(&self) -> Option<Range<usize>> {
+    fn managers(&self, json: &[u8]) -> Option<Range<usize>> {
         let metadata = self.splice - 1;
-        let found = scan::member(&self.json[metadata..], "managedFields")?;
+        let found = scan::member(&json[metadata..], "managedFields")?;
         Some(metadata + found.start..metadata + found.end)
     }
 }
@@ -463,8 +483,37 @@ mod tests {
             assert_eq!(entry.text_at("/spec/nodeName").as_deref(), Some("n1"));
             assert_eq!(entry.text_at("/metadata/name").as_deref(), Some("web"));
             assert_eq!(entry.text_at("/status/phase"), None);
-            assert_eq!(entry.member("spec"), Some(&br#"{"nodeName":"n1"}"#[..]));
+            assert_eq!(entry.member("spec").as_deref(), Some(&br#"{"nodeName":"n1"}"#[..]));
             assert_eq!(entry.member("status"), None);
+        }
+    }
+
+    #[test]
+    fn an_object_at_rest_is_read_as_before() {
+        let mut patterns = Patterns::default();
+        let object = |name: &str| {
+            json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": name, "labels": {"app": "web"}, "managedFields": [{"manager": "m".repeat(500)}]},
+                "spec": {"nodeName": "n1"},
+            })
+        };
+        let entry = |name| Entry::from_value(object(name), 42, &[Selectable::new("spec.nodeName")]).unwrap();
+        entry("a").rest(&mut patterns);
+        let (plain, packed) = (entry("b"), entry("b"));
+        packed.rest(&mut patterns);
+        assert!(packed.held_length() < 100 && plain.held_length() == plain.stored_length());
+        let at_revision = packed.at_revision(42);
+        for packed in [packed, at_revision] {
+            assert_eq!(packed.to_json(), plain.to_json());
+            assert_eq!(packed.to_value(), plain.to_value());
+            assert_eq!(packed.decode::<Value>().unwrap(), plain.decode::<Value>().unwrap());
+            assert_eq!(packed.member("spec"), plain.member("spec"));
+            assert_eq!(packed.stored_json(), plain.stored_json());
+            assert_eq!((packed.stored_length(), packed.item_length()), (plain.stored_length(), plain.item_length()));
+            assert_eq!((&packed.key, &packed.labels, &packed.fields), (&plain.key, &plain.labels, &plain.fields));
+            assert!(packed.is_of("v1"));
         }
     }
 

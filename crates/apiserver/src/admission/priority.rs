@@ -117,7 +117,7 @@ impl Priority {
     /// The class for Pods that name none: of those marked so, the lowest.
     fn default_class(&self) -> Option<Arc<Entry>> {
         let classes = self.classes.list(&Filter::default()).entries;
-        let marked = classes.into_iter().filter(|class| class.member("globalDefault") == Some(b"true"));
+        let marked = classes.into_iter().filter(|class| class.member("globalDefault").as_deref() == Some(b"true"));
         marked.min_by_key(|class| class.to_value()["value"].as_i64())
     }
 }

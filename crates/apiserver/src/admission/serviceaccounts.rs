@@ -116,7 +116,7 @@ impl ServiceAccounts {
             self.caches.reach_current().await;
             entry = self.accounts.get(&key);
         }
-        let account = entry.and_then(|entry| serde_json::from_slice(entry.stored_json()).ok());
+        let account = entry.and_then(|entry| serde_json::from_slice(&entry.stored_json()).ok());
         account.ok_or_else(|| {
             let why = format!("error looking up service account {key}: serviceaccount \"{}\" not found", key.name);
             Status::forbidden(Subject { group: "", resource: "pods" }, &request.name, &why)

@@ -100,7 +100,7 @@ mod tests {
     fn object() -> (Entry, Bytes) {
         let object = serde_json::json!({"metadata": {"name": "a"}});
         let entry = Entry::from_value(object, 0, &[]).unwrap();
-        let stored = entry.stored_json().clone();
+        let stored = entry.stored_json();
         (entry, stored)
     }
 

@@ -174,37 +174,41 @@ impl Caches {
                 () = stop.cancelled() => return Ok(()),
                 notice = notices.recv() => notice.ok_or(FollowError::Ended)??,
             };
-            let reached = match notice {
-                Notice::Progress(revision) => revision.get(),
+            let (reached, changed) = match notice {
+                Notice::Progress(revision) => (revision.get(), Vec::new()),
                 Notice::Events(events) => {
                     let reached = events.last().map_or(0, |event| event.revision.get());
-                    self.apply(events);
-                    reached
+                    (reached, self.apply(events))
                 }
             };
             self.progress.send_if_modified(|at| std::mem::replace(at, reached.max(*at)) < reached);
+            changed.iter().for_each(|cache| cache.pack());
             // A resource to which nothing is written any more is to hold nothing of its past.
             if swept.elapsed() > SWEEP_EVERY {
                 swept = Instant::now();
-                self.by_prefix.read().values().for_each(|cache| cache.forget(swept));
+                let all: Vec<_> = self.by_prefix.read().values().cloned().collect();
+                for cache in all {
+                    cache.forget(swept);
+                    cache.pack();
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
 
-    /// Hands each event to its cache. Watchers are woken once for all that they are to see.
-    fn apply(&self, events: Vec<Event>) {
+    /// Hands each event to its cache, and says which these were. Watchers are woken once for all that they are to see.
+    fn apply(&self, events: Vec<Event>) -> Vec<Arc<ResourceCache>> {
         let by_prefix = self.by_prefix.read();
-        let mut changed: Vec<&Arc<ResourceCache>> = Vec::new();
+        let mut changed: Vec<Arc<ResourceCache>> = Vec::new();
         for event in events {
             let Some(cache) = split_prefix(&event.key).and_then(|prefix| by_prefix.get(prefix)) else { continue };
             cache.apply(event);
             if !changed.iter().any(|known| Arc::ptr_eq(known, cache)) {
-                changed.push(cache);
+                changed.push(cache.clone());
             }
         }
-        for cache in changed {
-            cache.wake_watchers();
-        }
+        changed.iter().for_each(|cache| cache.wake_watchers());
+        changed
     }
 }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::object::{Entry, ObjectKey};
+use api::packing::Patterns;
 use api::resource::Selectable;
 use client::shared::EntryMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use store::Event;
 use tokio::sync::watch as watch_channel;
 use tracing::error;
@@ -27,6 +28,8 @@ pub struct ResourceCache {
     transformer: Arc<dyn Transformer>,
     state: RwLock<State>,
     flights: Flights,
+    /// What objects at rest are like.
+    patterns: Mutex<Patterns>,
     /// The ring's end: watchers wait on it. Closed by `close`.
     end: RwLock<Option<watch_channel::Sender<u64>>>,
 }
@@ -56,7 +59,7 @@ impl ResourceCache {
         let state = State { objects, ring, early: Some(Vec::new()), revision: 0, loaded: 0 };
         let (end, _) = watch_channel::channel(0);
         let (state, end) = (RwLock::new(state), RwLock::new(Some(end)));
-        Self { prefix, selectable, transformer, state, flights: Flights::default(), end }
+        Self { prefix, selectable, transformer, state, flights: Flights::default(), patterns: Mutex::default(), end }
     }
 
     /// The key under which the store holds an object.
@@ -85,12 +88,14 @@ impl ResourceCache {
     /// Takes in what was there, and what has happened since.
     pub(super) fn load(&self, loaded: Loaded) {
         let Loaded { page, after, since, upto } = loaded;
+        let mut patterns = self.patterns.lock();
         let mut state = self.state.write();
         state.ring = Ring::new(after.get());
         state.revision = page.revision.get();
         state.loaded = after.get();
         for record in page.records {
             if let Some(entry) = self.entry(&record.key, record.value, record.revision.get()) {
+                entry.rest(&mut patterns);
                 state.objects.insert(entry);
             }
         }
@@ -110,6 +115,16 @@ impl ResourceCache {
             Some(early) => early.push(event),
             None => self.apply_to(&mut state, event),
         }
+    }
+
+    /// Packs the objects that nothing has happened to for so long that the ring has let go of it.
+    pub(super) fn pack(&self) {
+        let mut state = self.state.write();
+        let mut left = state.ring.take_left();
+        left.retain(|entry| state.objects.get(&entry.key).is_some_and(|now| Arc::ptr_eq(now, entry)));
+        drop(state);
+        let mut patterns = self.patterns.lock();
+        left.iter().for_each(|entry| entry.rest(&mut patterns));
     }
 
     /// Lets watchers see what was applied.
@@ -166,7 +181,7 @@ impl ResourceCache {
 
     /// What is to be stored at `key` for `object`, which this cache waits for.
     pub fn seal(&self, key: &str, object: Entry) -> Result<(bytes::Bytes, Flight<'_>), UnreadableObject> {
-        let sealed = self.transformer.seal(key, object.stored_json().clone())?;
+        let sealed = self.transformer.seal(key, object.stored_json())?;
         Ok((sealed.clone(), self.flights.begin(sealed, object)))
     }
 
@@ -196,7 +211,7 @@ impl ResourceCache {
     pub fn typical_size(&self) -> usize {
         let state = self.state.read();
         let (count, size) =
-            state.objects.iter().take(8).fold((0, 0), |(count, size), it| (count + 1, size + it.stored_json().len()));
+            state.objects.iter().take(8).fold((0, 0), |(count, size), it| (count + 1, size + it.stored_length()));
         size.checked_div(count).unwrap_or_default()
     }
 
@@ -308,5 +323,71 @@ fn matching(objects: &EntryMap, filter: &Filter) -> Vec<Arc<Entry>> {
     match &filter.namespace {
         None => objects.iter().filter(|entry| filter.selects(entry)).cloned().collect(),
         Some(namespace) => objects.in_namespace(namespace).filter(|entry| filter.selects(entry)).cloned().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use api::resource::Selectable;
+    use bytes::Bytes;
+    use serde_json::json;
+    use store::memory::MemoryStore;
+    use store::{Backend as _, Change, Expect, Write};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::super::ring::MAX_EVENTS;
+    use super::super::testing::Plain;
+    use super::super::{Caches, ROOT};
+    use super::*;
+
+    fn pod(name: &str, number: usize) -> Bytes {
+        let annotations = json!({"number": number.to_string(), "note": "as long as a template ".repeat(100)});
+        Bytes::from(json!({"metadata": {"name": name, "namespace": "shop", "annotations": annotations}}).to_string())
+    }
+
+    async fn put(store: &MemoryStore, name: &str, number: usize) -> u64 {
+        let key = format!("{ROOT}core/pods/shop/{name}");
+        let write = Write { key, expect: Expect::Anything, change: Change::Put(pod(name, number)) };
+        store.write(write).await.unwrap().revision.get()
+    }
+
+    /// An object that nothing happens to is packed once the ring has let go of its last event, and so are those that were
+    /// there at the start; they are read as before. One that changes all the time is not.
+    #[tokio::test]
+    async fn objects_at_rest_are_packed() {
+        let store = Arc::new(MemoryStore::new());
+        for number in 0..10 {
+            put(&store, &format!("early-{number}"), number).await;
+        }
+        let caches = Caches::new(store.clone(), Arc::new(Plain));
+        let cache = caches.add("", "pods", vec![Selectable::new("metadata.name")]).await.unwrap();
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let (follower, token, from) = (caches.clone(), stop.clone(), store.current());
+        tasks.spawn(async move { follower.follow(from, token).await });
+
+        for number in 0..10 {
+            put(&store, &format!("late-{number}"), number).await;
+        }
+        let mut last = 0;
+        for number in 0..MAX_EVENTS {
+            last = put(&store, "busy", number).await;
+        }
+        caches.reach(last).await;
+        put(&store, "busy", 0).await;
+        caches.reach_current().await;
+        let held = |name: &str| cache.get(&ObjectKey::new("shop", name)).unwrap().held_length();
+        assert!(held("busy") > 2000);
+        for number in 1..10 {
+            for name in [format!("early-{number}"), format!("late-{number}")] {
+                assert!(held(&name) < 200, "{name} takes {}", held(&name));
+                let entry = cache.get(&ObjectKey::new("shop", &name)).unwrap();
+                assert_eq!(entry.stored_json(), pod(&name, number));
+                assert_eq!(*entry.fields, [name]);
+            }
+        }
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
     }
 }

@@ -14,6 +14,8 @@ const MAX_BYTES: usize = 4 << 20;
 /// How long events are kept for them, longer than it is between two bookmarks; so an idle server, which writes leases all
 /// day, holds no more of them tomorrow than now.
 const MAX_AGE: Duration = Duration::from_secs(75);
+/// Events that are let go at once because of their age: what they leave is packed then, which takes its time.
+const FORGOTTEN: usize = 512;
 /// What an object takes beside its JSON, about: its labels, selectable fields and names are kept apart.
 const BESIDE: usize = 1 << 10;
 
@@ -39,6 +41,8 @@ pub(super) struct Ring {
     /// The sequence number of the first event held.
     first: u64,
     bytes: usize,
+    /// What events were about that have been let go.
+    left: Vec<Arc<Entry>>,
     /// Every event after this revision is held.
     complete_since: u64,
 }
@@ -70,7 +74,7 @@ impl CacheEvent {
     /// What this alone keeps alive: the object before. The object after is in the cache, or the one before the next
     /// event; that of a deletion shares its JSON with the one before.
     fn size(&self) -> usize {
-        size_of::<Self>() + self.old.as_ref().map_or(0, |old| old.stored_json().len() + BESIDE)
+        size_of::<Self>() + self.old.as_ref().map_or(0, |old| old.stored_length() + BESIDE)
     }
 }
 
@@ -94,7 +98,7 @@ impl EventKind {
 
 /// One line of a JSON watch.
 pub fn json_line(kind: &str, object: &Entry) -> Bytes {
-    let mut out = BytesMut::with_capacity(object.stored_json().len() + 96);
+    let mut out = BytesMut::with_capacity(object.stored_length() + 96);
     out.put_slice(b"{\"type\":\"");
     out.put_slice(kind.as_bytes());
     out.put_slice(b"\",\"object\":");
@@ -105,7 +109,7 @@ pub fn json_line(kind: &str, object: &Entry) -> Bytes {
 
 impl Ring {
     pub(super) fn new(complete_since: u64) -> Self {
-        Self { events: VecDeque::new(), first: 0, bytes: 0, complete_since }
+        Self { events: VecDeque::new(), first: 0, bytes: 0, left: Vec::new(), complete_since }
     }
 
     pub(super) fn push(&mut self, event: Arc<CacheEvent>) {
@@ -120,7 +124,11 @@ impl Ring {
 
     /// Lets go of what is too old.
     pub(super) fn forget(&mut self, now: Instant) {
-        while self.events.front().is_some_and(|event| now.saturating_duration_since(event.since) > MAX_AGE) {
+        let is_old = |event: &Arc<CacheEvent>| now.saturating_duration_since(event.since) > MAX_AGE;
+        for _ in 0..FORGOTTEN {
+            if !self.events.front().is_some_and(is_old) {
+                break;
+            }
             self.drop_first();
         }
         // What a burst left is given back.
@@ -134,7 +142,15 @@ impl Ring {
             self.bytes -= dropped.size();
             self.first += 1;
             self.complete_since = dropped.revision;
+            if !dropped.deleted {
+                self.left.push(dropped.object.clone());
+            }
         }
+    }
+
+    /// What events were about that have been let go since this was asked. Later events may be about the same.
+    pub(super) fn take_left(&mut self) -> Vec<Arc<Entry>> {
+        std::mem::take(&mut self.left)
     }
 
     /// Every event after this revision is held.

@@ -101,7 +101,7 @@ pub(crate) async fn shown_entries(served: &Served, mut entries: Vec<Arc<Entry>>)
         match shown_at_once(served, &entries[at])? {
             Some(shown) => entries[at] = shown,
             None => {
-                size += entries[at].stored_json().len();
+                size += entries[at].stored_length();
                 foreign.push(entries[at].to_value());
                 places.push(at);
             }

@@ -131,11 +131,11 @@ fn by_claim(pod: &Entry) -> Vec<String> {
 
 /// Every change of every Pod asks this; few Pods have claims, and only those are decoded.
 fn claims_of(pod: &Entry) -> Vec<String> {
-    let volumes = pod.member("spec").and_then(|spec| member(spec, "volumes").map(|found| &spec[found]));
+    let volumes = pod.member("spec").and_then(|spec| member(&spec, "volumes").map(|found| spec.slice(found)));
     let may_claim = |volumes: &[u8]| {
         [&b"\"persistentVolumeClaim\""[..], b"\"ephemeral\""].iter().any(|kind| memmem::find(volumes, kind).is_some())
     };
-    if volumes.is_some_and(may_claim) { plan::claims_of(&pod.to_value()) } else { Vec::new() }
+    if volumes.as_deref().is_some_and(may_claim) { plan::claims_of(&pod.to_value()) } else { Vec::new() }
 }
 
 fn filed(claim: &ObjectKey) -> String {

@@ -223,7 +223,7 @@ impl Rest {
             let length = message.len();
             items += item_head(length).len() + length;
             held += length;
-            since += entry.stored_json().len();
+            since += entry.stored_length();
             made.push((held <= MEASURED).then_some(message));
             if since > PIECE {
                 since = 0;
