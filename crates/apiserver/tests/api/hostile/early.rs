@@ -26,16 +26,17 @@ fn send(pieces: &UnboundedSender<Piece>, text: &'static str) {
 #[tokio::test]
 async fn refusals_over_http2_wait_for_short_bodies() {
     let server = Listening::over(Cluster::start().await).await;
-    let stream = server.connect(b"h2").await;
-    let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    TaskTracker::new().spawn(connection);
-    let mut post = || {
+    // Who is not known gets one answer over a connection.
+    let post = async || {
+        let stream = server.connect(b"h2").await;
+        let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        TaskTracker::new().spawn(connection);
         let (pieces, body) = mpsc::unbounded::<Piece>();
         let request = Request::post("https://localhost/api/v1/nothing").body(StreamBody::new(body)).unwrap();
         (pieces, requests.send_request(request))
     };
 
-    let (pieces, answer) = post();
+    let (pieces, answer) = post().await;
     let mut answer = pin!(answer);
     send(&pieces, "{");
     let early = timeout(Duration::from_millis(100), &mut answer).await;
@@ -45,7 +46,7 @@ async fn refusals_over_http2_wait_for_short_bodies() {
     assert_eq!(answer.await.unwrap().status(), StatusCode::UNAUTHORIZED);
 
     // Not for ever.
-    let (pieces, answer) = post();
+    let (pieces, answer) = post().await;
     send(&pieces, "{");
     let answer = timeout(Duration::from_secs(20), answer).await.expect("whoever sends without end is answered");
     assert_eq!(answer.unwrap().status(), StatusCode::UNAUTHORIZED);
