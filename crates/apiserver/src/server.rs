@@ -24,7 +24,7 @@ use crate::admission::{
 };
 use crate::aggregation::{self, Aggregation, FrontProxy};
 use crate::audit::{self, Audit, AuditError};
-use crate::authn::serviceaccounts::{KeyError, ServiceAccountTokens};
+use crate::authn::serviceaccounts::{self, KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
 use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, FrontProxies, User, tracking};
@@ -84,6 +84,7 @@ pub struct Settings {
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
     pub history: Duration,
     pub admission: admission::Options,
+    pub tokens: serviceaccounts::Options,
     /// What `/flagz` tells: the flags by name, with their values.
     pub flags: BTreeMap<&'static str, String>,
     /// How long events stay after their last write (`--event-ttl`); for ever where this is 0.
@@ -99,6 +100,7 @@ impl Default for Settings {
             keys_uri: None,
             history: HISTORY,
             admission: admission::Options::default(),
+            tokens: serviceaccounts::Options::default(),
             flags: BTreeMap::new(),
             event_ttl: EVENT_TTL,
         }
@@ -121,6 +123,7 @@ pub struct ApiServer {
     pub(crate) keys_uri: String,
     pub(crate) external_address: String,
     pub(crate) hostname: String,
+    pub(crate) tokens: serviceaccounts::Options,
     pub(crate) flags: BTreeMap<&'static str, String>,
     pub(crate) started: Timestamp,
     pub(crate) dialer: Arc<dyn NodeDialer>,
@@ -207,8 +210,12 @@ impl ApiServer {
         let lookup = move |resource: &str, key: &ObjectKey| {
             bindable.iter().find(|(name, _)| *name == resource).and_then(|(_, cache)| cache.get(key))
         };
+        let tokens = config.settings.tokens;
+        let stated = |stated: &[String], usual| if stated.is_empty() { usual } else { stated.to_vec() };
+        let issuers = stated(&tokens.issuers, vec![config.issuer]);
+        let audiences = stated(&tokens.audiences, config.audiences);
         let service_accounts =
-            ServiceAccountTokens::new(&config.service_account_key, config.issuer, config.audiences, Box::new(lookup))?;
+            ServiceAccountTokens::new(&config.service_account_key, issuers, audiences, Box::new(lookup))?;
         let places = Places {
             services: cache("", "services")?,
             slices: cache("discovery.k8s.io", "endpointslices")?,
@@ -283,6 +290,7 @@ impl ApiServer {
             discovery: Discovery::of(&config.external_address),
             external_address: config.external_address,
             hostname: config.hostname,
+            tokens,
             flags: config.settings.flags,
             started: Timestamp::now(),
             aggregation,

@@ -20,16 +20,68 @@ use super::{Notes, User, kepttokens};
 static VALID: Family =
     Family::counter("serviceaccount_valid_tokens_total", "[ALPHA] Uses of tokens that end by themselves", &[]);
 
-pub(crate) static FAMILIES: [&Family; 1] = [&VALID];
+static STALE: Family = Family::counter(
+    "serviceaccount_stale_tokens_total",
+    "[ALPHA] Uses of tokens that should have been renewed, and are good only because they live longer than was asked",
+    &[],
+);
+
+pub(crate) static FAMILIES: [&Family; 2] = [&VALID, &STALE];
 
 /// Finds a live object: plural resource of the core group, and key.
 pub type Lookup = dyn Fn(&str, &ObjectKey) -> Option<Arc<Entry>> + Send + Sync;
 
-/// Signs and verifies the tokens of one issuer.
+/// What upstream's kube-apiserver takes as flags about tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Whose tokens are believed; the first signs (`--service-account-issuer`). None: the server's own.
+    pub issuers: Vec<String>,
+    /// What the server answers to (`--api-audiences`). None: the server's own.
+    pub audiences: Vec<String>,
+    /// The most seconds that a token is good for, if there is a most (`--service-account-max-token-expiration`).
+    pub longest: Option<i64>,
+    /// Whether tokens of Pods outlive the hour that is asked for them, so that programs that do not read them anew go
+    /// on (`--service-account-extend-token-expiration`).
+    pub extend: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { issuers: Vec::new(), audiences: Vec::new(), longest: None, extend: true }
+    }
+}
+
+/// How long a token is good for, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    pub seconds: i64,
+    /// After so many its user should have a new one; 0: it dies then.
+    pub warn_after: i64,
+}
+
+/// What admission asks for a Pod's token: an hour, and enough to tell that nobody chose it
+/// (`serviceaccount.WarnOnlyBoundTokenExpirationSeconds`).
+const UNCHOSEN: i64 = 3607;
+const EXTENDED: i64 = 365 * 24 * 3600;
+
+impl Options {
+    /// The life of a token for which `seconds` are asked, for `audiences` of which `own` are the server's.
+    pub(crate) fn life(&self, seconds: i64, of_pod: bool, audiences: &[String], own: &[String]) -> Life {
+        let extended =
+            self.extend && of_pod && seconds == UNCHOSEN && audiences.iter().all(|audience| own.contains(audience));
+        match extended {
+            true => Life { seconds: EXTENDED, warn_after: seconds },
+            false => Life { seconds, warn_after: 0 },
+        }
+    }
+}
+
+/// Signs tokens as one issuer, and verifies those of several.
 pub struct ServiceAccountTokens {
     key: EcdsaKeyPair,
     key_id: String,
-    issuer: String,
+    /// The first signs.
+    issuers: Vec<String>,
     /// Those that the API server itself answers to; the first is the default of new tokens.
     audiences: Vec<String>,
     random: SystemRandom,
@@ -75,6 +127,14 @@ pub struct Binding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Bound>,
     pub serviceaccount: Bound,
+    /// When it should have been renewed, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub warnafter: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands references")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// An object by name and identity.
@@ -98,36 +158,49 @@ pub struct Verified {
 pub struct KeyError(String);
 
 impl ServiceAccountTokens {
-    /// `pkcs8` is the signing key; `lookup` finds Pods, Secrets, Nodes and ServiceAccounts.
-    pub fn new(pkcs8: &[u8], issuer: String, audiences: Vec<String>, lookup: Box<Lookup>) -> Result<Self, KeyError> {
+    /// `pkcs8` is the signing key; the first of the `issuers` signs; `lookup` finds Pods, Secrets, Nodes and
+    /// ServiceAccounts.
+    pub fn new(
+        pkcs8: &[u8],
+        issuers: Vec<String>,
+        audiences: Vec<String>,
+        lookup: Box<Lookup>,
+    ) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
             .map_err(|why| KeyError(why.to_string()))?;
         let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
         let key_id = URL_SAFE_NO_PAD.encode(digest);
-        Ok(Self { key, key_id, issuer, audiences, random, lookup, now: crate::clock::unix_seconds })
+        Ok(Self { key, key_id, issuers, audiences, random, lookup, now: crate::clock::unix_seconds })
     }
 
-    /// Signs a token for the account named in `binding`, good for `seconds`.
+    fn issuer(&self) -> &str {
+        self.issuers.first().map_or("", String::as_str)
+    }
+
+    /// Signs a token for the account named in `binding`, and says when it is over to who does not know better.
     pub fn issue(
         &self,
-        binding: Binding,
+        mut binding: Binding,
         audiences: &[String],
-        seconds: i64,
+        life: Life,
         jti: String,
     ) -> Result<(String, i64), KeyError> {
         let now = (self.now)();
+        let warned = life.warn_after > 0;
+        binding.warnafter = if warned { now + life.warn_after } else { 0 };
         let claims = Claims {
             aud: if audiences.is_empty() { self.audiences.clone() } else { audiences.to_vec() },
-            exp: now + seconds,
+            exp: now + life.seconds,
             iat: now,
-            iss: self.issuer.clone(),
+            iss: self.issuer().to_owned(),
             jti,
             sub: format!("system:serviceaccount:{}:{}", binding.namespace, binding.serviceaccount.name),
             kubernetes: binding,
             nbf: now,
         };
-        Ok((self.sign(&claims)?, claims.exp))
+        let told = if warned { claims.kubernetes.warnafter } else { claims.exp };
+        Ok((self.sign(&claims)?, told))
     }
 
     /// Signs a token for the account with this uid, good as long as the Secret of its namespace holds it.
@@ -159,14 +232,21 @@ impl ServiceAccountTokens {
             return Some(Verified { user: claims.user(token, &*self.lookup, now, notes)?, audiences });
         };
         let current = now - LEEWAY <= claims.exp && now + LEEWAY >= claims.nbf && now + LEEWAY >= claims.iat;
-        if claims.iss != self.issuer || !current {
+        if !self.issuers.contains(&claims.iss) || !current {
             return None;
         }
         let audiences = among(&claims.aud)?;
         if !self.alive(&claims.kubernetes, now) {
             return None;
         }
-        VALID.add(&[], 1.0);
+        match now - claims.kubernetes.warnafter {
+            late if claims.kubernetes.warnafter != 0 && late > 0 => {
+                let said = format!("subject: {}, seconds after warning threshold: {late}", claims.sub);
+                notes.annotations.insert("authentication.k8s.io/stale-token".to_owned(), said);
+                STALE.add(&[], 1.0);
+            }
+            _ => VALID.add(&[], 1.0),
+        }
         Some(Verified { user: user(&claims), audiences })
     }
 
@@ -206,7 +286,7 @@ impl ServiceAccountTokens {
     /// The OIDC discovery document.
     pub fn discovery(&self, jwks_uri: &str) -> Value {
         json!({
-            "issuer": self.issuer,
+            "issuer": self.issuer(),
             "jwks_uri": jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
@@ -256,6 +336,44 @@ mod tests {
 
     use super::*;
 
+    fn issuers() -> Vec<String> {
+        ["https://issuer", "https://before"].map(str::to_owned).into()
+    }
+
+    /// A life without warning.
+    fn life(seconds: i64) -> Life {
+        Life { seconds, warn_after: 0 }
+    }
+
+    #[test]
+    fn a_token_that_nobody_chose_outlives_its_hour() {
+        let own = ["here".to_owned(), "there".to_owned()];
+        let check = |options: &Options, seconds, of_pod, audience: &str, expected: (i64, i64)| {
+            let life = options.life(seconds, of_pod, &[audience.to_owned()], &own);
+            assert_eq!((life.seconds, life.warn_after), expected);
+        };
+        let usual = Options::default();
+        check(&usual, 3607, true, "there", (31_536_000, 3607));
+        check(&usual, 3607, true, "elsewhere", (3607, 0));
+        check(&usual, 3607, false, "here", (3607, 0));
+        check(&usual, 3600, true, "here", (3600, 0));
+        check(&Options { extend: false, ..usual }, 3607, true, "here", (3607, 0));
+
+        let mut tokens = tokens(true);
+        let asked = Life { seconds: 10_000, warn_after: 3607 };
+        let (token, told) = tokens.issue(binding(), &[], asked, "j".to_owned()).unwrap();
+        assert_eq!(told, 1_000 + 3607);
+        tokens.now = || 1_000 + 3607 + 5;
+        let mut notes = Notes::default();
+        assert!(tokens.verify(&token, &[], &mut notes).is_some());
+        assert_eq!(
+            notes.annotations["authentication.k8s.io/stale-token"],
+            "subject: system:serviceaccount:shop:web, seconds after warning threshold: 5"
+        );
+        tokens.now = || 1_000 + 10_100;
+        assert!(tokens.verify(&token, &[], &mut Notes::default()).is_none());
+    }
+
     fn tokens(alive: bool) -> ServiceAccountTokens {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
         let lookup = move |_: &str, key: &ObjectKey| {
@@ -263,9 +381,7 @@ mod tests {
             alive.then(|| Arc::new(Entry::from_value(object, 1, &[]).unwrap()))
         };
         let audiences = vec!["https://kubernetes.default.svc".to_owned()];
-        let mut tokens =
-            ServiceAccountTokens::new(pkcs8.as_ref(), "https://issuer".to_owned(), audiences, Box::new(lookup))
-                .unwrap();
+        let mut tokens = ServiceAccountTokens::new(pkcs8.as_ref(), issuers(), audiences, Box::new(lookup)).unwrap();
         tokens.now = || 1_000;
         tokens
     }
@@ -283,7 +399,7 @@ mod tests {
     #[test]
     fn a_token_names_its_account_and_pod() {
         let tokens = tokens(true);
-        let (token, expires) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+        let (token, expires) = tokens.issue(binding(), &[], life(600), "j".to_owned()).unwrap();
         assert_eq!(expires, 1_600);
         let user = tokens.verify(&token, &[], &mut Notes::default()).unwrap().user;
         assert_eq!(user.name, "system:serviceaccount:shop:web");
@@ -302,9 +418,7 @@ mod tests {
             Some(Arc::new(Entry::from_value(object, 1, &[]).unwrap()))
         };
         let audiences = vec!["here".to_owned()];
-        let tokens =
-            ServiceAccountTokens::new(pkcs8.as_ref(), "https://issuer".to_owned(), audiences, Box::new(lookup))
-                .unwrap();
+        let tokens = ServiceAccountTokens::new(pkcs8.as_ref(), issuers(), audiences, Box::new(lookup)).unwrap();
         let account = ObjectKey::new("shop", "web");
         let token = tokens.issue_kept(&account, "u1", "web-token").unwrap();
         assert!(tokens.verify(&token, &[], &mut Notes::default()).is_none(), "no Secret holds it");
@@ -321,7 +435,7 @@ mod tests {
     fn what_is_signed_with_our_key_must_be_right_all_the_same() {
         let tokens = tokens(true);
         let check = |what: &str, change: fn(&mut Value), good: bool| {
-            let (token, _) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+            let (token, _) = tokens.issue(binding(), &[], life(600), "j".to_owned()).unwrap();
             let body = token.split('.').nth(1).unwrap();
             let mut claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(body).unwrap()).unwrap();
             change(&mut claims);
@@ -333,6 +447,7 @@ mod tests {
         check("expired", |it| it["exp"] = json!(939), false);
         check("not yet valid", |it| it["nbf"] = json!(1_061), false);
         check("of the future", |it| it["iat"] = json!(1_061), false);
+        check("of an issuer of before", |it| it["iss"] = json!("https://before"), true);
         check("of another issuer", |it| it["iss"] = json!("https://elsewhere"), false);
         check("of the issuer of old tokens", |it| it["iss"] = json!(kepttokens::ISSUER), false);
         check("for others", |it| it["aud"] = json!(["vault"]), false);
@@ -355,7 +470,7 @@ mod tests {
     #[test]
     fn whoever_names_a_key_means_that_one() {
         let tokens = tokens(true);
-        let (token, _) = tokens.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+        let (token, _) = tokens.issue(binding(), &[], life(600), "j".to_owned()).unwrap();
         let claims = token.split('.').nth(1).unwrap();
         let check = |header: Value, good: bool| {
             let signed = format!("{}.{claims}", URL_SAFE_NO_PAD.encode(header.to_string()));
@@ -374,7 +489,7 @@ mod tests {
     #[test]
     fn a_token_is_refused_when_forged_expired_for_others_or_orphaned() {
         let mut good = tokens(true);
-        let (token, _) = good.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+        let (token, _) = good.issue(binding(), &[], life(600), "j".to_owned()).unwrap();
 
         let (head, tail) = token.split_at(token.len() - 4);
         let forged = format!("{head}{}", if tail == "AAAA" { "BBBB" } else { "AAAA" });
@@ -387,7 +502,7 @@ mod tests {
         assert!(good.verify(&token, &[], &mut Notes::default()).is_none(), "expired");
 
         let orphaned = tokens(false);
-        let (token, _) = orphaned.issue(binding(), &[], 600, "j".to_owned()).unwrap();
+        let (token, _) = orphaned.issue(binding(), &[], life(600), "j".to_owned()).unwrap();
         assert!(orphaned.verify(&token, &[], &mut Notes::default()).is_none(), "the account is gone");
     }
 }

@@ -58,6 +58,15 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
     server.registry.admission.validate(call, &asked).await?;
 
     let mut request = asked.object.unwrap_or_default();
+    let seconds = match server.tokens.longest {
+        Some(longest) if seconds > longest => {
+            let why = format!("requested expiration of {seconds} seconds shortened to {longest} seconds");
+            call.warnings.push(why);
+            request["spec"]["expirationSeconds"] = json!(longest);
+            longest
+        }
+        _ => seconds,
+    };
     let spec = &request["spec"];
     let audiences = owned_words(&spec["audiences"]);
     let mut binding = Binding {
@@ -66,8 +75,9 @@ pub(super) async fn issue(server: &ApiServer, accounts: &Arc<Served>, call: &mut
         ..Binding::default()
     };
     bind(server, &mut binding, &spec["boundObjectRef"], &key)?;
+    let life = server.tokens.life(seconds, binding.pod.is_some(), &audiences, tokens.audiences());
     let jti = uuid::Uuid::new_v4().to_string();
-    let (token, expires) = tokens.issue(binding, &audiences, seconds, jti).map_err(Status::internal)?;
+    let (token, expires) = tokens.issue(binding, &audiences, life, jti).map_err(Status::internal)?;
     request["status"] = json!({"token": token, "expirationTimestamp": clock::seconds_text(expires)});
     Ok(Outcome::Document { code: 201, document: request })
 }

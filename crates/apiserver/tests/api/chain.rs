@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use apiserver::authn::User;
+use apiserver::authn::{User, serviceaccounts};
 use apiserver::server::Settings;
 use bytes::Bytes;
 use http::Request;
@@ -176,6 +176,25 @@ async fn people_and_programs_read_what_runs_here() {
     let core = send(&cluster, &admin(), "GET", "/api", &[]).await.expect(200);
     let addresses = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": "192.0.2.1:6443"}]);
     assert_eq!(core["serverAddressByClientCIDRs"], addresses);
+}
+
+#[tokio::test]
+async fn no_token_is_good_for_longer_than_the_server_is_told() {
+    let tokens = serviceaccounts::Options { longest: Some(3600), ..serviceaccounts::Options::default() };
+    let cluster = Cluster::start_set(Settings { tokens, ..Settings::default() }).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    cluster.send("POST", accounts, json!({"metadata": {"name": "a"}})).await.expect(201);
+    let ask = async |seconds: i64| {
+        let wanted = json!({"spec": {"expirationSeconds": seconds}});
+        cluster.send("POST", &format!("{accounts}/a/token"), wanted).await
+    };
+    let shortened = ask(7200).await;
+    assert_eq!(
+        shortened.headers["warning"],
+        "299 - \"requested expiration of 7200 seconds shortened to 3600 seconds\""
+    );
+    assert_eq!(shortened.expect(201)["spec"]["expirationSeconds"], 3600);
+    assert!(ask(3600).await.headers.get("warning").is_none());
 }
 
 #[tokio::test]

@@ -17,9 +17,13 @@ const TABLE: &[(&str, &str, Set)] = &[
         settings.admission.config_file = path(value);
         Ok(())
     }),
-    ("anonymous-auth", "false", |settings, value| {
+    ("anonymous-auth", "", |settings, value| {
         let all = switch(value)?;
         settings.authentication.anonymous = if all { Anonymous::All } else { Anonymous::None };
+        Ok(())
+    }),
+    ("api-audiences", "", |settings, value| {
+        settings.tokens.audiences = names(value).collect();
         Ok(())
     }),
     ("audit-log-format", "json", |_, value| only("json", value)),
@@ -28,7 +32,7 @@ const TABLE: &[(&str, &str, Set)] = &[
     ("audit-log-maxsize", "100", |settings, value| {
         number::<u32>(value).map(|megabytes| settings.audit.retention.size = u64::from(megabytes) << 20)
     }),
-    ("audit-log-mode", "blocking", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
+    ("audit-log-mode", "batch", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
     ("audit-log-path", "", |settings, value| {
         settings.audit.log_path = path(value);
         Ok(())
@@ -117,6 +121,7 @@ const TABLE: &[(&str, &str, Set)] = &[
         }
         other => Err(format!("{other} is neither v1 nor v1beta1")),
     }),
+    ("authorization-mode", "Node,RBAC", |_, value| authorizers(value)),
     ("default-not-ready-toleration-seconds", "300", |settings, value| {
         number(value).map(|seconds| settings.admission.not_ready_seconds = seconds)
     }),
@@ -168,6 +173,17 @@ const TABLE: &[(&str, &str, Set)] = &[
     ("oidc-username-prefix", "", |settings, value| {
         issuer(settings, |issuer| value.clone_into(&mut issuer.username_prefix))
     }),
+    ("service-account-extend-token-expiration", "true", |settings, value| {
+        switch(value).map(|extend| settings.tokens.extend = extend)
+    }),
+    // Said several times: the first signs, all are believed.
+    ("service-account-issuer", "", |settings, value| {
+        if value.is_empty() || settings.tokens.issuers.iter().any(|known| known == value) {
+            return Err("each issuer is said once, and is not empty".to_owned());
+        }
+        settings.tokens.issuers.push(value.to_owned());
+        Ok(())
+    }),
     ("service-account-jwks-uri", "", |settings, value| match value.strip_prefix("https://") {
         Some(rest) if !rest.is_empty() => {
             settings.keys_uri = Some(value.to_owned());
@@ -175,6 +191,38 @@ const TABLE: &[(&str, &str, Set)] = &[
         }
         _ => Err(format!("{value} is no address that begins with https://")),
     }),
+    ("service-account-max-token-expiration", "0s", |settings, value| {
+        let seconds = duration(value)?.as_secs().cast_signed();
+        if seconds != 0 && !(3600..=1 << 32).contains(&seconds) {
+            return Err(format!("{value} is not between 1 hour and 2^32 seconds"));
+        }
+        settings.tokens.longest = (seconds != 0).then_some(seconds);
+        Ok(())
+    }),
+];
+
+/// Flags of upstream's that people pass and that have no meaning here, with what to do instead.
+const REFUSED: &[(&str, &str)] = &[
+    ("authorization-config", "webhooks do not authorize here: leave it out, and grant by RBAC"),
+    ("authorization-webhook-config-file", "webhooks do not authorize here: leave it out, and grant by RBAC"),
+    ("client-ca-file", "clients are known by the authority in the data directory, server/tls/client-ca.crt"),
+    ("default-watch-cache-size", "the watch cache finds its size by itself: leave it out"),
+    ("encryption-provider-config", "Secrets are encrypted always, by the key in the data directory: leave it out"),
+    ("etcd-servers", "the datastore is in the data directory: leave it out"),
+    ("feature-gates", "what 1.36 has on by default is on, and nothing else: leave it out"),
+    ("goaway-chance", "there is no balancer in front that it would help: leave it out"),
+    ("min-request-timeout", "watches last between 30 and 60 minutes: leave it out"),
+    ("request-timeout", "requests have 60 seconds: leave it out, and let the client ask for less by ?timeout="),
+    ("runtime-config", "what 1.36 serves by default is served, and nothing else: leave it out"),
+    ("service-account-key-file", "tokens are signed by the key in the data directory, server/tls/service.key"),
+    ("service-account-signing-key-file", "tokens are signed by the key in the data directory, server/tls/service.key"),
+    ("tls-cert-file", "the certificate is of the cluster's authority: add names to it with --tls-san"),
+    ("tls-cipher-suites", "those of TLS 1.2 and 1.3 that keep forward secrecy are offered: leave it out"),
+    ("tls-min-version", "it is TLS 1.2: leave it out"),
+    ("tls-private-key-file", "the certificate is of the cluster's authority: add names to it with --tls-san"),
+    ("tls-sni-cert-key", "the certificate is of the cluster's authority: add names to it with --tls-san"),
+    ("watch-cache", "lists and watches are served from it always: leave it out"),
+    ("watch-cache-sizes", "the watch cache finds its size by itself: leave it out"),
 ];
 
 /// Upstream's size of an event above which it is truncated.
@@ -186,6 +234,8 @@ pub enum ApiServerArgumentError {
     Form(String),
     #[error("--kube-apiserver-arg {name}: there is no such setting here: known are {known}")]
     Unknown { name: String, known: String },
+    #[error("--kube-apiserver-arg {name}: it is not to be had here: {instead}")]
+    Refused { name: &'static str, instead: &'static str },
     #[error("--kube-apiserver-arg {name}: {why}")]
     Value { name: String, why: String },
 }
@@ -202,6 +252,9 @@ pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentE
     stated.sort_by_key(|(name, _)| *name);
     settings.flags = TABLE.iter().map(|(name, usual, _)| (*name, (*usual).to_owned())).collect();
     for (name, value) in stated {
+        if let Some((name, instead)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
+            return Err(ApiServerArgumentError::Refused { name, instead });
+        }
         let Some((known, _, set)) = TABLE.iter().find(|(known, ..)| *known == name) else {
             let known = TABLE.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
             return Err(ApiServerArgumentError::Unknown { name: name.to_owned(), known });
@@ -267,6 +320,16 @@ fn mode(value: &str) -> Result<Mode, String> {
     }
 }
 
+/// Who decides here, in whichever order they are said: who is allowed by one is allowed.
+fn authorizers(value: &str) -> Result<(), String> {
+    let mut modes: Vec<String> = names(value).collect();
+    modes.sort();
+    match modes.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["Node", "RBAC"] => Ok(()),
+        _ => Err(format!("{value} is not to be had: say Node,RBAC, or nothing")),
+    }
+}
+
 /// A setting of which there is one value here.
 fn only(known: &str, value: &str) -> Result<(), String> {
     if value == known { Ok(()) } else { Err(format!("{value} is not to be had: say {known}, or nothing")) }
@@ -284,13 +347,13 @@ mod tests {
 
     #[test]
     fn what_holds_unsaid_changes_nothing_when_it_is_said() {
-        for (name, usual, set) in
-            TABLE.iter().filter(|(name, usual, _)| !usual.is_empty() && !name.starts_with("oidc-"))
-        {
+        let said = |(name, usual, set): &(&str, &str, Set)| {
             let mut settings = Settings::default();
-            set(&mut settings, usual).unwrap();
-            assert_eq!(settings, Settings::default(), "{name}={usual}");
-        }
+            let outcome = set(&mut settings, usual);
+            (outcome.is_err() || settings != Settings::default()).then(|| format!("{name}={usual}"))
+        };
+        let known = TABLE.iter().filter(|(name, usual, _)| !usual.is_empty() && !name.starts_with("oidc-"));
+        assert_eq!(known.filter_map(said).collect::<Vec<_>>(), Vec::<String>::new());
         assert!(TABLE.is_sorted_by_key(|(name, ..)| *name));
     }
 
@@ -341,6 +404,32 @@ mod tests {
         assert_eq!(parse(&["event-ttl=30m"]).unwrap().event_ttl.as_secs(), 1800);
         let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;
         assert_eq!(keys.as_deref(), Some("https://a/keys"));
+    }
+
+    #[test]
+    fn tokens_are_signed_by_the_first_issuer_for_those_who_are_named() {
+        let said = ["service-account-issuer=https://b", "service-account-issuer=https://a", "api-audiences=x, y"];
+        let tokens = parse(&said).unwrap().tokens;
+        assert_eq!(
+            (tokens.issuers.join(" ").as_str(), tokens.audiences.join(" ").as_str()),
+            ("https://b https://a", "x y")
+        );
+        assert!(parse(&["service-account-issuer=a", "service-account-issuer=a"]).is_err());
+        let tokens = parse(&["service-account-max-token-expiration=2h"]).unwrap().tokens;
+        assert_eq!((tokens.longest, tokens.extend), (Some(7200), true));
+        assert!(parse(&["service-account-max-token-expiration=59m"]).is_err());
+        assert!(!parse(&["service-account-extend-token-expiration=false"]).unwrap().tokens.extend);
+    }
+
+    #[test]
+    fn what_is_not_to_be_had_is_refused_with_what_to_do() {
+        assert_eq!(parse(&["authorization-mode=RBAC,Node"]).map(drop), Ok(()));
+        assert!(parse(&["authorization-mode=AlwaysAllow"]).unwrap_err().contains("say Node,RBAC"));
+        let why = "--kube-apiserver-arg watch-cache-sizes: it is not to be had here: \
+                   the watch cache finds its size by itself: leave it out";
+        assert_eq!(parse(&["watch-cache-sizes=pods#100"]), Err(why.to_owned()));
+        assert!(REFUSED.is_sorted_by_key(|(name, _)| *name));
+        assert!(REFUSED.iter().all(|(refused, _)| TABLE.iter().all(|(name, ..)| name != refused)));
     }
 
     #[test]
