@@ -172,7 +172,7 @@ fn settings_that_make_no_sense_are_refused() {
     };
     check(
         "tls-san: [",
-        expect!["k3rs: CONFIG: unclosed bracket '[' at line 1, column 10: write a map of flags to values"],
+        expect!["k3rs: CONFIG: line 1: did not find expected node content: write a map of flags to values"],
     );
     check("just words", expect!["k3rs: CONFIG: it is not a map: write a map of flags to values"]);
     check(
