@@ -342,14 +342,10 @@ impl Group {
         open().map_err(|source| self.error("cannot watch its memory", source))
     }
 
-    /// Kills everything in the group, waits until it has ended, and removes the group. Blocks meanwhile.
+    /// Kills everything in the group and below, waits until it has ended, and removes the group. Blocks meanwhile.
     pub fn empty_and_remove(&self) -> Result<()> {
-        for pid in self.children().iter().chain([self]).map(Self::processes).collect::<Result<Vec<_>>>()?.concat() {
-            if let Ok(process) = crate::processes::Process::open(pid) {
-                process.signal(libc::SIGKILL).map_err(|source| self.error("cannot kill a process", source))?;
-                process.until_ended().map_err(|source| self.error("cannot wait for a process", source))?;
-            }
-        }
+        self.kill()?;
+        self.wait_until_empty()?;
         let mut removed = self.remove();
         // A process that has ended leaves its group only when the kernel has switched away from it, which v1 does
         // not tell; it is a matter of microseconds.
@@ -363,6 +359,19 @@ impl Group {
             }
         }
         removed
+    }
+
+    /// Waits until the processes that are dying in the group and below have ended.
+    fn wait_until_empty(&self) -> Result<()> {
+        for child in self.children() {
+            child.wait_until_empty()?;
+        }
+        for pid in self.processes()? {
+            if let Ok(process) = crate::processes::Process::open(pid) {
+                process.until_ended().map_err(|source| self.error("cannot wait for a process", source))?;
+            }
+        }
+        Ok(())
     }
 
     /// How often the kernel killed one of its processes because the group was out of memory.

@@ -60,3 +60,21 @@ fn v2_devices_are_filtered() {
     group.remove().unwrap();
     assert_eq!(results, [1, 1, 0, 0]);
 }
+
+/// Groups of groups, as a node's are: a process anywhere below would keep them all.
+#[test]
+fn a_tree_of_groups_is_emptied_and_removed() {
+    if !crate::tests::root() {
+        return;
+    }
+    let top = Cgroups::detect().unwrap().group(&format!("/k3rs-test-tree-{}", std::process::id()));
+    let below = top.child("pods").child("one");
+    below.create().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "somebody has to be in the group")]
+    let mut sleeper = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    below.add(i32::try_from(sleeper.id()).unwrap()).unwrap();
+    assert_eq!(below.processes().unwrap().len(), 1);
+    top.empty_and_remove().unwrap();
+    assert!(!sleeper.wait().unwrap().success());
+    assert!(top.directories().iter().all(|directory| !directory.exists()));
+}
