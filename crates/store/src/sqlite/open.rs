@@ -202,7 +202,17 @@ fn sync_directory(path: &Path) -> Result<(), OpenError> {
 /// The right to have the store open. It ends with the process at the latest.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// A child that has been forked and is not another program yet holds the file as well: closing it alone would leave the
+/// store in use until then.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of the datastore is held until the process ends");
+        }
+    }
 }
 
 impl Lock {
@@ -235,7 +245,7 @@ impl Lock {
             // It is for the message above; the lock itself is what counts, also on a full disk.
             tracing::warn!(path = %path.display(), %error, "the owner of the datastore cannot be noted");
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -259,5 +269,22 @@ pub(super) fn sqlite_error(path: &Path, source: rusqlite::Error) -> OpenError {
             OpenError::Corrupt { path, detail: source.to_string() }
         }
         _ => OpenError::Sqlite { path, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_ends_with_its_owner_though_a_child_holds_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("state.db");
+        let lock = Lock::take(&database).unwrap();
+        let inherited = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(&database), Err(OpenError::InUse { .. })));
+        drop(lock);
+        Lock::take(&database).unwrap();
+        drop(inherited);
     }
 }
