@@ -54,6 +54,7 @@ async fn start(directory: &tempfile::TempDir) -> Arc<Cluster> {
     });
     let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
     cluster.send("POST", bindings, binding).await.expect(201);
+    cluster.server.registry.caches.reach_current().await;
     send(&cluster, "node", "POST", "/api/v1/nodes", "application/json", &json!({"metadata": {"name": "n1"}}))
         .await
         .expect(201);
