@@ -58,7 +58,7 @@ impl Credentials {
             ip => ip,
         };
         let server = format!("https://{}", SocketAddr::new(reachable, api.port()));
-        Ok(kubeconfig::document(name, &server, self.server.pem(), &user))
+        Ok(kubeconfig::document(name, &server, None, self.server.pem(), &user))
     }
 
     /// What the server must find in place.

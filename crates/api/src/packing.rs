@@ -24,7 +24,11 @@ const WORTH: usize = 2;
 
 /// The patterns that texts of one resource were like lately, the last first.
 #[derive(Debug, Default)]
-pub struct Patterns(VecDeque<Bytes>);
+pub struct Patterns {
+    known: VecDeque<Bytes>,
+    /// How many texts in a row were like none.
+    strange: usize,
+}
 
 /// Where the text of an object is, whoever holds the object.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Place {
     }
 
     /// What it takes, without the pattern.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         match &*self.text.read().unwrap_or_else(PoisonError::into_inner) {
             Text::Plain(text) => text.len(),
@@ -105,7 +110,9 @@ impl Patterns {
             return None;
         }
         let mut best: Option<(usize, Vec<u8>)> = None;
-        for (at, pattern) in self.0.iter().enumerate() {
+        // Where each text is like none they are compared with one pattern, with each in its turn: that finds out when it ends.
+        let compared = |at: usize| self.strange < PATTERNS || at == self.strange % PATTERNS;
+        for (at, pattern) in self.known.iter().enumerate().filter(|(at, _)| compared(*at)) {
             let block = compress_with_dict(text, pattern);
             if best.as_ref().is_none_or(|(_, best)| block.len() < best.len()) {
                 let alike = block.len() * ALIKE <= text.len();
@@ -117,13 +124,15 @@ impl Patterns {
         }
         match best.filter(|(_, block)| block.len() * WORTH <= text.len()) {
             Some((at, block)) => {
-                let like = self.0.remove(at)?;
-                self.0.push_front(like.clone());
+                let like = self.known.remove(at)?;
+                self.known.push_front(like.clone());
+                self.strange = 0;
                 Some(Packed { block: block.into_boxed_slice(), like })
             }
             None => {
-                self.0.truncate(PATTERNS - 1);
-                self.0.push_front(text.clone());
+                self.known.truncate(PATTERNS - 1);
+                self.known.push_front(text.clone());
+                self.strange += 1;
                 None
             }
         }
@@ -149,7 +158,7 @@ mod tests {
             assert!(packed.block.len() < 64, "{} of {}", packed.block.len(), plain.len());
             assert_eq!(packed.unpack(plain.len()), plain);
         }
-        assert_eq!(patterns.0.len(), 1);
+        assert_eq!(patterns.known.len(), 1);
     }
 
     #[test]
@@ -166,11 +175,13 @@ mod tests {
         for seed in 0..10 {
             assert!(patterns.pack(&noise(seed)).is_none());
         }
-        assert_eq!(patterns.0.len(), PATTERNS);
-        assert!(patterns.pack(&noise(9)).is_some());
+        assert_eq!((patterns.known.len(), patterns.strange), (PATTERNS, 10));
+        assert!(patterns.pack(&noise(9)).is_none(), "after so many strangers one pattern is looked at, and not this");
+        let soon = (0..PATTERNS).any(|_| patterns.pack(&noise(9)).is_some());
+        assert!(soon && patterns.strange == 0);
         assert!(patterns.pack(&noise(0)).is_none(), "forgotten");
         assert!(patterns.pack(&Bytes::from_static(b"{}")).is_none());
         assert!(patterns.pack(&vec![b' '; MOST + 1].into()).is_none());
-        assert_eq!(patterns.0[0], noise(0), "the small and the large are no patterns");
+        assert_eq!(patterns.known[0], noise(0), "the small and the large are no patterns");
     }
 }

@@ -273,6 +273,10 @@ impl Status {
         self.code == 404
     }
 
+    pub fn is_conflict(&self) -> bool {
+        self.reason == "Conflict"
+    }
+
     /// A refusal that another server worded.
     pub fn from_json(document: &Value) -> Self {
         let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();

@@ -6,12 +6,14 @@
 use api::status::Status;
 use bytes::Bytes;
 use futures::future::try_join_all;
+use futures::try_join;
 use serde_json::{Value, json};
 
 use crate::authn::{MASTERS, User};
 use crate::authz::rbac::PolicyRule;
 use crate::document::Document;
 use crate::flowcontrol;
+use crate::health::Hook;
 use crate::registry::Call;
 use crate::request::ResourceRequest;
 use crate::server::ApiServer;
@@ -29,14 +31,32 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
     let flows = health.hook("priority-and-fairness-config-producer");
     let roles = health.hook("rbac/bootstrap-roles");
     let priorities = health.hook("scheduling/bootstrap-system-priority-classes");
-    for name in NAMESPACES {
-        ensure(server, "", "namespaces", json!({"metadata": {"name": name}})).await?;
-    }
-    namespaces.done();
-    services::ensure_default(server).await?;
-    service_range.done();
-    flowcontrol::ensure(server).await?;
-    flows.done();
+    // All side by side, so that the store commits them together: a commit waits for the disk. Namespaces are first, since
+    // something is in them.
+    let others = async {
+        let (range, flows, priorities) = (
+            noted(service_range, services::ensure_default(server)),
+            noted(flows, flowcontrol::ensure(server)),
+            noted(priorities, ensure_priorities(server)),
+        );
+        try_join!(range, flows, priorities)
+    };
+    let access = async {
+        let names = NAMESPACES.map(|name| ensure(server, "", "namespaces", json!({"metadata": {"name": name}})));
+        noted(namespaces, try_join_all(names)).await?;
+        noted(roles, ensure_policy(server)).await
+    };
+    try_join!(others, access).map(drop)
+}
+
+/// What a hook is about.
+async fn noted<T>(hook: Hook, work: impl Future<Output = Result<T, Status>>) -> Result<(), Status> {
+    work.await?;
+    hook.done();
+    Ok(())
+}
+
+async fn ensure_policy(server: &ApiServer) -> Result<(), Status> {
     let policy = api::resources::rbac::bootstrap::cluster_roles()
         .into_iter()
         .map(|role| ("clusterroles", role))
@@ -47,22 +67,23 @@ pub async fn run(server: &ApiServer) -> Result<(), Status> {
         )
         .chain(api::resources::rbac::bootstrap::roles().into_iter().map(|role| ("roles", role)))
         .chain(api::resources::rbac::bootstrap::role_bindings().into_iter().map(|role| ("rolebindings", role)));
-    // Side by side, so that the store commits them together.
-    try_join_all(policy.map(|(resource, object)| ensure(server, RBAC, resource, object))).await?;
-    roles.done();
-    for (name, value, description) in [
+    try_join_all(policy.map(|(resource, object)| ensure(server, RBAC, resource, object))).await.map(drop)
+}
+
+async fn ensure_priorities(server: &ApiServer) -> Result<(), Status> {
+    let classes = [
         (
             "system-cluster-critical",
             2_000_000_000,
             "for Pods that the cluster needs, but that could move to another node",
         ),
         ("system-node-critical", 2_000_001_000, "for Pods that their node needs, where they are"),
-    ] {
+    ];
+    let classes = classes.map(|(name, value, description)| {
         let class = json!({"metadata": {"name": name}, "value": value, "description": description});
-        ensure(server, "scheduling.k8s.io", "priorityclasses", class).await?;
-    }
-    priorities.done();
-    Ok(())
+        ensure(server, "scheduling.k8s.io", "priorityclasses", class)
+    });
+    try_join_all(classes).await.map(drop)
 }
 
 /// Makes `wanted` if it is not there; if it is, and asks for it, completes it.

@@ -17,6 +17,7 @@
 //! crds         what is served as CustomResourceDefinitions say
 //! subresources reviews nonresource discovery health zpages       paths that are not objects
 //! outbound     calls to webhooks and other servers that extend this one
+//! reload       files that say how the server is to work, read again
 //! aggregation  servers that answer for versions of their own behind this one
 //! streaming    what nodes, Pods and Services answer themselves
 //! server       all of it put together
@@ -33,6 +34,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod clock;
+mod configfile;
 mod crds;
 mod datastore;
 mod discovery;
@@ -43,7 +45,7 @@ pub mod flowcontrol;
 mod gather;
 pub mod health;
 mod identity;
-mod limits;
+pub mod limits;
 mod metrics;
 mod negotiate;
 mod nonresource;
@@ -53,6 +55,7 @@ mod proof;
 mod protobuf;
 pub mod received;
 pub mod registry;
+pub mod reload;
 pub mod request;
 pub mod response;
 mod reviews;

@@ -5,18 +5,19 @@ use api::status::Status;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
-use crate::negotiate::JSON;
+use crate::negotiate::{self, JSON};
 use crate::request::RequestInfo;
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{health, metrics, zpages};
+use crate::{discovery, health, metrics, zpages};
 
-/// Answers a path that names no resource.
+/// Answers a path that names no resource. What is served is told in JSON, by the view of `form`.
 pub(crate) async fn answer(
     server: &ApiServer,
     info: &RequestInfo,
     query: &str,
     headers: &HeaderMap,
+    form: Option<&discovery::Form>,
 ) -> Result<Response, Status> {
     let path = info.path.trim_end_matches('/');
     // Whatever the method, as upstream.
@@ -32,8 +33,10 @@ pub(crate) async fn answer(
             _ => Status::path_not_found(),
         });
     }
+    let takes = |media_type| negotiate::takes(negotiate::accept(headers), |asked| asked == media_type);
     match path {
         "" => Ok(response::json(StatusCode::OK, &json!({"paths": paths(server)}))),
+        "/version" | "/.well-known/openid-configuration" if !takes(JSON) => Err(Status::no_representation(JSON)),
         "/version" => Ok(response::json(StatusCode::OK, &server.version)),
         "/.well-known/openid-configuration" => {
             let document = server.authenticator.service_accounts.discovery(&server.keys_uri);
@@ -44,7 +47,7 @@ pub(crate) async fn answer(
         _ if let Some(what) = path.strip_prefix("/debug/api_priority_and_fairness/") => {
             Ok(server.flow_control.dump(what).map_or_else(nothing, |table| response::text(StatusCode::OK, table)))
         }
-        KEYS_PATH if !accepts_keys(headers) => Err(Status::no_representation(KEYS)),
+        KEYS_PATH if !takes(KEYS) => Err(Status::no_representation(KEYS)),
         KEYS_PATH => {
             let keys = server.authenticator.service_accounts.jwks();
             Ok(published(response::bytes(StatusCode::OK, KEYS, keys.to_string())))
@@ -57,7 +60,7 @@ pub(crate) async fn answer(
             Ok(document.unwrap_or_else(|| response::empty(StatusCode::NOT_FOUND)))
         }
         _ if path.contains("//") => Ok(nothing()),
-        _ => match server.discovery.answer(&server.registry.catalogue, path, headers) {
+        _ => match server.discovery.answer(&server.registry.catalogue, path, headers, form) {
             Some(answer) => Ok(answer),
             None if path.starts_with("/version/") => Err(Status::path_not_found()),
             None if is_group_version(path) && !is_custom(server, path) => Err(Status::path_not_found()),
@@ -74,16 +77,6 @@ const KEYS: &str = "application/jwk-set+json";
 fn published(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     response
-}
-
-/// Whether a client takes a set of keys, which has a media type of its own.
-fn accepts_keys(headers: &HeaderMap) -> bool {
-    let mut asked = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok()).peekable();
-    asked.peek().is_none()
-        || asked.flat_map(|value| value.split(',')).any(|one| {
-            let media = one.split(';').next().unwrap_or_default().trim();
-            matches!(media, "" | "*/*" | "application/*" | KEYS)
-        })
 }
 
 /// `/api/VERSION` or `/apis/GROUP/VERSION`, which speak of resources whether there are any or not.
@@ -113,7 +106,8 @@ pub(crate) fn nothing() -> Response {
 pub(crate) fn paths(server: &ApiServer) -> Vec<String> {
     let mut paths: Vec<String> =
         ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"].map(str::to_owned).into();
-    for (group, version, _) in server.registry.catalogue.all().keys().filter(|(group, ..)| !group.is_empty()) {
+    for served in server.registry.catalogue.all().values().filter(|served| !served.row.group.is_empty()) {
+        let (group, version) = (&served.row.group, &served.version.name);
         paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
     }
     paths.extend(

@@ -39,7 +39,8 @@ impl Kind {
 
 /// `document` in protobuf; `None` for kinds that have none.
 pub(crate) fn encode(document: &Value) -> Option<Vec<u8>> {
-    let (api_version, kind) = (document["apiVersion"].as_str()?, document["kind"].as_str()?);
+    // The oldest documents do not say of which version they are.
+    let (api_version, kind) = (document["apiVersion"].as_str().unwrap_or_default(), document["kind"].as_str()?);
     Some(to_protobuf(document, &model_of(api_version, kind)?, api_version, kind))
 }
 

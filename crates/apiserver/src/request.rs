@@ -27,8 +27,10 @@ pub struct ResourceRequest {
     pub subresource: String,
     /// What follows a subresource: the path behind a proxy.
     pub rest: Vec<String>,
-    /// The field selector of a list or watch, as it was sent.
+    /// The field selector, as it was sent.
     pub fields: String,
+    /// The label selector, as it was sent.
+    pub labels: String,
 }
 
 /// Subresources of a namespace; any other word behind its name is a resource in it.
@@ -64,9 +66,14 @@ impl RequestInfo {
             };
             // A list of the one object that a field selector names is authorized by that name.
             if matches!(info.verb, "list" | "watch") {
-                resource.parts.fields = query_value(query, "fieldSelector").unwrap_or_default();
-                resource.parts.name = selected_name(&resource.parts.fields).unwrap_or_default();
+                let fields = query_value(query, "fieldSelector").unwrap_or_default();
+                resource.parts.name = selected_name(&fields).unwrap_or_default();
             }
+        }
+        // Whoever authorizes may narrow by what is selected, whatever the verb; old paths never knew selectors.
+        if resource.prefix.is_none() && query.contains("Selector=") {
+            resource.parts.fields = query_value(query, "fieldSelector").unwrap_or_default();
+            resource.parts.labels = query_value(query, "labelSelector").unwrap_or_default();
         }
         info.resource = Some(resource.parts);
         Some(info)

@@ -1,7 +1,7 @@
 //! Answers: bodies that are whole or streamed, and what every answer carries.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use api::status::Status;
@@ -67,6 +67,20 @@ impl Lengthy {
     pub(crate) fn let_go(&self) {
         let kept = self.0.lock().take();
         drop(kept);
+    }
+}
+
+/// What lasts as long as the body that holds this.
+#[derive(Default)]
+pub(crate) struct Lifetime(Arc<Mutex<Vec<Box<dyn Send>>>>);
+
+/// The way to a body's [`Lifetime`], which its answer carries as an extension.
+#[derive(Clone)]
+pub(crate) struct Lasting(Weak<Mutex<Vec<Box<dyn Send>>>>);
+
+impl Lifetime {
+    pub(crate) fn lasting(&self) -> Lasting {
+        Lasting(Arc::downgrade(&self.0))
     }
 }
 
@@ -140,16 +154,21 @@ pub fn text(code: StatusCode, body: impl Into<Bytes>) -> Response {
     bytes(code, "text/plain; charset=utf-8", body)
 }
 
-/// What upstream says where a request, `asked` for by its target, cannot even be told apart
-/// (`responsewriters.InternalError`).
+/// What upstream says where it cannot even be found out what a request, `asked` for by its target, is about or whether
+/// it may be made (`responsewriters.InternalError`).
 pub(crate) fn fault(asked: &str, why: &str) -> Response {
-    let said = format!("Internal Server Error: {}: failed to create RequestInfo: {why}\n", quote(asked));
+    let said = format!("Internal Server Error: {}: {why}\n", quote(asked));
     let said = said.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     text(StatusCode::INTERNAL_SERVER_ERROR, said)
 }
 
 /// Keeps `until` for as long as the body of an answer is there.
 pub fn keeping(response: Response, until: impl Send + Unpin + 'static) -> Response {
+    // A body within a body costs at each of its frames.
+    if let Some(lifetime) = response.extensions().get::<Lasting>().and_then(|lasting| lasting.0.upgrade()) {
+        lifetime.lock().push(Box::new(until));
+        return response;
+    }
     response.map(|body| Keeping { body, _until: until }.boxed_unsync())
 }
 

@@ -3,10 +3,12 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::listener::{Answer, Arrivals, Limits, Over, Pace, Paced, Place, Places};
+use futures::future::BoxFuture;
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -18,7 +20,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 use tracing::debug;
 
 use crate::authn::PeerCertificates;
@@ -40,30 +41,54 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 /// What may wait in a stream whose client does not read.
 const STREAM_UNSENT: usize = 64 << 10;
 
-/// What answers requests: [`crate::service::ApiService`], or something around it.
-pub trait Service:
-    tower::Service<http::Request<Received>, Response = Response, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
+/// What the listener shows and offers, as files and flags say; without them it is the cluster's own certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// A certificate with its chain, and its key.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// Others for clients who ask for them by name.
+    pub by_name: Vec<NamedCertificate>,
+    /// By Go's names; all that there are if none is said.
+    pub ciphers: Vec<String>,
+    /// Whether TLS 1.2 is not spoken.
+    pub only_1_3: bool,
 }
 
-impl<S> Service for S where
-    S: tower::Service<http::Request<Received>, Response = Response, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static
-{
+/// A certificate for some names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// `a.example.org` or `*.example.org`; those in the certificate if none is said.
+    pub names: Vec<String>,
 }
+
+/// Put into an answer over HTTP/2 after which the client is to take another connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parting;
+
+/// What answers requests: [`crate::service::ApiService`], or something around it. It has no type of its own, so that
+/// everything between a socket and the answer is compiled in this crate, which is built fast.
+pub type Handler =
+    Arc<dyn Fn(http::Request<Received>) -> BoxFuture<'static, Result<Response, Infallible>> + Send + Sync>;
 
 /// Serves until `stop`; connections get until the tracker's owner gives up waiting to finish.
-pub async fn serve(
+pub fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    service: impl Service,
+    handler: Handler,
+    limits: Limits,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) {
+    tasks.spawn(accept(listener, tls, handler, limits, tasks.clone(), stop));
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    handler: Handler,
     limits: Limits,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -74,9 +99,9 @@ pub async fn serve(
         let Some(room) = stop.run_until_cancelled(places.room()).await else { return };
         let Some((socket, from)) = stop.run_until_cancelled(arrivals.next()).await else { return };
         let Some(place) = room.of(from.ip()) else { continue };
-        let (acceptor, service, limits, stop) = (acceptor.clone(), service.clone(), limits.clone(), stop.clone());
+        let (acceptor, handler, limits, stop) = (acceptor.clone(), handler.clone(), limits.clone(), stop.clone());
         tasks.spawn(async move {
-            if let Err(why) = connection(socket, place, acceptor, service, &limits, stop).await {
+            if let Err(why) = connection(socket, place, acceptor, handler, &limits, stop).await {
                 debug!(%why, "connection ended");
             }
         });
@@ -87,7 +112,7 @@ async fn connection(
     socket: TcpStream,
     place: Place,
     acceptor: TlsAcceptor,
-    service: impl Service,
+    handler: Handler,
     limits: &Limits,
     stop: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -116,7 +141,7 @@ async fn connection(
         }
         let (head, body) = request.into_parts();
         let (body, rest) = Received::new(body);
-        let answered = service.clone().oneshot(http::Request::from_parts(head, body));
+        let answered = handler(http::Request::from_parts(head, body));
         let refused = refused.clone();
         async move {
             let Ok(response) = answered.await;
@@ -124,7 +149,8 @@ async fn connection(
             if http2 {
                 rest.drain().await;
             }
-            if http2 && response.status() == StatusCode::UNAUTHORIZED {
+            let parting = response.extensions().get::<Parting>().is_some();
+            if http2 && (parting || response.status() == StatusCode::UNAUTHORIZED) {
                 refused.cancel();
             }
             Ok::<_, Infallible>(response.map(|body| Answer::new(body, busy)))
@@ -150,7 +176,7 @@ async fn connection(
     tokio::select! {
         ended = poll_fn(|cx| turns.poll(connection.as_mut(), cx)) => return ended,
         () = stop.cancelled() => {}
-        () = stranger.cancelled() => debug!("connection of a stranger"),
+        () = stranger.cancelled() => debug!("connection of a stranger, or of one who is to go elsewhere"),
         over = pace.over() => match over {
             Over::Head => return Err(late("the head of a request").into()),
             Over::Idle => debug!("connection without requests"),

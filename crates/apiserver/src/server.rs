@@ -28,19 +28,22 @@ use crate::authn::serviceaccounts::{self, KeyError, ServiceAccountTokens};
 use crate::authn::tokens::StaticTokens;
 use crate::authn::x509::ClientCas;
 use crate::authn::{self, AuthenticationError, Authenticator, BootstrapTokens, FrontProxies, User, tracking};
-use crate::authz::{Authorizer, NodeAuthorizer, Rbac};
+use crate::authz::{self, AuthorizationError, Authorizer, NodeAuthorizer, Rbac};
 use crate::cache::{Caches, LocalInformers, ResourceCache, Transformer};
 use crate::crds;
 use crate::datastore::Measured;
 use crate::discovery::Discovery;
+use crate::encryption::{self, EncryptionError};
 use crate::expiry;
 use crate::flowcontrol::{self, Capacity, FlowControl};
 use crate::health::Health;
 use crate::identity;
+use crate::limits::Times;
 use crate::nonresource;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
+use crate::serve::TlsOptions;
 use crate::services::{self, Ranges, ServiceAddresses};
 use crate::streaming::NodeDialer;
 
@@ -79,6 +82,8 @@ pub struct Settings {
     pub audit: audit::Options,
     pub capacity: Capacity,
     pub authentication: authn::Options,
+    pub authorization: authz::Options,
+    pub encryption: encryption::Options,
     /// Where others find the keys of ServiceAccount tokens, if not at this server (`--service-account-jwks-uri`).
     pub keys_uri: Option<String>,
     /// How long history is kept at least, and twice as long at most; for ever where this is 0.
@@ -87,6 +92,13 @@ pub struct Settings {
     pub tokens: serviceaccounts::Options,
     /// What `/flagz` tells: the flags by name, with their values.
     pub flags: BTreeMap<&'static str, String>,
+    pub times: Times,
+    /// How many of the requests over HTTP/2 end their connection, of 1, so that clients spread over servers anew
+    /// (`--goaway-chance`).
+    pub goaway_chance: f64,
+    /// How long the server serves on that is to end and says so (`--shutdown-delay-duration`).
+    pub shutdown_delay: Duration,
+    pub tls: TlsOptions,
     /// How long events stay after their last write (`--event-ttl`); for ever where this is 0.
     pub event_ttl: Duration,
 }
@@ -97,12 +109,18 @@ impl Default for Settings {
             audit: audit::Options::default(),
             capacity: Capacity::default(),
             authentication: authn::Options::default(),
+            authorization: authz::Options::default(),
+            encryption: encryption::Options::default(),
             keys_uri: None,
             history: HISTORY,
             admission: admission::Options::default(),
             tokens: serviceaccounts::Options::default(),
             flags: BTreeMap::new(),
             event_ttl: EVENT_TTL,
+            times: Times::default(),
+            goaway_chance: 0.0,
+            shutdown_delay: Duration::ZERO,
+            tls: TlsOptions::default(),
         }
     }
 }
@@ -125,6 +143,8 @@ pub struct ApiServer {
     pub(crate) hostname: String,
     pub(crate) tokens: serviceaccounts::Options,
     pub(crate) flags: BTreeMap<&'static str, String>,
+    pub(crate) times: Times,
+    pub(crate) goaway_chance: f64,
     pub(crate) started: Timestamp,
     pub(crate) dialer: Arc<dyn NodeDialer>,
     pub(crate) aggregation: Aggregation,
@@ -155,6 +175,10 @@ pub enum StartError {
     Admission(#[from] AdmissionError),
     #[error(transparent)]
     Authentication(#[from] AuthenticationError),
+    #[error(transparent)]
+    Authorization(#[from] AuthorizationError),
+    #[error(transparent)]
+    Encryption(#[from] EncryptionError),
     #[error("the table of resources lacks {0}, which the server itself reads")]
     MissingResource(&'static str),
 }
@@ -169,7 +193,8 @@ impl ApiServer {
     ) -> Result<Arc<Self>, StartError> {
         let store = Measured::over(store);
         let from = store.current();
-        let caches = Caches::new(store.clone(), config.transformer);
+        let transformer = config.settings.encryption.open(config.transformer, tasks, stop.clone())?;
+        let caches = Caches::new(store.clone(), transformer);
         caches.recall().await?;
         let catalogue = Arc::new(Catalogue::default());
         for row in api::resources::builtin() {
@@ -214,6 +239,7 @@ impl ApiServer {
         let stated = |stated: &[String], usual| if stated.is_empty() { usual } else { stated.to_vec() };
         let issuers = stated(&tokens.issuers, vec![config.issuer]);
         let audiences = stated(&tokens.audiences, config.audiences);
+        let own_issuers = issuers.clone();
         let service_accounts =
             ServiceAccountTokens::new(&config.service_account_key, issuers, audiences, Box::new(lookup))?;
         let places = Places {
@@ -223,7 +249,10 @@ impl ApiServer {
         };
         let outbound = Outbound::new(config.dialer.clone(), places, tasks.clone(), stop.clone());
         let audit = Audit::open(&config.settings.audit, &outbound, tasks, stop.clone())?;
-        let (anonymous, others) = config.settings.authentication.open(&outbound)?;
+        let (anonymous, others) = {
+            let authentication = &config.settings.authentication;
+            authentication.open(&own_issuers, &outbound, tasks, stop.clone())?
+        };
         let secrets = cache("", "secrets")?;
         let bootstrap_tokens =
             (!config.settings.authentication.no_bootstrap_tokens).then(|| BootstrapTokens::new(secrets));
@@ -234,7 +263,7 @@ impl ApiServer {
             cache("resource.k8s.io", "resourceslices")?,
         );
         let (uses, tellers) = tracking::channel();
-        let authorizer = Arc::new(Authorizer { nodes, rbac });
+        let authorizer = config.settings.authorization.open(nodes, rbac, &outbound, tasks, stop.clone())?;
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
             namespaces: cache("", "namespaces")?,
@@ -292,6 +321,8 @@ impl ApiServer {
             hostname: config.hostname,
             tokens,
             flags: config.settings.flags,
+            times: config.settings.times,
+            goaway_chance: config.settings.goaway_chance,
             started: Timestamp::now(),
             aggregation,
             outbound,
@@ -312,6 +343,7 @@ impl ApiServer {
                 store,
                 caches,
                 catalogue,
+                watch_life: config.settings.times.watch,
                 admission: Admission { plugins: sources.plugins(server, configured, addresses, &plugins, told) },
             },
             dialer: config.dialer,

@@ -14,7 +14,7 @@ use futures::future::BoxFuture;
 use http::header::HeaderValue;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body::Body as HttpBody;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tokio::time::timeout;
 use tracing::error;
 
@@ -26,12 +26,13 @@ use crate::metrics::{self, Record};
 use crate::negotiate;
 use crate::registry::{Call, Served, encode};
 use crate::request::RequestInfo;
-use crate::response::{self, BoxError, Lengthy, Response};
+use crate::response::{self, Body, BoxError, Lengthy, Response};
 use crate::routes::{self, Lost};
+use crate::serve::Parting;
 use crate::server::ApiServer;
 use crate::shape::Shape;
 use crate::websocket::Carrier;
-use crate::{aggregation, limits, nonresource, reviews, streaming, subresources, websocket};
+use crate::{aggregation, discovery, limits, nonresource, reviews, streaming, subresources, websocket};
 
 /// Larger bodies are refused, as upstream does.
 pub(crate) const MAX_BODY: usize = 3 << 20;
@@ -89,23 +90,23 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        if let Some(identity) = &service.identity {
-            let program = HeaderValue::from_static(identity.program);
-            request.headers_mut().entry(header::USER_AGENT).or_insert(program);
-        }
-        Box::pin(metrics::noted(async move { Ok(service.respond(request).await) }))
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.clone().answer(request.map(|body| body.map_err(Into::into).boxed_unsync()))
     }
 }
 
 impl ApiService {
+    /// Of one type for all that send requests: what it calls is compiled here, once, as this crate is.
+    fn answer(self, mut request: Request<Body>) -> BoxFuture<'static, Result<Response, Infallible>> {
+        if let Some(identity) = &self.identity {
+            let program = HeaderValue::from_static(identity.program);
+            request.headers_mut().entry(header::USER_AGENT).or_insert(program);
+        }
+        Box::pin(metrics::noted(async move { Ok(self.respond(request).await) }))
+    }
+
     /// Answers a request, whatever happens: a panic in one must not end the others.
-    async fn respond<B>(self, mut request: Request<B>) -> Response
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    async fn respond(self, mut request: Request<Body>) -> Response {
         if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
             // Whoever stands between may have heard the other one.
             let mut answer = response::text(StatusCode::BAD_REQUEST, "400 Bad Request: too many Host headers");
@@ -119,7 +120,10 @@ impl ApiService {
         };
         if info.is_cut_off() {
             let asked = request.uri().path_and_query().map_or("", |asked| asked.as_str());
-            return response::fault(asked, &format!("unable to determine kind and namespace from url, {asked}"));
+            return response::fault(
+                asked,
+                &format!("failed to create RequestInfo: unable to determine kind and namespace from url, {asked}"),
+            );
         }
         let target = format!("{} {}", request.method(), request.uri().path());
         let record = Record::begin(&self.server, &info, &query, request.headers());
@@ -137,28 +141,27 @@ impl ApiService {
                 known.panicked(&Status::internal("the request handler panicked: see the server's log"))
             }
         };
-        let response = record.end(shape.apply(response).await);
+        let mut response = record.end(shape.apply(response).await);
+        if by_chance(server.goaway_chance) {
+            response.extensions_mut().insert(Parting);
+        }
         match carrier {
             Some(carrier) => carrier.carry(&server, response),
             None => response,
         }
     }
 
-    async fn in_time<B>(
+    async fn in_time(
         self,
         info: RequestInfo,
         query: String,
-        request: Request<B>,
+        request: Request<Body>,
         known: &mut Known,
-    ) -> Result<Response, Status>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Response, Status> {
         if limits::is_long_running(&info) {
             return self.chain(info, query, request, known).await;
         }
-        let allowed = limits::allowed_time(&query)?;
+        let allowed = limits::allowed_time(&query, self.server.times.request)?;
         let late = |_| {
             metrics::terminated();
             Err(Status::timeout("request did not complete within the allotted timeout"))
@@ -166,17 +169,13 @@ impl ApiService {
         timeout(allowed, self.chain(info, query, request, known)).await.unwrap_or_else(late)
     }
 
-    async fn chain<B>(
+    async fn chain(
         self,
         info: RequestInfo,
         query: String,
-        request: Request<B>,
+        request: Request<Body>,
         known: &mut Known,
-    ) -> Result<Response, Status>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Response, Status> {
         let server = self.server.clone();
         let peer = request.extensions().get::<PeerCertificates>().cloned();
         let mut notes = Notes::default();
@@ -184,7 +183,7 @@ impl ApiService {
         known.begin(&server, &request, &info, &user, notes);
         let mut user = user?;
         known.received().await?;
-        if let Some(acting) = impersonation::acting(&server.authorizer, &user, &info, request.headers())? {
+        if let Some(acting) = impersonation::acting(&server.authorizer, &user, &info, request.headers()).await? {
             if let Some(trail) = &mut known.trail {
                 trail.impersonates(&acting.user, acting.constraint);
             }
@@ -205,7 +204,8 @@ impl ApiService {
             },
             false => {
                 let flow = known.flow.insert(server.flow_control.classify(&user, &info));
-                let allowed = if watching { limits::TIME } else { limits::allowed_time(&query)? };
+                let most = server.times.request;
+                let allowed = if watching { most } else { limits::allowed_time(&query, most)? };
                 let begun = Instant::now();
                 let entered = server.flow_control.enter(&server, flow, &user, &info, &query, allowed).await;
                 metrics::elsewhere(begun.elapsed());
@@ -220,19 +220,24 @@ impl ApiService {
         };
         let attributes = Attributes::of(&user, &info);
         let begun = Instant::now();
-        let decision = server.authorizer.authorize(&attributes);
-        authz::attempt(decision.allowed, begun.elapsed());
+        let decision = server.authorizer.authorize(&attributes).await;
+        authz::attempt(&decision, begun.elapsed());
         if let Some(trail) = &mut known.trail {
             trail.authorized(&decision);
         }
         if !decision.allowed {
-            return Err(refusal(&info, &decision.refusal(&attributes)));
+            return match &decision.error {
+                Some(why) => {
+                    let asked = request.uri().path_and_query().map_or("", |asked| asked.as_str());
+                    Ok(response::fault(asked, why))
+                }
+                None => Err(refusal(&info, &decision.refusal(&attributes))),
+            };
         }
         if let Some(remote) = server.aggregation.owner(&info.path) {
             let (mut parts, body) = request.into_parts();
             // Both logs know the request by one name.
             parts.headers.extend(known.id.clone().map(|id| (audit::ID, id)));
-            let body = body.map_err(Into::into).boxed_unsync();
             return Ok(aggregation::handle(&server, &user, &remote, parts, body).await);
         }
         match info.resource {
@@ -251,18 +256,25 @@ impl ApiService {
     async fn nonresource(&self, info: &RequestInfo, query: &str, headers: &HeaderMap) -> Result<Response, Status> {
         let server = &self.server;
         let path = info.path.trim_end_matches('/');
-        if !matches!(info.verb, "get" | "head") || !server.aggregation.concerns(path) {
-            return nonresource::answer(server, info, query, headers).await;
-        }
-        // Whole: the rest is merged into it.
-        let mut asked = headers.clone();
-        asked.remove(header::IF_NONE_MATCH);
-        match nonresource::answer(server, info, query, &asked).await {
-            Err(status) if !status.is_not_found() => Err(status),
-            answer => {
-                let answer = answer.unwrap_or_else(|status| response::refusal(&status));
-                Ok(server.aggregation.merged(path, headers, answer).await)
+        let form = discovery::Form::asked(path, headers, |group| server.registry.catalogue.has_routes(group));
+        let can = form.as_ref().and_then(|form| form.as_ref().ok());
+        let answer = if !matches!(info.verb, "get" | "head") || !server.aggregation.concerns(path) {
+            nonresource::answer(server, info, query, headers, can).await?
+        } else {
+            // Whole: the rest is merged into it.
+            let mut asked = headers.clone();
+            asked.remove(header::IF_NONE_MATCH);
+            match nonresource::answer(server, info, query, &asked, can).await {
+                Err(status) if !status.is_not_found() => return Err(status),
+                answer => {
+                    let answer = answer.unwrap_or_else(|status| response::refusal(&status));
+                    server.aggregation.merged(path, headers, answer).await
+                }
             }
+        };
+        match form {
+            Some(form) if answer.status() != StatusCode::NOT_FOUND => form?.write(answer).await,
+            _ => Ok(answer),
         }
     }
 
@@ -285,18 +297,14 @@ impl ApiService {
         }
     }
 
-    async fn resource<B>(
+    async fn resource(
         self,
         user: User,
         mut info: RequestInfo,
         query: String,
-        request: Request<B>,
+        request: Request<Body>,
         mut trail: Option<&mut Trail>,
-    ) -> Result<Response, Status>
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
+    ) -> Result<Response, Status> {
         let server = &self.server;
         let served = match (routes::find(&server.registry.catalogue, &info), &mut info.resource) {
             (Ok(served), Some(target)) => {
@@ -315,7 +323,6 @@ impl ApiService {
         let (mut parts, body) = request.into_parts();
         websocket::without_bearer(&mut parts.headers);
         if let Some(target) = info.resource.as_ref().filter(|target| streaming::is_streamed(target)) {
-            let body = body.map_err(Into::into).boxed_unsync();
             return streaming::handle(server, &served, &user, &info, target, &query, parts, body).await;
         }
         if parts.method == http::Method::HEAD && served.custom.is_none() {
@@ -329,8 +336,10 @@ impl ApiService {
         // What is only created is answered as it is; what can be read has views, also where nothing is stored.
         let viewed = served.cache.is_some() || matches!(call.verb, "get" | "list");
         // Custom resources have no protobuf form; their scale is a kind like others.
-        let protobuf = served.custom.is_none() || call.target.subresource == "scale";
-        let asked = match negotiate::negotiate(&call.headers, call.verb, protobuf, viewed) {
+        let routed = served.custom.is_none();
+        let protobuf = routed || call.target.subresource == "scale";
+        let offer = negotiate::Offer { routed, protobuf, views: viewed };
+        let asked = match negotiate::negotiate(&call.headers, call.verb, offer) {
             Ok(asked) => asked,
             Err(status) => return Ok(refuse(&status, &served, &call)),
         };
@@ -344,9 +353,12 @@ impl ApiService {
         };
         if let Some(trail) = trail {
             trail.annotate_all(&call.annotations);
+            if let Some(warning) = &served.version.deprecated {
+                trail.deprecated(warning);
+            }
         }
         let response = match outcome {
-            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query).await,
+            Ok(outcome) => encode::answer(&served, outcome, asked, &call.query, server.times.request).await,
             Err(status) => Err(status),
         };
         let mut response = match response {
@@ -417,16 +429,28 @@ impl Known {
     }
 }
 
-async fn read_body<B>(body: B) -> Result<Bytes, Status>
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let read = Limited::new(body, MAX_BODY).collect().await;
-    read.map(http_body_util::Collected::to_bytes).map_err(|why| match why.downcast_ref::<LengthLimitError>() {
-        Some(_) => Status::too_large(MAX_BODY),
-        None => Status::bad_request(format!("the body of the request could not be read: {why}")),
-    })
+/// True as often as `chance` says, of 1.
+fn by_chance(chance: f64) -> bool {
+    if chance <= 0.0 {
+        return false;
+    }
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).is_ok() && f64::from(u32::from_le_bytes(random)) < chance * f64::from(u32::MAX)
+}
+
+async fn read_body(mut body: Body) -> Result<Bytes, Status> {
+    let broken = |why| Status::bad_request(format!("the body of the request could not be read: {why}"));
+    let (mut pieces, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(broken)?.into_data() else { continue };
+        length += piece.len();
+        if length > MAX_BODY {
+            return Err(Status::too_large(MAX_BODY));
+        }
+        pieces.push(piece);
+    }
+    // Most come whole.
+    Ok(if pieces.len() == 1 { pieces.remove(0) } else { pieces.concat().into() })
 }
 
 fn refusal(info: &RequestInfo, why: &str) -> Status {

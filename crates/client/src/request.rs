@@ -362,7 +362,7 @@ impl Requests {
         };
         metrics::REQUESTS.add(&[&code, HOST, &verb_sent], 1.0);
         let text = answered.map_err(failed)?;
-        serde_json::from_str(&text).map_err(|error| failed(kube::Error::SerdeError(error)))
+        api::codec::json::trusted(text.as_bytes()).map_err(|error| failed(kube::Error::SerdeError(error)))
     }
 }
 

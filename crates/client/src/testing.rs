@@ -594,7 +594,7 @@ fn selects(scope: &Scope, entry: &Entry) -> bool {
         let pairs = selector.split(',').filter_map(|pair| pair.split_once('='));
         pairs.map(|(name, value)| (name.to_owned(), value.trim_start_matches('=').to_owned())).collect()
     };
-    let labelled = pairs(&scope.labels).iter().all(|(name, value)| entry.labels.get(name) == Some(value));
+    let labelled = pairs(&scope.labels).iter().all(|(name, value)| entry.labels.get(name) == Some(value.as_str()));
     let object = entry.to_value();
     labelled
         && pairs(&scope.fields).iter().all(|(path, value)| {

@@ -94,7 +94,12 @@ fn run<T>(
         Ok(starting) => starting,
         Err(why) => return refuse(&why),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // Whatever a client may nest is gone through on any of its threads. What of a stack is not used takes no memory.
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    // A huge page for each thread's stack, and others of which little is used, would double what a small server holds.
+    // Containers are given them back. A kernel without them has nothing to refuse.
+    _ = rustix::thread::disable_transparent_huge_pages(true);
+    let runtime = match threads.enable_all().thread_stack_size(api::codec::json::STACK).build() {
         Ok(runtime) => runtime,
         Err(why) => return refuse(&why),
     };

@@ -27,6 +27,7 @@ pub mod layout;
 mod listen;
 mod node_password;
 pub mod server;
+mod serving;
 pub mod supervisor;
 pub mod tls;
 pub mod tokens;

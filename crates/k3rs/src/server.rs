@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use apiserver::aggregation::FrontProxy;
 use apiserver::authn::User;
@@ -13,10 +14,13 @@ use apiserver::service::ApiService;
 use apiserver::{bootstrap, serve};
 use client::listener::Limits;
 use client::request::Requests;
+use futures::try_join;
 use ipnet::IpNet;
 use store::sqlite::SqliteStore;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service as _;
 use tracing::info;
 
 use crate::certificates::{Authority, CertificateError, Pair, Subject, signing_key};
@@ -24,6 +28,7 @@ use crate::components::node::{self, NodeError};
 use crate::components::{self, published};
 use crate::layout::Layout;
 use crate::listen::{self, ListenError};
+use crate::serving::{self, ServingError};
 use crate::supervisor::{ClusterConfig, Mounted, NodePasswords, Secrets, Supervisor, serving_subject};
 use crate::tunnel::Tunnels;
 use crate::{VERSION, kubeconfig, node_password, tls, tokens};
@@ -71,6 +76,8 @@ pub struct Server {
     working: CancellationToken,
     listening: CancellationToken,
     following: CancellationToken,
+    /// How long it serves on when it is to stop.
+    delay: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +86,8 @@ pub enum ServerError {
     DataDir { path: PathBuf, source: std::io::Error },
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Serving(#[from] ServingError),
     #[error(transparent)]
     Open(#[from] store::sqlite::OpenError),
     #[error(transparent)]
@@ -126,9 +135,10 @@ impl Server {
         let names = serving_names(&options);
         let serving = serving_certificate(&layout, &authorities.server, &names)?;
         let clients = [authorities.client.der(), authorities.front.der()].concat();
-        let tls = Arc::new(tls::api_server(tls::Certificate::new(&serving)?, &clients));
-
         let (tasks, listening, following) = (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let own = tls::Certificate::new(&serving)?;
+        let shown = serving::certificates(&options.api.tls, own, &tasks, &listening)?;
+        let tls = Arc::new(tls::api_server(serving::protocols(&options.api.tls)?, shown, &clients));
         let tunnels = Tunnels::new(tasks.clone(), listening.clone());
         let audience = format!("https://kubernetes.default.svc.{}", options.cluster_domain);
         let config = Config {
@@ -155,9 +165,8 @@ impl Server {
                 }
                 other => other.into(),
             })?;
-        bootstrap::run(&api).await?;
+        try_join!(bootstrap::run(&api), published::allow_nodes(&api))?;
         api.extend();
-        published::allow_nodes(&api).await?;
         let (history, of_history) = (options.api.history, store.clone());
         let forget = move |run| components::run_compaction(of_history.clone(), history, run);
         tasks.spawn(components::keep(api.clone(), "compaction", following.clone(), forget));
@@ -178,8 +187,9 @@ impl Server {
             names,
             components::client(&api, supervisor_user(), "k3rs"),
         );
-        let service = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
-        tasks.spawn(serve::serve(listener, tls, service, Limits::default(), tasks.clone(), listening.clone()));
+        let mounted = Mounted { supervisor: Arc::new(supervisor), api: ApiService::new(api.clone()) };
+        let handler = Arc::new(move |request| mounted.clone().call(request));
+        serve::serve(listener, tls, handler, Limits::default(), &tasks, listening.clone());
         let (working, workers) = (CancellationToken::new(), TaskTracker::new());
         if options.controllers {
             let settings = controllers::Settings {
@@ -214,12 +224,15 @@ impl Server {
         workers.close();
         write_kubeconfig(&layout, &authorities, &options, address)?;
         info!(%address, "API server is ready");
-        Ok(Self { api, address, store, tasks, workers, working, listening, following })
+        let delay = options.api.shutdown_delay;
+        Ok(Self { api, address, store, tasks, workers, working, listening, following, delay })
     }
 
     /// Stops in reverse order; returns when the datastore is closed.
     pub async fn stop(self) -> Result<(), store::Error> {
         self.api.health.shut_down();
+        // Who balances requests among servers hears of it, and asks this one no more.
+        sleep_until(Instant::now() + self.delay).await;
         self.working.cancel();
         self.workers.wait().await;
         self.listening.cancel();
@@ -362,7 +375,8 @@ fn write_kubeconfig(
     let pair = authorities.client.ensure(&layout.tls("client-admin.crt"), &layout.tls("client-admin.key"), &admin)?;
     let host = if address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
     let server = format!("https://{host}:{}", address.port());
-    let document = kubeconfig::document("default", &server, authorities.server.pem(), &pair);
+    let host = options.api.tls.certificate.as_ref().map(|_| tls::API_SERVER);
+    let document = kubeconfig::document("default", &server, host, authorities.server.pem(), &pair);
     let failed = |source| ServerError::Write { path: options.kubeconfig.clone(), source };
     let text = api::codec::yaml::write(&document).map_err(|why| failed(std::io::Error::other(why.to_string())))?;
     if let Some(parent) = options.kubeconfig.parent() {

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SignatureScheme, WantsVerifier};
 use rustls_pki_types::CertificateDer;
 
 use crate::certificates::Pair;
@@ -38,6 +38,10 @@ pub struct Certificate(RwLock<Arc<CertifiedKey>>);
 impl Certificate {
     pub fn new(pair: &Pair) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self(RwLock::new(certified(pair)?))))
+    }
+
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
+        self.0.read().clone()
     }
 
     /// Shown from the next handshake on.
@@ -85,9 +89,13 @@ pub fn server(
 
 /// A listener of the API: it has clients prove that the certificates that they show are theirs, and leaves it to those
 /// who answer whether they are good. `clients` are the authorities that it wants them of.
-pub fn api_server(certificate: Arc<Certificate>, clients: &[CertificateDer<'static>]) -> ServerConfig {
+pub fn api_server(
+    builder: ConfigBuilder<ServerConfig, WantsVerifier>,
+    certificates: Arc<dyn ResolvesServerCert>,
+    clients: &[CertificateDer<'static>],
+) -> ServerConfig {
     let verifier = Arc::new(AnyCertificate::new(clients));
-    let mut config = ServerConfig::builder().with_client_cert_verifier(verifier).with_cert_resolver(certificate);
+    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(certificates);
     config.alpn_protocols = HTTP.iter().map(|it| it.to_vec()).collect();
     config
 }

@@ -1,7 +1,7 @@
 //! What is wrong with a text that should be JSON, in the words of Go's decoder (`encoding/json`), which clients see.
 
 /// Deeper nesting is refused, here and by the reader of documents.
-const MAX_DEPTH: usize = 10_000;
+pub(super) const MAX_DEPTH: usize = 10_000;
 
 /// The first offence against JSON's grammar; none in a document that Go reads.
 pub fn offence(text: &[u8]) -> Option<String> {

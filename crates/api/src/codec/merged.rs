@@ -12,7 +12,9 @@ use crate::schema::{Model, Schema, Shape};
 
 /// The object of `model`'s kind in a text that [`json::parse`](super::json::parse) takes; `None` for a text that it does not.
 pub fn parse(text: &[u8], model: &Model) -> Option<Value> {
-    let root = Node.deserialize(&mut serde_json::Deserializer::from_slice(text)).ok()?;
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    deserializer.disable_recursion_limit();
+    let root = Node.deserialize(&mut deserializer).ok()?;
     let reader = Reader { schema: model.schema() };
     Some(reader.read(root, Some(&Shape::Struct(model.root())), Value::Null))
 }

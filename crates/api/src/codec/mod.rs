@@ -8,6 +8,7 @@ pub mod json;
 pub mod json_syntax;
 pub mod merged;
 pub mod normalise;
+pub mod paths;
 pub mod protobuf;
 pub mod scan;
 pub mod yaml;

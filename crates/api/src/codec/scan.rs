@@ -3,32 +3,44 @@
 //!
 //! The JSON is some that was read before, as the store's is. What is none leads to no answer, never to a panic.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Where the value of the member `name` is in the object `json`.
 pub fn member(json: &[u8], name: &str) -> Option<Range<usize>> {
-    let mut at = spaces(json, 0);
-    if json.get(at)? != &b'{' {
+    members(json).find(|(key, _)| is_name(&json[key.clone()], name)).map(|(_, value)| value)
+}
+
+/// Where the keys and values of the object `json` are, in its order. What is no object ends where that is seen.
+pub fn members(json: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let begin = spaces(json, 0);
+    let mut next = (json.get(begin) == Some(&b'{')).then(|| spaces(json, begin + 1));
+    std::iter::from_fn(move || {
+        let (key, begin) = key_at(json, next?)?;
+        let end = begin + value_length(&json[begin..])?;
+        let behind = spaces(json, end);
+        next = (json.get(behind) == Some(&b',')).then(|| spaces(json, behind + 1));
+        Some((key, begin..end))
+    })
+}
+
+/// The key that begins at `at`, and where its value does.
+pub(super) fn key_at(json: &[u8], at: usize) -> Option<(Range<usize>, usize)> {
+    if json.get(at)? != &b'"' {
         return None;
     }
-    at = spaces(json, at + 1);
-    while json.get(at)? == &b'"' {
-        let key = at..at + string_length(&json[at..])?;
-        at = spaces(json, key.end);
-        if json.get(at)? != &b':' {
-            return None;
-        }
-        at = spaces(json, at + 1);
-        let value = at..at + value_length(&json[at..])?;
-        if is_name(&json[key], name) {
-            return Some(value);
-        }
-        at = spaces(json, value.end);
-        if json.get(at)? == &b',' {
-            at = spaces(json, at + 1);
-        }
+    let key = at..at + string_length(&json[at..])?;
+    let colon = spaces(json, key.end);
+    (json.get(colon)? == &b':').then(|| (key, spaces(json, colon + 1)))
+}
+
+/// What the JSON string `literal` says, if it is one.
+pub fn text(literal: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = literal.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    match memchr::memchr(b'\\', inner) {
+        None => std::str::from_utf8(inner).ok().map(Cow::Borrowed),
+        Some(_) => serde_json::from_slice(literal).ok().map(Cow::Owned),
     }
-    None
 }
 
 /// The string at a path of names such as `/spec/nodeName`.
@@ -53,7 +65,7 @@ pub(crate) fn string_length(json: &[u8]) -> Option<usize> {
 }
 
 /// The length of the value at the start of `json`.
-fn value_length(json: &[u8]) -> Option<usize> {
+pub(super) fn value_length(json: &[u8]) -> Option<usize> {
     match json.first()? {
         b'"' => string_length(json),
         b'{' | b'[' => nested_length(json),
@@ -82,13 +94,10 @@ fn nested_length(json: &[u8]) -> Option<usize> {
 
 /// Whether a literal says `name`.
 fn is_name(literal: &[u8], name: &str) -> bool {
-    match literal.contains(&b'\\') {
-        false => &literal[1..literal.len() - 1] == name.as_bytes(),
-        true => serde_json::from_slice::<String>(literal).is_ok_and(|it| it == name),
-    }
+    text(literal).is_some_and(|it| it == name)
 }
 
-fn spaces(json: &[u8], from: usize) -> usize {
+pub(super) fn spaces(json: &[u8], from: usize) -> usize {
     from + json.get(from..).into_iter().flatten().take_while(|it| is_space(**it)).count()
 }
 

@@ -20,6 +20,8 @@ use definitions::{Definitions, Gvk};
 /// The media type of an OpenAPI v2 document in protobuf. client-go asks for it with an `@`, which no media type may
 /// have: upstream answers with this one, and Go's parser takes nothing else.
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The same of version 3.
+pub const V3_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 
 /// Which OpenAPI a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

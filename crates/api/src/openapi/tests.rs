@@ -234,5 +234,38 @@ fn version_2_in_protobuf_says_what_its_json_says() {
         "definitions": {"A": {"type": "object", "properties": {"b": {"type": "array", "items": {"type": "string"}}}}},
         "security": [{"BearerToken": []}],
     });
-    expect![[r#"\n\x032.0\x12\x06\n\x01T\x12\x011Br\x12p\n\x02/x\x12j\x12J*\x01oJ$\n\"\n\x03200\x12\x1b\n\x19\n\x02OK\x12\x13\n\x11\n\x0f#/definitions/Aj\x1f\n\x13x-kubernetes-action\x12\x08\x12\x06\"get\"\nJ\x1c\n\x1a\x12\x18\"\x16\x08\x01\x12\x04path\"\x01n*\x06string\x98\x01\x01J6\n4\n\x01A\x12/\xb2\x01\x08\n\x06object\xca\x01!\n\x1f\n\x01b\x12\x1a\xb2\x01\x07\n\x05array\xba\x01\r\n\x0b\xb2\x01\x08\n\x06stringb\x11\n\x0f\n\x0bBearerToken\x12\x00"#]].assert_eq(&gnostic::encode(&document).escape_ascii().to_string());
+    expect![[r#"\n\x032.0\x12\x06\n\x01T\x12\x011Br\x12p\n\x02/x\x12j\x12J*\x01oJ$\n\"\n\x03200\x12\x1b\n\x19\n\x02OK\x12\x13\n\x11\n\x0f#/definitions/Aj\x1f\n\x13x-kubernetes-action\x12\x08\x12\x06\"get\"\nJ\x1c\n\x1a\x12\x18\"\x16\x08\x01\x12\x04path\"\x01n*\x06string\x98\x01\x01J6\n4\n\x01A\x12/\xb2\x01\x08\n\x06object\xca\x01!\n\x1f\n\x01b\x12\x1a\xb2\x01\x07\n\x05array\xba\x01\r\n\x0b\xb2\x01\x08\n\x06stringb\x11\n\x0f\n\x0bBearerToken\x12\x00"#]].assert_eq(&gnostic::v2::encode(&document).escape_ascii().to_string());
+}
+
+/// gnostic's own encoder makes the same message, but for texts that it leaves unquoted in YAML.
+#[test]
+fn version_3_in_protobuf_says_what_its_json_says() {
+    let document = json!({
+        "openapi": "3.0.0",
+        "info": {"title": "T", "version": "1"},
+        "paths": {"/x": {
+            "get": {
+                "tags": ["t"],
+                "operationId": "o",
+                "parameters": [{"in": "query", "name": "q", "schema": {"type": "string", "uniqueItems": true}}],
+                "requestBody": {"required": true, "content": {"*/*": {"schema": {"$ref": "#/components/schemas/A"}}}},
+                "responses": {"200": {"description": "OK", "content": {"application/json": {"schema": {"type": "string"}}}}},
+                "x-kubernetes-action": "get",
+            },
+            "parameters": [{"in": "path", "name": "n", "required": true, "schema": {"type": "string"}}],
+        }},
+        "components": {
+            "schemas": {"A": {
+                "type": "object", "description": "D", "required": ["b"],
+                "properties": {
+                    "a": {"default": 1, "allOf": [{"$ref": "#/components/schemas/A"}]},
+                    "b": {"type": "array", "default": {}, "items": {"type": "string", "default": ""}},
+                    "c": {"type": "object", "additionalProperties": {"type": "integer", "format": "int32", "minimum": 1, "maxLength": 3}},
+                    "d": {"nullable": true, "enum": [1, 2], "not": {"type": "boolean"}, "additionalProperties": false},
+                },
+            }},
+            "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}},
+        },
+    });
+    expect![[r#"\n\x053.0.0\x12\x06\n\x01T2\x011\"\xd1\x01\n\xce\x01\n\x02/x\x12\xc7\x01\"\xa8\x01\n\x01t*\x01o2\x1c\n\x1a\n\x01q\x12\x05queryR\x0e\n\x0c\xa0\x01\x01\xca\x01\x06string:+\n)\x12%\n#\n\x03*/*\x12\x1c\n\x1a\x12\x18\n\x16#/components/schemas/A\x18\x01B4\x122\n\x03200\x12+\n)\n\x02OK\x1a#\n!\n\x10application/json\x12\r\n\x0b\n\t\xca\x01\x06stringj\x1f\n\x13x-kubernetes-action\x12\x08\x12\x06\"get\"\nj\x1a\n\x18\n\x01n\x12\x04path \x01R\x0b\n\t\xca\x01\x06string*\x94\x02\n\xdd\x01\n\xda\x01\n\x01A\x12\xd4\x01\n\xd1\x01\xba\x01\x01b\xca\x01\x06object\xfa\x01\xbc\x01\n0\n\x01a\x12+\n)\xd2\x01\x1a\x12\x18\n\x16#/components/schemas/A\x8a\x02\t\t\x00\x00\x00\x00\x00\x00\xf0?\n\'\n\x01b\x12\"\n \xca\x01\x05array\xf2\x01\x12\n\x10\n\x0e\xca\x01\x06string\x8a\x02\x02\x1a\x00\x8a\x02\x00\n4\n\x01c\x12/\n-\xca\x01\x06object\x82\x02!\n\x1f\n\x1di\x00\x00\x00\x00\x00\x00\xf0?x\x03\xca\x01\x07integer\x9a\x02\x05int32\n)\n\x01d\x12$\n\"\x08\x01\xc2\x01\x04\x12\x021\n\xc2\x01\x04\x12\x022\n\xea\x01\n\xca\x01\x07boolean\x82\x02\x02\x10\x00\x92\x02\x01D:2\n0\n\x0bBearerToken\x12!\n\x1f\n\x06apiKey\x1a\rauthorization\"\x06header"#]].assert_eq(&gnostic::v3::encode(&document).escape_ascii().to_string());
 }

@@ -10,8 +10,8 @@ pub mod strategic;
 
 use crate::status::{Details, Status};
 
-/// How deep a patched document may nest: what is deeper could be written but not be read again.
-const MAX_DEPTH: usize = 120;
+/// How deep a patched document may nest, however it has come to that: as deep as if it had been sent.
+const MAX_DEPTH: usize = crate::codec::json::DEEPEST;
 
 /// A patch that is well-formed but does not fit the object. Upstream's server keeps the reason to itself;
 /// here it follows upstream's text.

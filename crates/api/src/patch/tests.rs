@@ -85,9 +85,11 @@ fn copies_cannot_grow_a_document_without_bound() {
     let error = json::apply(json!({}), &Value::Array(doubling)).unwrap_err();
     assert!(matches!(error, json::JsonPatchError::CopiedTooMuch(_)), "{error}");
 
-    let mut nesting = vec![json!({"op": "add", "path": "/a", "value": {}})];
-    nesting.extend((0..500).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/b"})));
-    let error = json::apply(json!({}), &Value::Array(nesting)).unwrap_err();
+    let around = |inner: Value| Value::Object([("b".to_owned(), inner)].into_iter().collect());
+    let deep = (3..crate::codec::json::DEEPEST).fold(json!({}), |inner, _| around(inner));
+    let nest = json!([{"op": "copy", "from": "/a", "path": "/a/b"}, {"op": "copy", "from": "/a", "path": "/a/b"}]);
+    let document = Value::Object([("a".to_owned(), deep)].into_iter().collect());
+    let error = json::apply(document, &nest).unwrap_err();
     assert!(matches!(error, json::JsonPatchError::TooDeep { .. }), "{error}");
 }
 

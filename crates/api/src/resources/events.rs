@@ -198,7 +198,7 @@ mod tests {
             crate::resources::builtin().iter().find(|row| row.group.is_empty() && row.plural == "events").unwrap();
         let source = |event: Value| {
             let (at, _) = row.selectable("source").unwrap();
-            Entry::from_value(event, 1, &row.selectable).unwrap().fields[at].clone()
+            Entry::from_value(event, 1, &row.selectable).unwrap().fields.get(at).unwrap().to_owned()
         };
         let meta = json!({"name": "a", "namespace": "b"});
         assert_eq!(source(json!({"metadata": meta, "source": {}, "reportingComponent": "r"})), "r");

@@ -127,10 +127,15 @@ pub fn definition_name(group: &str, version: &str, kind: &str) -> String {
     }
 }
 
-/// The schema of a built-in kind, of its list, or of a kind that requests to every group carry.
+/// The schema of a built-in kind, of its list, or of a kind that no group has for itself.
 pub fn model_of(api_version: &str, kind: &str) -> Option<Model> {
     const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-    const META_KINDS: [&str; 8] = [
+    const DISCOVERY: &str = "apidiscovery.k8s.io/v2";
+    const META_KINDS: [&str; 12] = [
+        "APIVersions",
+        "APIGroupList",
+        "APIGroup",
+        "APIResourceList",
         "Status",
         "DeleteOptions",
         "CreateOptions",
@@ -142,6 +147,10 @@ pub fn model_of(api_version: &str, kind: &str) -> Option<Model> {
     ];
     if META_KINDS.contains(&kind) {
         return builtin_model(&format!("{META}.{kind}"));
+    }
+    // A group that serves nothing.
+    if api_version == DISCOVERY {
+        return builtin_model(&format!("io.k8s.api.apidiscovery.v2.{kind}"));
     }
     let (group, version) = split_api_version(api_version);
     builtin_model(&definition_name(group, version, kind))

@@ -54,7 +54,7 @@ fn an_absent_bool_is_selected_as_false() {
     let (at, field) = row.selectable("spec.hostNetwork").unwrap();
     let pod = json!({"metadata": {"name": "a"}, "spec": {}});
     let entry = crate::object::Entry::from_value(pod, 1, &row.selectable).unwrap();
-    assert_eq!(field.value(&entry.fields[at]), "false");
+    assert_eq!(field.value(entry.fields.get(at).unwrap()), "false");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::names;
+use crate::object::Labels;
 use crate::validation::{quote, shown};
 
 /// Which sets of labels are meant.
@@ -40,6 +41,23 @@ pub enum Operator {
     DoesNotExist,
     GreaterThan,
     LessThan,
+}
+
+/// A set of labels, however it is kept.
+pub trait LabelSet {
+    fn label(&self, key: &str) -> Option<&str>;
+}
+
+impl LabelSet for BTreeMap<String, String> {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key).map(String::as_str)
+    }
+}
+
+impl LabelSet for Labels {
+    fn label(&self, key: &str) -> Option<&str> {
+        self.get(key)
+    }
 }
 
 /// Why a label selector cannot be understood, in upstream's words.
@@ -85,7 +103,7 @@ impl LabelSelector {
         Self::All(labels.iter().map(equals).collect())
     }
 
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, labels: &impl LabelSet) -> bool {
         match self {
             Self::Nothing => false,
             Self::All(requirements) => requirements.iter().all(|requirement| requirement.matches(labels)),
@@ -174,11 +192,12 @@ impl Requirement {
         Self::new(key, operator, values.map(|value| value.as_str().unwrap_or_default().to_owned()).collect())
     }
 
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let value = labels.get(&self.key);
+    pub fn matches(&self, labels: &impl LabelSet) -> bool {
+        let value = labels.label(&self.key);
+        let named = |value: &str| self.values.iter().any(|named| named == value);
         match self.operator {
-            Operator::In | Operator::Equals | Operator::DoubleEquals => value.is_some_and(|v| self.values.contains(v)),
-            Operator::NotIn | Operator::NotEquals => value.is_none_or(|v| !self.values.contains(v)),
+            Operator::In | Operator::Equals | Operator::DoubleEquals => value.is_some_and(named),
+            Operator::NotIn | Operator::NotEquals => !value.is_some_and(named),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
             Operator::GreaterThan => self.compares(value, |label, bound| label > bound),
@@ -186,9 +205,9 @@ impl Requirement {
         }
     }
 
-    fn compares(&self, value: Option<&String>, holds: impl Fn(i64, i64) -> bool) -> bool {
-        let number = |text: &String| text.parse::<i64>().ok();
-        match (value.and_then(number), self.values.first().and_then(number)) {
+    fn compares(&self, value: Option<&str>, holds: impl Fn(i64, i64) -> bool) -> bool {
+        let number = |text: &str| text.parse::<i64>().ok();
+        match (value.and_then(number), self.values.first().and_then(|bound| number(bound))) {
             (Some(label), Some(bound)) => holds(label, bound),
             _ => false,
         }

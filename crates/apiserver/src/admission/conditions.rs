@@ -1,15 +1,17 @@
 //! The CEL conditions of a webhook or policy (KEP-3716), all of which must hold for it to count, and what such
 //! expressions are about.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
 use api::cel::{self, Activation};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::figures;
 use crate::authn::User;
-use crate::authz::{Attributes, Authorizer, Target, terms};
+use crate::authz::{Attributes, Authorizer, Decision, Target, requirements, terms};
 use api::cel::expressions::{Compiler, Evaluation, Expression, Fault, OUT_OF_BUDGET, Purpose};
 
 /// What expressions are about.
@@ -27,19 +29,62 @@ pub(super) struct About<'a> {
 }
 
 /// What the writer may do, as conditions ask for it.
+///
+/// Expressions wait for nobody. Where another server has to be asked, the question is put after the evaluation, which
+/// is then begun anew, knowing the answer.
 pub(super) struct Rights {
-    pub(super) authorizer: Arc<Authorizer>,
-    pub(super) user: User,
+    authorizer: Arc<Authorizer>,
+    user: User,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    answered: Vec<(Attributes, Decision)>,
+    open: Vec<Attributes>,
 }
 
 impl Rights {
+    pub(super) fn new(authorizer: Arc<Authorizer>, user: User) -> Self {
+        Self { authorizer, user, asked: Mutex::default() }
+    }
+
+    /// What an evaluation comes to that knows all that it asks for.
+    pub(super) async fn settle<T>(&self, evaluate: impl Fn() -> T) -> T {
+        loop {
+            let found = evaluate();
+            let open = mem::take(&mut self.asked.lock().open);
+            if open.is_empty() {
+                return found;
+            }
+            drop(found);
+            for attributes in open {
+                let decision = self.authorizer.authorize(&attributes).await;
+                self.asked.lock().answered.push((attributes, decision));
+            }
+        }
+    }
+
+    /// The answer; that nobody has an opinion, where it is yet to be asked for.
+    fn decide(&self, attributes: Attributes) -> Decision {
+        let mut asked = self.asked.lock();
+        if let Some((_, decision)) = asked.answered.iter().find(|(question, _)| *question == attributes) {
+            return decision.clone();
+        }
+        let known = self.authorizer.known(&attributes);
+        known.unwrap_or_else(|| {
+            asked.open.push(attributes);
+            Decision::default()
+        })
+    }
+
     fn of(&self, account: Option<(&str, &str)>, verb: &str, target: Target) -> cel::Decision {
         let user = match account {
             Some((namespace, name)) => User::service_account(namespace, name),
             None => self.user.clone(),
         };
-        let decision = self.authorizer.authorize(&Attributes { user, verb: verb.to_owned(), target });
-        cel::Decision { allowed: decision.allowed, reason: decision.reason, error: None }
+        let decision = self.decide(Attributes { user, verb: verb.to_owned(), target });
+        cel::Decision { allowed: decision.allowed, reason: decision.reason, error: decision.error }
     }
 }
 
@@ -57,6 +102,7 @@ impl cel::Authorizer for Rights {
             subresource: request.subresource.to_owned(),
             name: request.name.to_owned(),
             fields: terms(request.field_selector),
+            labels: requirements(request.label_selector),
         };
         self.of(request.service_account, request.verb, target)
     }

@@ -24,7 +24,7 @@ pub(super) const OPTIONAL: [&str; 8] = [
     "DenyServiceExternalIPs",
 ];
 /// The plugins that are on unless they are taken out.
-const USUAL: [&str; 26] = [
+const USUAL: [&str; 28] = [
     "CertificateApproval",
     "CertificateSigning",
     "CertificateSubjectRestriction",
@@ -36,6 +36,7 @@ const USUAL: [&str; 26] = [
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "NamespaceLifecycle",
+    "NodeDeclaredFeatureValidator",
     "NodeRestriction",
     "PersistentVolumeClaimResize",
     "PodResizeValidator",
@@ -49,18 +50,17 @@ const USUAL: [&str; 26] = [
     "TaintNodesByCondition",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
-    // What these are about is off by default: neither makes a difference.
+    // What these are about is off by default: none makes a difference.
     "JobValidation",
     "PodGroupProtection",
+    "PodGroupWorkloadExists",
 ];
 /// What upstream has and nobody here.
-const MISSING: [&str; 7] = [
+const MISSING: [&str; 5] = [
     "AlwaysAdmit",
     "AlwaysDeny",
     "ImagePolicyWebhook",
-    "NodeDeclaredFeatureValidator",
     "OwnerReferencesPermissionEnforcement",
-    "PodGroupWorkloadExists",
     "PodTolerationRestriction",
 ];
 

@@ -17,7 +17,6 @@ use x509_parser::pem::parse_x509_pem;
 use x509_parser::prelude::FromDer;
 
 use super::{Operation, Plugin, Request};
-use crate::authn::User;
 use crate::authz::Attributes;
 use crate::authz::node::node_of;
 use crate::cache::ResourceCache;
@@ -65,6 +64,8 @@ enum Refusal {
     Forbidden(String),
     /// What the write is about is not there: a resource and a name.
     Missing(&'static str, String),
+    /// As the first, for those who do not have this right.
+    Without(Box<Attributes>, String),
 }
 
 type Verdict = Result<(), Refusal>;
@@ -80,6 +81,10 @@ impl Plugin for NodeRestriction {
             match refusal {
                 None => Ok(()),
                 Some(Refusal::Forbidden(why)) => Err(request.forbid(&why)),
+                Some(Refusal::Without(right, why)) => match self.server.upgrade() {
+                    Some(server) if server.authorizer.authorize(&right).await.allowed => Ok(()),
+                    _ => Err(request.forbid(&why)),
+                },
                 Some(Refusal::Missing(resource, name)) => {
                     Err(Status::not_found(Subject { group: "", resource }, &name))
                 }
@@ -201,19 +206,18 @@ impl NodeRestriction {
         };
         match self.wants_audience(pod, wanted) {
             Ok(true) => Ok(()),
-            Ok(false) if self.has_right(&request.user, wanted, request) => Ok(()),
-            Ok(false) => no(format!(
-                "audience \"{wanted}\" not found in pod spec volume, {} is not authorized to request tokens for this \
-                 audience",
-                request.user.name
-            )),
+            Ok(false) => {
+                let (user, namespace) = (&request.user, &request.namespace);
+                let right = Attributes::resource(user, AUDIENCES, "", wanted, namespace, &request.name);
+                let why = format!(
+                    "audience \"{wanted}\" not found in pod spec volume, {} is not authorized to request tokens for this \
+                     audience",
+                    user.name
+                );
+                Err(Refusal::Without(Box::new(right), why))
+            }
             Err(why) => no(format!("error validating audience \"{wanted}\": {why}")),
         }
-    }
-
-    fn has_right(&self, user: &User, audience: &str, request: &Request) -> bool {
-        let asked = Attributes::resource(user, AUDIENCES, "", audience, &request.namespace, &request.name);
-        self.server.upgrade().is_some_and(|server| server.authorizer.authorize(&asked).allowed)
     }
 
     /// Whether a volume of the Pod, or the driver of one, asks for tokens for an audience; what cannot be found out is
@@ -574,7 +578,7 @@ mod tests {
         let check = |owners: &[Value], uid: Option<&str>, expected: &str| {
             let said = match owned("n1", owners, uid) {
                 Ok(()) => String::new(),
-                Err(Refusal::Forbidden(why)) => why,
+                Err(Refusal::Forbidden(why) | Refusal::Without(_, why)) => why,
                 Err(Refusal::Missing(resource, name)) => format!("no {resource} {name}"),
             };
             assert_eq!(said, expected, "{owners:?}");

@@ -1,18 +1,17 @@
 //! The plugins, in upstream's order (`pkg/kubeapiserver/options/plugins.go`).
 //!
 //! Not among them, because what they are about is off by default in 1.36: `PodGroupProtection`,
-//! `PodGroupWorkloadExists` and `JobValidation`. `NodeDeclaredFeatureValidator` has nothing to compare: our kubelets have
-//! no features that only some of them have.
+//! `PodGroupWorkloadExists` and `JobValidation`.
 
 use std::sync::{Arc, Weak};
 
 use super::eventratelimit::EventRateLimit;
 use super::optional::{AlwaysPullImages, AntiAffinity, DeviceTolerations, ExternalIps, Namespaces, NodeSelectors};
 use super::{
-    CertificateSubjects, ClaimResizes, Configuration, DefaultIngressClass, DefaultStorageClass, DefaultTolerations,
-    LimitRanges, MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction, NodeTaints, Options, Placed,
-    PodResizes, PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses, ServiceAccounts, Signers,
-    SigningRequests, Steps, StorageInUse, ValidatingPolicies, ValidatingWebhooks,
+    CertificateSubjects, ClaimResizes, Configuration, DeclaredFeatures, DefaultIngressClass, DefaultStorageClass,
+    DefaultTolerations, LimitRanges, MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction,
+    NodeTaints, Options, Placed, PodResizes, PodSecurity, PodTopology, Priority, ResourceQuotas, RuntimeClasses,
+    ServiceAccounts, Signers, SigningRequests, Steps, StorageInUse, ValidatingPolicies, ValidatingWebhooks,
 };
 use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
@@ -170,6 +169,7 @@ impl Sources {
             Placed::new("DefaultIngressClass", Steps::Admit, DefaultIngressClass { classes: self.ingress_classes }),
             Placed::new("DenyServiceExternalIPs", Steps::Validate, ExternalIps),
             Placed::new("PodTopologyLabels", Steps::Admit, PodTopology { nodes: nodes.clone() }),
+            Placed::new("NodeDeclaredFeatureValidator", Steps::Validate, DeclaredFeatures { nodes: nodes.clone() }),
             Placed::new("PodResizeValidator", Steps::Validate, PodResizes { nodes }),
             Placed::new("MutatingAdmissionPolicy", Steps::Admit, configured.mutating_policies),
             Placed::new("MutatingAdmissionWebhook", Steps::Admit, configured.mutating_webhooks),

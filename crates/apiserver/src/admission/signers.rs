@@ -34,24 +34,29 @@ pub struct CertificateSubjects;
 impl Plugin for Signers {
     fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
         let asked = asked(request).filter(|(verb, ..)| *verb == self.verb);
-        let refusal = asked.filter(|(verb, _, signer)| !self.allows(request, verb, signer));
         Box::pin(async move {
-            refusal.map_or(Ok(()), |(_, what, signer)| {
-                Err(request.forbid(&format!("user not permitted to {what} signerName \"{signer}\"")))
-            })
+            match asked {
+                Some((verb, what, signer)) if !self.allows(request, verb, &signer).await => {
+                    Err(request.forbid(&format!("user not permitted to {what} signerName \"{signer}\"")))
+                }
+                _ => Ok(()),
+            }
         })
     }
 }
 
 impl Signers {
     /// The right on one signer, or on all of its domain.
-    fn allows(&self, request: &Request, verb: &str, signer: &str) -> bool {
+    async fn allows(&self, request: &Request, verb: &str, signer: &str) -> bool {
         let Some(server) = self.server.upgrade() else { return false };
         let domain = signer.split('/').next().unwrap_or_default();
-        [signer.to_owned(), format!("{domain}/*")].iter().any(|name| {
-            let attributes = Attributes::resource(&request.user, verb, GROUP, "signers", "", name);
-            server.authorizer.authorize(&attributes).allowed
-        })
+        for name in [signer.to_owned(), format!("{domain}/*")] {
+            let attributes = Attributes::resource(&request.user, verb, GROUP, "signers", "", &name);
+            if server.authorizer.authorize(&attributes).await.allowed {
+                return true;
+            }
+        }
+        false
     }
 }
 

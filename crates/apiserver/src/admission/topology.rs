@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::object::ObjectKey;
+use api::object::{Labels, ObjectKey};
 use api::status::Status;
 use serde_json::Value;
 use store::BoxFuture;
@@ -35,10 +35,10 @@ impl Plugin for PodTopology {
 }
 
 /// Copies the node's place, over whatever the Pod says of itself.
-fn label(object: &mut Value, node: &std::collections::BTreeMap<String, String>) {
+fn label(object: &mut Value, node: &Labels) {
     for key in LABELS {
         if let Some(value) = node.get(key) {
-            object["metadata"]["labels"][key] = value.as_str().into();
+            object["metadata"]["labels"][key] = value.into();
         }
     }
 }

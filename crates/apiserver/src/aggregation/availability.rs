@@ -123,7 +123,7 @@ async fn service_changed(
             return Some(entry.key.clone());
         }
         if let Some(service) = entry.labels.get("kubernetes.io/service-name") {
-            return Some(ObjectKey::new(entry.key.namespace.as_str(), service.as_str()));
+            return Some(ObjectKey::new(entry.key.namespace.as_str(), service));
         }
     }
 }

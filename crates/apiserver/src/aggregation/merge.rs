@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{Aggregation, Heard, Remote};
+use crate::discovery;
 use crate::negotiate::JSON;
 use crate::response::{self, Response};
 
@@ -57,7 +58,7 @@ impl Aggregation {
             return response::refusal(&api::status::Status::path_not_found());
         }
         let media = media.filter(|_| found).unwrap_or_else(|| HeaderValue::from_static(JSON));
-        tagged(headers, media, document.to_string().into_bytes())
+        tagged(headers, media, aggregated, document.to_string().into_bytes())
     }
 
     /// What others add to this server's OpenAPI document of version 2: the paths of their versions, and the definitions
@@ -84,14 +85,20 @@ async fn read(response: Response) -> Option<Value> {
     serde_json::from_slice(&plain).ok()
 }
 
-fn tagged(headers: &HeaderMap, media: HeaderValue, body: Vec<u8>) -> Response {
+fn tagged(headers: &HeaderMap, media: HeaderValue, aggregated: bool, body: Vec<u8>) -> Response {
     let tag = response::tag(&body);
     let known = response::is_known(&tag, headers);
     let mut response = Response::new(response::full(if known { Vec::new() } else { body }));
     *response.status_mut() = if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
-    response.headers_mut().insert(CONTENT_TYPE, media);
-    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-    response.headers_mut().insert(ETAG, tag);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, media);
+    match aggregated {
+        true => discovery::shared(headers, tag),
+        false => {
+            headers.insert(VARY, HeaderValue::from_static("Accept"));
+            headers.insert(ETAG, tag);
+        }
+    }
     response
 }
 

@@ -69,10 +69,6 @@ static REJECTED: Family = Family::counter(
 
 pub(crate) static FAMILIES: [&Family; 4] = [&EVENTS, &ERRORS, &LEVELS, &REJECTED];
 
-/// The size in bytes of an answer beyond which it is not recorded, though its event may be larger: as large as upstream
-/// makes a list of events where it truncates them.
-const ANSWER: usize = 10 << 20;
-
 /// Counts a request that is not served.
 pub(crate) fn reject() {
     REJECTED.add(&[], 1.0);
@@ -91,7 +87,7 @@ pub enum Mode {
 }
 
 /// What is to be recorded, and where. Without a policy, or a place, nothing is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     pub policy_file: Option<PathBuf>,
     /// `-` is the standard output.
@@ -101,6 +97,19 @@ pub struct Options {
     pub retention: Retention,
     /// The size in bytes of an event above which it loses its objects; `None` leaves all as they are.
     pub truncate: Option<usize>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            policy_file: None,
+            log_path: None,
+            log_mode: Mode::Blocking,
+            webhook: WebhookOptions::default(),
+            retention: Retention::default(),
+            truncate: None,
+        }
+    }
 }
 
 /// Why there can be no audit log.
@@ -181,7 +190,8 @@ impl Audit {
 
     /// How much of an answer is read to be recorded.
     fn most_of_an_answer(&self) -> usize {
-        self.sinks.iter().filter_map(|sink| sink.truncate).max().unwrap_or_default().max(ANSWER)
+        let most = |sink: &Sink| sink.truncate.unwrap_or(usize::MAX);
+        self.sinks.iter().map(most).max().unwrap_or_default()
     }
 
     /// Records an event; false if it is to be recorded and cannot be.

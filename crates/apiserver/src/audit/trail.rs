@@ -99,6 +99,9 @@ impl Trail {
 
     /// What the authorizers said.
     pub(crate) fn authorized(&mut self, decision: &authz::Decision) {
+        if !decision.allowed && decision.error.is_some() {
+            return self.annotate("authorization.k8s.io/reason", "internal error");
+        }
         let word = if decision.allowed { "allow" } else { "forbid" };
         self.annotate("authorization.k8s.io/decision", word);
         self.annotate("authorization.k8s.io/reason", &decision.reason);
@@ -113,6 +116,15 @@ impl Trail {
     pub(crate) fn annotate_all(&mut self, annotations: &BTreeMap<String, String>) {
         for (key, value) in annotations {
             self.annotate(key, value);
+        }
+    }
+
+    /// The version that is asked for is deprecated, in the words of this warning.
+    pub(crate) fn deprecated(&mut self, warning: &str) {
+        self.annotate("k8s.io/deprecated", "true");
+        let release = crate::metrics::removed_release(warning);
+        if !release.is_empty() {
+            self.annotate("k8s.io/removed-release", &release);
         }
     }
 

@@ -31,6 +31,13 @@ struct Condition {
     path: String,
 }
 
+impl AnonymousConfig {
+    /// Paths on which nobody is let in.
+    pub(super) fn is_contradictory(&self) -> bool {
+        !self.enabled && !self.conditions.is_empty()
+    }
+}
+
 impl Anonymous {
     pub(crate) fn lets_in(&self, path: &str) -> bool {
         match self {

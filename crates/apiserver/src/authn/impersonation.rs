@@ -66,7 +66,7 @@ pub(crate) struct Acting {
 }
 
 /// The user as whom a request acts, if not as himself.
-pub(crate) fn acting(
+pub(crate) async fn acting(
     authorizer: &Authorizer,
     user: &User,
     info: &RequestInfo,
@@ -75,7 +75,7 @@ pub(crate) fn acting(
     let Some(wanted) = Wanted::read(headers)? else { return Ok(None) };
     let mut first = None;
     for mode in MODES.into_iter().filter(|mode| mode.is_for(&wanted, user)) {
-        match mode.check(authorizer, &wanted, user, info) {
+        match mode.check(authorizer, &wanted, user, info).await {
             Ok(()) => return Ok(Some(Acting { user: mode.user(&wanted), constraint: mode.verb().1 })),
             // The first refusal is told: it is of the mode that fits best.
             Err(status) => first = first.or(Some(status)),
@@ -149,7 +149,13 @@ impl Mode {
         }
     }
 
-    fn check(self, authorizer: &Authorizer, wanted: &Wanted, user: &User, info: &RequestInfo) -> Result<(), Status> {
+    async fn check(
+        self,
+        authorizer: &Authorizer,
+        wanted: &Wanted,
+        user: &User,
+        info: &RequestInfo,
+    ) -> Result<(), Status> {
         let (name, verb) = self.verb();
         let mut verb = verb;
         if self == Self::Legacy {
@@ -157,7 +163,7 @@ impl Mode {
         } else {
             let mut on = Attributes::of(user, info);
             on.verb = format!("impersonate-on:{name}:{}", info.verb);
-            require(authorizer, &on)?;
+            require(authorizer, &on).await?;
         }
         for right in self.rights(wanted) {
             let target = Target::Resource {
@@ -168,12 +174,13 @@ impl Mode {
                 subresource: right.subresource,
                 name: right.name,
                 fields: Vec::new(),
+                labels: Vec::new(),
             };
             let attributes = Attributes { user: user.clone(), verb: verb.to_owned(), target };
             if self != Self::Legacy && right.resource == "groups" {
                 refuse_masters(&attributes)?;
             }
-            require(authorizer, &attributes)?;
+            require(authorizer, &attributes).await?;
         }
         Ok(())
     }
@@ -220,8 +227,8 @@ impl Mode {
     }
 }
 
-fn require(authorizer: &Authorizer, attributes: &Attributes) -> Result<(), Status> {
-    let decision = authorizer.authorize(attributes);
+async fn require(authorizer: &Authorizer, attributes: &Attributes) -> Result<(), Status> {
+    let decision = authorizer.authorize(attributes).await;
     if decision.allowed { Ok(()) } else { Err(refusal(attributes, &decision.refusal(attributes))) }
 }
 

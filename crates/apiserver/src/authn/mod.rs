@@ -28,22 +28,27 @@ use std::{fs, io};
 use api::status::Status;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use self::anonymous::Anonymous;
 pub(crate) use self::bootstraptokens::BootstrapTokens;
-use self::configuration::{Configuration, ConfigurationError};
+use self::configuration::Configuration;
 pub use self::frontproxy::FrontProxies;
-use self::oidc::{Issuer, IssuerError, IssuerOptions};
+use self::oidc::{Issuer, IssuerError, IssuerOptions, Rules};
 use self::serviceaccounts::{ServiceAccountTokens, Verified};
 use self::tokens::StaticTokens;
 use self::tracking::Uses;
 use self::webhook::{TokenWebhook, WebhookError, WebhookOptions};
 use self::x509::{ClientCas, Proven, Unproven};
 use crate::clock;
+use crate::configfile::ConfigurationError;
 use crate::outbound::Outbound;
+use crate::reload;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -95,7 +100,8 @@ pub struct Authenticator {
 /// Those who know users that the cluster does not.
 #[derive(Default)]
 pub(crate) struct Others {
-    issuers: Vec<Issuer>,
+    /// They may become others while the server runs.
+    issuers: Arc<RwLock<Arc<[Issuer]>>>,
     webhook: Option<TokenWebhook>,
 }
 
@@ -127,8 +133,15 @@ pub enum AuthenticationError {
 }
 
 impl Options {
-    /// Reads what is said in files; who lets whom in without credentials, and who else knows users.
-    pub(crate) fn open(&self, outbound: &Arc<Outbound>) -> Result<(Anonymous, Others), AuthenticationError> {
+    /// Reads what is said in files, and follows the configuration on `tasks` until `stop`; who lets whom in without
+    /// credentials, and who else knows users. `own` are the issuers of ServiceAccount tokens.
+    pub(crate) fn open(
+        &self,
+        own: &[String],
+        outbound: &Arc<Outbound>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Result<(Anonymous, Others), AuthenticationError> {
         let read = |path: &PathBuf| {
             fs::read_to_string(path).map_err(|source| AuthenticationError::Read { path: path.clone(), source })
         };
@@ -137,19 +150,35 @@ impl Options {
         if let (Some(issuer), Some(path)) = (issuers.first_mut(), &self.issuer_authority) {
             issuer.authority = Some(read(path)?);
         }
-        if let Some(path) = &self.configuration {
-            let failed = |source| AuthenticationError::Configuration { path: path.clone(), source };
-            let said = Configuration::parse(&read(path)?).map_err(failed)?;
-            anonymous = said.anonymous.unwrap_or(anonymous);
-            issuers = said.issuers;
-        }
-        let issuers = issuers.into_iter().map(|options| Issuer::new(options, outbound.clone()));
+        let known = issuers.into_iter().map(|options| (options, Rules::default())).collect();
         let others = Others {
-            issuers: issuers.collect::<Result<_, _>>()?,
+            issuers: Arc::new(RwLock::new(believed(known, outbound)?)),
             webhook: TokenWebhook::open(self.webhook.clone(), outbound.clone())?,
         };
+        if let Some(path) = &self.configuration {
+            let text = read(path)?;
+            let failed = |source| AuthenticationError::Configuration { path: path.clone(), source };
+            let said = Configuration::parse(&text, own).map_err(failed)?;
+            *others.issuers.write() = believed(said.issuers, outbound)?;
+            let (issuers, outbound, own) = (others.issuers.clone(), outbound.clone(), own.to_vec());
+            let first = said.anonymous.clone();
+            reload::follow(path.clone(), text, tasks, stop, move |text| {
+                let said = Configuration::parse(text, &own).map_err(|why| why.to_string())?;
+                if said.anonymous != first {
+                    return Err("anonymous: Forbidden: changed from initial configuration file".to_owned());
+                }
+                *issuers.write() = believed(said.issuers, &outbound).map_err(|why| why.to_string())?;
+                Ok(())
+            });
+            anonymous = said.anonymous.unwrap_or(anonymous);
+        }
         Ok((anonymous, others))
     }
+}
+
+/// Issuers who are believed, with what their tokens mean.
+fn believed(said: Vec<(IssuerOptions, Rules)>, outbound: &Arc<Outbound>) -> Result<Arc<[Issuer]>, IssuerError> {
+    said.into_iter().map(|(options, rules)| Issuer::new(options, rules, outbound.clone())).collect()
 }
 
 impl Notes {
@@ -307,7 +336,8 @@ impl Authenticator {
 
 impl Others {
     async fn token(&self, token: &str, audiences: &[String], own: &[String]) -> Option<Verified> {
-        for issuer in &self.issuers {
+        let issuers = self.issuers.read().clone();
+        for issuer in issuers.iter() {
             if let Some(user) = issuer.user(token).await {
                 return for_server(user, audiences, own);
             }

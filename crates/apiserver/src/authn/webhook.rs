@@ -1,22 +1,19 @@
 //! Tokens that another server knows: it is asked by a TokenReview, and its answer is believed for a while
 //! (upstream: `--authentication-token-webhook-config-file`).
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use parking_lot::Mutex;
-use ring::digest;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::User;
 use super::serviceaccounts::Verified;
 use crate::document::owned_words;
-use crate::outbound::{Callee, Outbound, kubeconfig};
+use crate::outbound::{Answers, Callee, Outbound, kubeconfig};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// Answers that are kept.
@@ -46,36 +43,31 @@ pub struct WebhookError {
     why: String,
 }
 
-/// When it was asked, and what was said.
-type Answer = (Instant, Option<Verified>);
-
 pub(crate) struct TokenWebhook {
     outbound: Arc<Outbound>,
     callee: Callee,
     authorization: Option<HeaderValue>,
     options: WebhookOptions,
-    /// By digests of token and audiences.
-    kept: Mutex<HashMap<[u8; 32], Answer>>,
+    /// By token and audiences.
+    kept: Answers<Option<Verified>>,
 }
 
 impl TokenWebhook {
     pub(crate) fn open(options: WebhookOptions, outbound: Arc<Outbound>) -> Result<Option<Self>, WebhookError> {
         let Some(path) = options.config_file.clone() else { return Ok(None) };
         let (callee, authorization) = kubeconfig(&path).map_err(|why| WebhookError { path, why })?;
-        Ok(Some(Self { outbound, callee, authorization, options, kept: Mutex::default() }))
+        Ok(Some(Self { outbound, callee, authorization, options, kept: Answers::new(MOST_KEPT) }))
     }
 
     /// What the other server says of a token.
     pub(super) async fn user(&self, token: &str, audiences: &[String]) -> Option<Verified> {
-        let key = key(token, audiences);
-        if let Some((asked, answer)) = self.kept.lock().get(&key)
-            && asked.elapsed() < self.options.cache
-        {
-            return answer.clone();
+        let key = Answers::<Option<Verified>>::key(question(token, audiences).as_bytes());
+        if let Some(answer) = self.kept.find(&key) {
+            return answer;
         }
         match self.ask(token, audiences).await {
             Ok(answer) => {
-                self.keep(key, answer.clone());
+                self.kept.keep(key, answer.clone(), self.options.cache);
                 answer
             }
             Err(why) => {
@@ -95,19 +87,6 @@ impl TokenWebhook {
         let answer = answer.map_err(|why| why.to_string())?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|why| format!("its answer is no JSON: {why}"))?;
         Ok(verified(&answer["status"], audiences))
-    }
-
-    fn keep(&self, key: [u8; 32], answer: Option<Verified>) {
-        if self.options.cache.is_zero() {
-            return;
-        }
-        let mut kept = self.kept.lock();
-        if kept.len() >= MOST_KEPT {
-            kept.retain(|_, (asked, _)| asked.elapsed() < self.options.cache);
-        }
-        if kept.len() < MOST_KEPT {
-            kept.insert(key, (Instant::now(), answer));
-        }
     }
 }
 
@@ -131,11 +110,9 @@ fn verified(status: &Value, audiences: &[String]) -> Option<Verified> {
     Some(Verified { user, audiences: good })
 }
 
-fn key(token: &str, audiences: &[String]) -> [u8; 32] {
-    let text = format!("{token}\0{}", audiences.join("\0"));
-    let mut out = [0; 32];
-    out.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
-    out
+/// What is asked, as one text.
+fn question(token: &str, audiences: &[String]) -> String {
+    format!("{token}\0{}", audiences.join("\0"))
 }
 
 #[cfg(test)]
@@ -150,6 +127,6 @@ mod tests {
         assert_eq!(verified(&status(json!(["k8s", "x"])), &wanted).unwrap().audiences, wanted);
         assert!(verified(&status(json!(["x"])), &wanted).is_none());
         assert!(verified(&json!({"authenticated": false, "user": {"username": "bob"}}), &[]).is_none());
-        assert_ne!(key("a", &wanted), key("a", &[]));
+        assert_ne!(question("a", &wanted), question("a", &[]));
     }
 }

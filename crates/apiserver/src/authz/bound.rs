@@ -69,7 +69,7 @@ impl BoundPods {
     }
 
     fn node<'e>(&self, pod: &'e Entry) -> &'e str {
-        pod.fields.get(self.field).map_or("", String::as_str)
+        pod.fields.get(self.field).unwrap_or_default()
     }
 }
 

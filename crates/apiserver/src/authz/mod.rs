@@ -1,21 +1,29 @@
-//! Whether a user may do what is asked: upstream's chain of `system:masters`, Node and RBAC.
+//! Whether a user may do what is asked: `system:masters` may, and for all others a chain of authorizers is asked, Node
+//! and RBAC where nothing else is configured.
 
 mod bound;
+mod chain;
+mod configuration;
 mod figures;
+mod matching;
 pub mod node;
 pub mod rbac;
+mod webhook;
 
 use api::selector::field::{FieldSelector, Term};
+use api::selector::label::{LabelSelector, Requirement};
 
-use crate::authn::{MASTERS, User};
+use crate::authn::User;
 use crate::request::RequestInfo;
 
+pub use chain::Authorizer;
+pub use configuration::{AuthorizationError, Options};
 pub(crate) use figures::{FAMILIES, attempt};
 pub use node::NodeAuthorizer;
 pub use rbac::Rbac;
 
 /// A question to the authorizers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attributes {
     pub user: User,
     pub verb: String,
@@ -23,7 +31,7 @@ pub struct Attributes {
 }
 
 /// What is to be done something with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Resource {
         group: String,
@@ -32,26 +40,35 @@ pub enum Target {
         resource: String,
         subresource: String,
         name: String,
-        /// The field selector of a list or watch, as far as it can be read.
+        /// The field selector, as far as it can be read.
         fields: Vec<Term>,
+        /// The label selector, as far as it can be read.
+        labels: Vec<Requirement>,
     },
     Path(String),
 }
 
 /// The answer, with the reason that reviews show.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     pub allowed: bool,
+    /// Set where somebody forbids it, and not only nobody allows it.
+    pub denied: bool,
     pub reason: String,
-}
-
-/// The whole chain.
-pub struct Authorizer {
-    pub nodes: NodeAuthorizer,
-    pub rbac: Rbac,
+    /// What went wrong while it was decided.
+    pub error: Option<String>,
 }
 
 impl Decision {
+    pub(crate) fn allowed(reason: impl Into<String>) -> Self {
+        Self { allowed: true, reason: reason.into(), ..Self::default() }
+    }
+
+    /// Neither yes nor no.
+    pub(crate) fn no_opinion(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ..Self::default() }
+    }
+
     /// The words of a refusal of `attributes`, with the reason if there is one.
     pub fn refusal(&self, attributes: &Attributes) -> String {
         match self.reason.as_str() {
@@ -74,6 +91,7 @@ impl Attributes {
                 subresource: parts.subresource.clone(),
                 name: parts.name.clone(),
                 fields: terms(&parts.fields),
+                labels: requirements(&parts.labels),
             },
         };
         Self { user: user.clone(), verb: info.verb.to_owned(), target }
@@ -89,6 +107,7 @@ impl Attributes {
             subresource: String::new(),
             name: name.to_owned(),
             fields: Vec::new(),
+            labels: Vec::new(),
         };
         Self { user: user.clone(), verb: verb.to_owned(), target }
     }
@@ -119,27 +138,7 @@ pub(crate) fn terms(fields: &str) -> Vec<Term> {
     FieldSelector::parse(fields).map(|read| read.into_terms().collect()).unwrap_or_default()
 }
 
-impl Authorizer {
-    pub fn authorize(&self, attributes: &Attributes) -> Decision {
-        if attributes.user.is_in(MASTERS) {
-            return Decision { allowed: true, reason: String::new() };
-        }
-        let why = match self.nodes.judge(&self.rbac, attributes) {
-            Some(Ok(())) => {
-                figures::by_node();
-                return Decision { allowed: true, reason: String::new() };
-            }
-            Some(Err(why)) => why,
-            None => String::new(),
-        };
-        match self.rbac.authorize(attributes) {
-            Decision { allowed: false, reason } if reason.is_empty() => Decision { allowed: false, reason: why },
-            decision => {
-                if decision.allowed {
-                    figures::by_rbac();
-                }
-                decision
-            }
-        }
-    }
+/// The requirements of a label selector; one that cannot be read restricts nothing.
+pub(crate) fn requirements(labels: &str) -> Vec<Requirement> {
+    LabelSelector::parse(labels).map(|read| read.requirements().to_vec()).unwrap_or_default()
 }

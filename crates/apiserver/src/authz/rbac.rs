@@ -118,8 +118,8 @@ impl Rbac {
             .bindings_of(&attributes.user, namespace)
             .find(|(_, rules)| rules.iter().any(|rule| rule.allows(attributes)));
         match granted {
-            Some((binding, _)) => Decision { allowed: true, reason: binding.reason(&attributes.user) },
-            None => Decision { allowed: false, reason: String::new() },
+            Some((binding, _)) => Decision::allowed(binding.reason(&attributes.user)),
+            None => Decision::default(),
         }
     }
 

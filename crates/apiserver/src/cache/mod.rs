@@ -4,6 +4,7 @@
 //! in-process informers read from there. All caches therefore stand at one revision, [`Caches::revision`], and a
 //! read is as fresh as the revision it waited for ([`Caches::reach`]).
 
+mod bell;
 mod flights;
 mod history;
 mod informer;
@@ -49,6 +50,14 @@ pub trait Transformer: Send + Sync + 'static {
     fn seal(&self, key: &str, plain: Bytes) -> Result<Bytes, TransformError>;
     /// The JSON that was written at `key`.
     fn open(&self, key: &str, stored: Bytes) -> Result<Bytes, TransformError>;
+    /// Whether what stands at `key` may have been sealed otherwise than it would be now.
+    fn may_be_stale(&self, _key: &str) -> bool {
+        false
+    }
+    /// Whether what was `stored` at `key` was.
+    fn is_stale(&self, _key: &str, _stored: &[u8]) -> bool {
+        false
+    }
 }
 
 /// Stored bytes that cannot be read with the keys at hand.
@@ -112,8 +121,8 @@ impl Caches {
         self.by_prefix.write().insert(prefix.clone(), cache.clone());
         let past = self.past.lock().as_mut().map(|past| past.take(&prefix));
         let loaded = match past {
-            Some(past) => past.load(&*self.store, &prefix).await,
-            None => past::load_now(&*self.store, &prefix).await,
+            Some(past) => past.load(&*self.store, &cache).await,
+            None => past::load_now(&*self.store, &cache).await,
         };
         match loaded {
             Ok(loaded) => cache.load(loaded),

@@ -1,19 +1,24 @@
 //! What was written shortly before the server's start: watchers of a server that ended go on where they were.
 //!
-//! It is read from the store once for all resources. A resource that nobody wrote to in that time, as most, is read as
-//! it is now; the others are read as they were then, and what was written is applied to them.
+//! It is read from the store once for all resources. Objects are read as they are now, which is the cheapest; of those that
+//! were written in that time also what they were before, and what was written is applied to them.
 
 use std::collections::{HashMap, VecDeque};
 
-use store::{Backend, Error, Event, Notice, Page, Range, Revision};
+use client::shared::EntryMap;
+use futures::future::try_join_all;
+use store::{Backend, Error, Event, Notice, Range, Record, Revision};
 
-use super::{ROOT, split_prefix};
+use super::{ROOT, ResourceCache, split_prefix};
 
 /// How many revisions before its start a cache knows. Who missed more lists anew.
 pub(super) const RESUMED: u64 = 1000;
 
 /// Bytes of objects among them, at most: as much as the ring of one resource holds.
 const BYTES: usize = 8 << 20;
+
+/// Objects that are read at once: while they are made entries of, the next are read.
+const PAGE: usize = 512;
 
 /// The writes after one revision, up to another.
 #[derive(Debug)]
@@ -26,7 +31,7 @@ pub(super) struct Past {
 /// The objects of a resource, and what happened to them since.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    pub(super) page: Page,
+    pub(super) objects: EntryMap,
     /// Every later write is in `since`, or comes after `upto`.
     pub(super) after: Revision,
     pub(super) since: Vec<Event>,
@@ -74,15 +79,36 @@ pub(super) struct PastOf {
 
 impl PastOf {
     /// Reads the objects to which it happened.
-    pub(super) async fn load(mut self, store: &dyn Backend, prefix: &str) -> Result<Loaded, Error> {
+    pub(super) async fn load(mut self, store: &dyn Backend, cache: &ResourceCache) -> Result<Loaded, Error> {
         loop {
-            // The newest state is the cheapest to read.
-            let at = if self.events.is_empty() { self.upto } else { self.after };
-            match store.range(whole(prefix), Some(at)).await {
+            match self.objects(store, cache).await {
                 Err(Error::Compacted { oldest, .. }) => self.forget(oldest),
-                page => return Ok(Loaded { page: page?, after: self.after, since: self.events, upto: self.upto }),
+                objects => {
+                    let Self { after, upto, events: since } = self;
+                    return Ok(Loaded { objects: objects?, after, since, upto });
+                }
             }
         }
+    }
+
+    /// The objects as they were before all that happened.
+    async fn objects(&self, store: &dyn Backend, cache: &ResourceCache) -> Result<EntryMap, Error> {
+        // What the first write of each replaced.
+        let mut written: HashMap<&str, Option<Revision>> = HashMap::new();
+        for event in &self.events {
+            written.entry(&event.key).or_insert(event.previous);
+        }
+        let mut objects = EntryMap::default();
+        read_all(store, cache, Some(self.upto), |mut records| {
+            records.retain(|record| !written.contains_key(record.key.as_str()));
+            cache.resting(records).for_each(|entry| drop(objects.insert(entry)));
+        })
+        .await?;
+        let replaced = written.iter().filter(|(_, previous)| previous.is_some());
+        let former = try_join_all(replaced.map(|(key, _)| store.get(key, Some(self.after)))).await?;
+        let former = former.into_iter().flatten().collect();
+        cache.resting(former).for_each(|entry| drop(objects.insert(entry)));
+        Ok(objects)
     }
 
     /// What cannot be read any more is not known: the objects are those of `oldest`.
@@ -94,14 +120,41 @@ impl PastOf {
 }
 
 /// All objects of a resource as they are now, of which no past is known.
-pub(super) async fn load_now(store: &dyn Backend, prefix: &str) -> Result<Loaded, Error> {
-    let page = store.range(whole(prefix), None).await?;
-    let at = page.revision;
-    Ok(Loaded { page, after: at, since: Vec::new(), upto: at })
+pub(super) async fn load_now(store: &dyn Backend, cache: &ResourceCache) -> Result<Loaded, Error> {
+    loop {
+        let mut objects = EntryMap::default();
+        let read = read_all(store, cache, None, |records| {
+            cache.resting(records).for_each(|entry| drop(objects.insert(entry)));
+        });
+        match read.await {
+            // While they were read: others are there now.
+            Err(Error::Compacted { .. }) => {}
+            at => {
+                let at = at?;
+                return Ok(Loaded { objects, after: at, since: Vec::new(), upto: at });
+            }
+        }
+    }
 }
 
-fn whole(prefix: &str) -> Range {
-    Range { prefix: prefix.to_owned(), ..Range::default() }
+/// Reads the objects of a resource at `at` or now, in key order and in parts, so that never all of them are there beside
+/// what is made of them; returns their revision.
+async fn read_all(
+    store: &dyn Backend,
+    cache: &ResourceCache,
+    at: Option<Revision>,
+    mut take: impl FnMut(Vec<Record>),
+) -> Result<Revision, Error> {
+    let mut range = Range { prefix: cache.store_prefix(None), start: None, limit: PAGE };
+    let mut page = store.range(range.clone(), at).await?;
+    while page.more {
+        range.start = page.records.last().map(|last| format!("{}\0", last.key));
+        let next = store.range(range.clone(), Some(page.revision));
+        let (next, ()) = futures::join!(next, async { take(page.records) });
+        page = next?;
+    }
+    take(page.records);
+    Ok(page.revision)
 }
 
 /// The events after `after` up to `upto` at least, the last ones if they are large; and what they are after and up to.
@@ -142,7 +195,7 @@ mod tests {
     use parking_lot::Mutex;
     use serde_json::json;
     use store::memory::MemoryStore;
-    use store::{BoxFuture, Change, Expect, Record, Write, Written};
+    use store::{BoxFuture, Change, Expect, Page, Write, Written};
     use tokio::sync::mpsc;
 
     use super::super::testing::Plain;
@@ -152,7 +205,7 @@ mod tests {
     #[derive(Default)]
     struct Compacting {
         store: MemoryStore,
-        /// Which range or watch from now, and the revision.
+        /// Which get, range or watch from now, and the revision.
         when: Mutex<Option<(usize, Revision)>>,
         ranges: Mutex<Vec<Option<Revision>>>,
     }
@@ -173,6 +226,7 @@ mod tests {
             self.store.current()
         }
         fn get(&self, key: &str, at: Option<Revision>) -> BoxFuture<'_, Result<Option<Record>, Error>> {
+            self.is_asked();
             self.store.get(key, at)
         }
         fn range(&self, range: Range, at: Option<Revision>) -> BoxFuture<'_, Result<Page, Error>> {
@@ -287,9 +341,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_compacted_meanwhile_is_not_known() {
-        // Before the writes are read, before the objects are, and both before an event and behind all.
-        for (asked, oldest) in [(0, 4), (1, 4), (0, 6), (1, 6)] {
+    async fn what_is_compacted_before_it_is_read_is_not_known() {
+        // Before an event and behind all.
+        for (asked, oldest) in [(0, 4), (0, 6)] {
             let store = written().await;
             *store.when.lock() = Some((asked, Revision::from_u64(oldest)));
             let caches = started(&store).await;
@@ -298,6 +352,54 @@ mod tests {
             let after: &[&str] = if oldest == 4 { &["5 DELETED 2", "6 ADDED 6"] } else { &[] };
             assert_eq!(told(&caches, "things", oldest).await.unwrap(), after, "{asked} {oldest}");
         }
+    }
+
+    /// The writes are known then, but not what they replaced.
+    #[tokio::test]
+    async fn what_is_compacted_while_objects_are_read_is_not_known() {
+        // Before the objects are read, and before each of what two of them were.
+        for asked in 1..=3 {
+            let store = written().await;
+            for at in 7..=3 + RESUMED {
+                put(&*store, "pods/a/still", &at.to_string()).await;
+            }
+            *store.when.lock() = Some((asked, Revision::from_u64(5)));
+            let caches = started(&store).await;
+            assert_eq!(names(&caches, "things").await, ["kept", "new"], "{asked}");
+            assert_eq!(told(&caches, "things", 4).await, None, "{asked}");
+            assert_eq!(told(&caches, "things", 5).await.unwrap(), ["6 ADDED 6"], "{asked}");
+            let pods = told(&caches, "pods", 5).await.unwrap();
+            assert_eq!(pods.len(), usize::try_from(RESUMED).unwrap() - 3, "{asked}");
+        }
+    }
+
+    /// More than are read at once, of which some are written, made and deleted, while others go on.
+    #[tokio::test]
+    async fn objects_are_read_in_parts() {
+        let store = Arc::new(Compacting::default());
+        let count = 3 * PAGE + 7;
+        // The last of them first, so that nothing is known of those in the last part.
+        for number in (0..count).rev() {
+            put(&*store, &format!("things/a/{number:05}"), "1").await;
+        }
+        let before = store.current().get();
+        for number in (0..count).step_by(PAGE - 1) {
+            put(&*store, &format!("things/a/{number:05}"), "2").await;
+            write(&*store, &format!("things/a/{:05}", number + 1), Change::Delete).await;
+        }
+        let all: Vec<String> = (0..count).map(|number| format!("{number:05}")).collect();
+        let left: Vec<String> =
+            all.iter().enumerate().filter(|(at, _)| at % (PAGE - 1) != 1).map(|it| it.1.clone()).collect();
+        let caches = started(&store).await;
+        assert_eq!(names(&caches, "things").await, left);
+        assert_eq!(store.ranges.lock().len(), 4);
+        let told = told(&caches, "things", before).await.unwrap();
+        assert_eq!(told.len(), 2 * 4);
+        assert!(told[0].contains("MODIFIED") && told[1].ends_with("DELETED 1"), "{told:?}");
+
+        caches.forget_past();
+        caches.remove("", "things");
+        assert_eq!(names(&caches, "things").await, left, "of which no past is known");
     }
 
     #[tokio::test]

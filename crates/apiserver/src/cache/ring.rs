@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use api::forms::FormName;
 use api::object::{Entry, ObjectKey};
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -32,6 +33,8 @@ pub struct CacheEvent {
     added_json: OnceLock<Bytes>,
     modified_json: OnceLock<Bytes>,
     deleted_json: OnceLock<Bytes>,
+    /// In protobuf, as most who read that see it.
+    frame: OnceLock<(EventKind, FormName, Bytes)>,
 }
 
 /// A bounded queue in which every event has a sequence number.
@@ -58,6 +61,7 @@ impl CacheEvent {
             added_json: OnceLock::new(),
             modified_json: OnceLock::new(),
             deleted_json: OnceLock::new(),
+            frame: OnceLock::new(),
         }
     }
 
@@ -69,6 +73,13 @@ impl CacheEvent {
             EventKind::Deleted => &self.deleted_json,
         };
         cell.get_or_init(|| json_line(kind.as_str(), &self.object)).clone()
+    }
+
+    /// The event as one of a protobuf watch, encoded once for all watchers that see it as a `kind` event and in this form.
+    /// Those who see it as the first of them did not `make` their own.
+    pub fn frame(&self, kind: EventKind, form: FormName, make: impl Fn() -> Bytes) -> Bytes {
+        let (first, its_form, frame) = self.frame.get_or_init(|| (kind, form, make()));
+        if (*first, *its_form) == (kind, form) { frame.clone() } else { make() }
     }
 
     /// What this alone keeps alive: the object before. The object after is in the cache, or the one before the next
@@ -183,6 +194,25 @@ impl Ring {
     pub(super) fn read(&self, position: u64, limit: usize) -> Option<Vec<Arc<CacheEvent>>> {
         let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
         Some(self.events.iter().skip(skip).take(limit).cloned().collect())
+    }
+
+    /// What `seen` makes of the first event that it makes anything of, of up to `limit` from the sequence number `position`
+    /// on, and the number of the next one to look at; `None` when it is gone.
+    pub(super) fn find<T>(
+        &self,
+        position: u64,
+        limit: usize,
+        mut seen: impl FnMut(&Arc<CacheEvent>) -> Option<T>,
+    ) -> Option<(u64, Option<T>)> {
+        let skip = usize::try_from(position.checked_sub(self.first)?).ok()?;
+        let mut next = position;
+        for event in self.events.iter().skip(skip).take(limit) {
+            next += 1;
+            if let Some(found) = seen(event) {
+                return Some((next, Some(found)));
+            }
+        }
+        Some((next, None))
     }
 }
 

@@ -4,19 +4,23 @@
 //! goes on out of the datastore's history if it has that ([`Replay`]), else it is [`Lagged`] and its client lists anew.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use api::object::Entry;
 use api::resource::Selectable;
 use api::selector::field::FieldSelector;
 use api::selector::label::LabelSelector;
-use tokio::sync::watch as watch_channel;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 
+use super::bell::{Closed, Seat};
 use super::history::{History, Replay, Told};
 use super::resource::ResourceCache;
 use super::ring::{CacheEvent, EventKind};
 
-/// Events taken from the ring under one lock.
+/// Events looked at under one lock.
 const BATCH: usize = 64;
 
 /// Which objects a list or watch is about.
@@ -70,15 +74,22 @@ pub enum Notice {
 pub struct Watcher {
     cache: Arc<ResourceCache>,
     filter: Filter,
+    /// What was there when the watch began, as far as it is to be told.
     pending: VecDeque<Notice>,
     position: u64,
     /// Everything up to here has been delivered.
     revision: u64,
-    end: watch_channel::Receiver<u64>,
+    seat: Seat,
     /// Where to read on when the ring has passed the watcher.
     history: Option<Arc<History>>,
     /// Instead of the ring, until that has what is next.
-    replay: Option<Box<Replay>>,
+    replay: Option<Reading>,
+}
+
+/// A replay, or what is being read of it.
+enum Reading {
+    Resting(Box<Replay>),
+    Underway(BoxFuture<'static, (Box<Replay>, Result<Told, Lagged>)>),
 }
 
 /// Everything.
@@ -119,7 +130,7 @@ impl Filter {
     pub(super) fn selects(&self, entry: &Entry) -> bool {
         self.labels.matches(&entry.labels)
             && self.fields.iter().all(|term| {
-                let held = entry.fields.get(term.position).map_or("", String::as_str);
+                let held = entry.fields.get(term.position).unwrap_or_default();
                 let value = if held.is_empty() { term.absent } else { held };
                 (value == term.value) != term.differs
             })
@@ -132,8 +143,11 @@ impl Filter {
 
     /// What an event is to a watcher with this filter: leaving the selection is a deletion, entering it a creation.
     fn kind(&self, event: &CacheEvent) -> Option<EventKind> {
-        let before = event.old.as_ref().is_some_and(|old| self.matches(old));
-        let after = !event.deleted && self.matches(&event.object);
+        if self.namespace.as_ref().is_some_and(|namespace| *namespace != event.object.key.namespace) {
+            return None;
+        }
+        let before = event.old.as_ref().is_some_and(|old| self.selects(old));
+        let after = !event.deleted && self.selects(&event.object);
         match (before, after) {
             (false, true) => Some(EventKind::Added),
             (true, true) => Some(EventKind::Modified),
@@ -150,10 +164,10 @@ impl Watcher {
         initial: Vec<Arc<Entry>>,
         position: u64,
         revision: u64,
-        end: watch_channel::Receiver<u64>,
+        seat: Seat,
     ) -> Self {
         let pending = initial.into_iter().map(Notice::Initial).chain([Notice::InitialDone(revision)]).collect();
-        Self { cache, filter, pending, position, revision, end, history: None, replay: None }
+        Self { cache, filter, pending, position, revision, seat, history: None, replay: None }
     }
 
     pub(super) fn with_history(self, history: Arc<History>) -> Self {
@@ -161,74 +175,83 @@ impl Watcher {
     }
 
     pub(super) fn replaying(self, replay: Replay) -> Self {
-        Self { replay: Some(Box::new(replay)), ..self }
+        Self { replay: Some(Reading::Resting(Box::new(replay))), ..self }
     }
 
     /// The next notice. `Ok(None)`: the resource is no longer served. Cancel safe.
     pub async fn next(&mut self) -> Result<Option<Notice>, Lagged> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Watcher::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Notice>, Lagged>> {
         loop {
             if let Some(notice) = self.pending.pop_front() {
-                if let Notice::Event(_, event) = &notice {
-                    self.revision = event.revision;
-                }
-                return Ok(Some(notice));
+                return Poll::Ready(Ok(Some(notice)));
             }
             if self.replay.is_some() {
-                self.read_on().await?;
-                continue;
-            }
-            // Seen before reading, so that an event between the read and the wait ends the wait.
-            self.end.borrow_and_update();
-            let taken = match (self.take_batch(), &self.history) {
-                (Err(Lagged), Some(history)) => {
-                    self.replay = Some(Box::new(self.cache.replay(self.revision, history).ok_or(Lagged)?));
-                    continue;
+                match ready!(self.poll_replay(cx))? {
+                    Some(notice) => return Poll::Ready(Ok(Some(notice))),
+                    None => continue,
                 }
-                (taken, _) => taken?,
-            };
-            if !taken && self.end.changed().await.is_err() {
-                return Ok(None);
+            }
+            // What is behind the end is rung for, so nothing is missed by not looking.
+            if self.position >= self.seat.end() {
+                match ready!(self.seat.poll(self.position, cx)) {
+                    Ok(()) => {}
+                    Err(Closed) => return Poll::Ready(Ok(None)),
+                }
+            }
+            match (self.take(), &self.history) {
+                (Ok(Some(notice)), _) => return Poll::Ready(Ok(Some(notice))),
+                (Ok(None), _) => {}
+                (Err(Lagged), Some(history)) => {
+                    let replay = self.cache.replay(self.revision, history).ok_or(Lagged)?;
+                    self.replay = Some(Reading::Resting(Box::new(replay)));
+                }
+                (Err(Lagged), None) => return Poll::Ready(Err(Lagged)),
             }
         }
     }
 
-    /// Moves events from the ring to `pending`; false when the cursor is at the ring's end.
-    fn take_batch(&mut self) -> Result<bool, Lagged> {
-        let events = self.cache.events_from(self.position, BATCH).ok_or(Lagged)?;
-        self.position += events.len() as u64;
-        let taken = !events.is_empty();
-        for event in events {
-            self.take(event);
-        }
-        Ok(taken)
+    /// The next event of the ring that the filter lets through, of some.
+    fn take(&mut self) -> Result<Option<Notice>, Lagged> {
+        let Self { cache, filter, position, revision, .. } = self;
+        let seen = |event: &Arc<CacheEvent>| seen(filter, revision, event);
+        let (next, notice) = cache.find_event(*position, BATCH, seen).ok_or(Lagged)?;
+        *position = next;
+        Ok(notice)
     }
 
-    fn take(&mut self, event: Arc<CacheEvent>) {
-        // A watch from a revision that is yet to come shows nothing older.
-        if event.revision <= self.revision {
-            return;
-        }
-        match self.filter.kind(&event) {
-            Some(kind) => self.pending.push_back(Notice::Event(kind, event)),
-            None if self.pending.is_empty() => self.revision = event.revision,
-            None => {}
-        }
-    }
-
-    /// Goes back to the ring if that has what is next, else reads one event more out of the history. Called when nothing
-    /// is pending; cancel safe.
-    async fn read_on(&mut self) -> Result<(), Lagged> {
-        if let Some(position) = self.cache.position_after(self.revision) {
-            self.position = position;
-            self.replay = None;
-            return Ok(());
-        }
-        let Some(replay) = &mut self.replay else { return Ok(()) };
-        match replay.next(&self.cache).await? {
-            Told::Event(event) => self.take(event),
-            Told::UpTo(heard) => self.revision = self.revision.max(heard),
-        }
-        Ok(())
+    /// Goes back to the ring if that has what is next, else reads one event more out of the history.
+    fn poll_replay(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Notice>, Lagged>> {
+        let mut reading = match self.replay.take() {
+            None => return Poll::Ready(Ok(None)),
+            Some(Reading::Underway(reading)) => reading,
+            Some(Reading::Resting(mut replay)) => {
+                if let Some(position) = self.cache.position_after(self.revision) {
+                    self.position = position;
+                    return Poll::Ready(Ok(None));
+                }
+                let cache = self.cache.clone();
+                Box::pin(async move {
+                    let told = replay.next(&cache).await;
+                    (replay, told)
+                })
+            }
+        };
+        let Poll::Ready((replay, told)) = reading.poll_unpin(cx) else {
+            self.replay = Some(Reading::Underway(reading));
+            return Poll::Pending;
+        };
+        self.replay = Some(Reading::Resting(replay));
+        Poll::Ready(Ok(match told? {
+            Told::Event(event) => seen(&self.filter, &mut self.revision, &event),
+            Told::UpTo(heard) => {
+                self.revision = self.revision.max(heard);
+                None
+            }
+        }))
     }
 
     /// A revision up to which everything has been delivered: what a bookmark says. `reached` is the revision of
@@ -238,6 +261,16 @@ impl Watcher {
         let caught_up = self.pending.is_empty() && self.replay.is_none() && self.position == end;
         if caught_up { self.revision.max(reached) } else { self.revision }
     }
+}
+
+/// What an event is to a watcher with this filter that knows everything up to `revision`.
+fn seen(filter: &Filter, revision: &mut u64, event: &Arc<CacheEvent>) -> Option<Notice> {
+    // A watch from a revision that is yet to come shows nothing older.
+    if event.revision <= *revision {
+        return None;
+    }
+    *revision = event.revision;
+    Some(Notice::Event(filter.kind(event)?, event.clone()))
 }
 
 impl CacheEvent {

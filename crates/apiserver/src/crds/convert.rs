@@ -92,7 +92,7 @@ fn callee(config: &Value) -> Result<Callee, String> {
 
 /// The objects of an answer that is one to the review `uid`.
 fn converted(version: &str, uid: &str, answer: &[u8]) -> Result<Vec<Value>, String> {
-    let mut review: Value = serde_json::from_slice(answer).map_err(|why| why.to_string())?;
+    let mut review = api::codec::json::foreign(answer).map_err(|why| why.to_string())?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (api_version, kind) = (text(&review["apiVersion"]), text(&review["kind"]));
     let strict = version == "apiextensions.k8s.io/v1";

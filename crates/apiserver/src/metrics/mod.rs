@@ -10,7 +10,7 @@ use crate::response::{self, Response};
 use crate::server::ApiServer;
 use crate::{admission, aggregation, audit, authn, authz, datastore, flowcontrol, health};
 
-pub(crate) use requests::{Record, SECONDS, Sent, elsewhere, noted, terminated};
+pub(crate) use requests::{Record, SECONDS, Sent, elsewhere, noted, removed_release, terminated};
 
 /// The media type of figures.
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

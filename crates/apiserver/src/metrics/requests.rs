@@ -302,7 +302,7 @@ impl Figures {
 }
 
 /// From the text that warns of a deprecated version, the release that no longer has it.
-fn removed_release(warning: &str) -> String {
+pub(crate) fn removed_release(warning: &str) -> String {
     let release = warning.split_once("unavailable in v").map(|(_, rest)| rest.split('+').next().unwrap_or_default());
     release.unwrap_or_default().to_owned()
 }

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use crate::negotiate::JSON;
+use crate::negotiate::{self, JSON};
 use crate::registry::{Catalogue, Catalogued, Custom, Served};
 use crate::request::query_value;
 use crate::response::{self, Response};
@@ -44,7 +44,7 @@ struct Made {
     /// Of the version 3 documents' index: the catalogue that it is of.
     of: Option<Arc<Catalogued>>,
     /// Of version 3, by path.
-    documents: HashMap<String, Document>,
+    documents: HashMap<(Form, String), Document>,
     built_in: Option<Arc<BuiltIn>>,
 }
 
@@ -55,6 +55,14 @@ struct BuiltIn {
     json: [Piece; 3],
     protobuf: Piece,
     definitions: BTreeSet<String>,
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    Json,
+    /// With the media type of its edition.
+    Protobuf(&'static str),
 }
 
 #[derive(Clone)]
@@ -81,13 +89,19 @@ impl Documents {
     ) -> Option<Response> {
         let all = catalogue.all();
         let hash = group_version(path).map(|(group, version)| hash(&all, build, group, version));
-        let document = match self.known(&all, path, hash.as_ref()) {
+        if group_version(path).is_some_and(|(group, version)| all.of_version(group, version).next().is_none()) {
+            return None;
+        }
+        let Some(form) = Form::asked(path, negotiate::accept(headers)) else {
+            let mut refused = response::empty(StatusCode::NOT_ACCEPTABLE);
+            refused.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+            return Some(refused);
+        };
+        let document = match self.known(&all, form, path, hash.as_ref()) {
             Some(document) => document,
             None => {
-                // client-go reads nothing but protobuf, and its media type has a sign that others refuse.
-                let protobuf = accepts(headers, "application/com.github.proto-openapi.spec.v2");
                 let (this, path, build) = (self.clone(), path.to_owned(), build.to_owned());
-                let making = tokio::task::spawn_blocking(move || this.make(&all, &path, &build, protobuf, others));
+                let making = tokio::task::spawn_blocking(move || this.make(&all, form, &path, &build, others));
                 making.await.expect("making a document does not panic")?
             }
         };
@@ -105,71 +119,63 @@ impl Documents {
         Some(response)
     }
 
-    fn known(&self, all: &Arc<Catalogued>, path: &str, hash: Option<&String>) -> Option<Document> {
+    fn known(&self, all: &Arc<Catalogued>, form: Form, path: &str, hash: Option<&String>) -> Option<Document> {
         let made = self.made.lock();
         let current = made.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, all));
-        let document = made.documents.get(path)?;
+        let document = made.documents.get(&(form, path.to_owned()))?;
         let same = if hash.is_some() { document.hash.as_ref() == hash } else { current };
         same.then(|| document.clone())
     }
 
-    fn keep(&self, all: &Arc<Catalogued>, path: &str, document: &Document) {
+    fn keep(&self, all: &Arc<Catalogued>, form: Form, path: &str, document: &Document) {
         let mut made = self.made.lock();
         if made.of.as_ref().is_none_or(|of| !Arc::ptr_eq(of, all)) {
             let served = |path: &str| {
                 let version = group_version(path);
-                version.is_some_and(|(group, version)| of_version(all, group, version).next().is_some())
+                version.is_some_and(|(group, version)| all.of_version(group, version).next().is_some())
             };
-            made.documents.retain(|path, _| served(path));
+            made.documents.retain(|(_, path), _| served(path));
             made.of = Some(all.clone());
         }
-        made.documents.insert(path.to_owned(), document.clone());
+        made.documents.insert((form, path.to_owned()), document.clone());
     }
 
-    fn make(
-        &self,
-        all: &Arc<Catalogued>,
-        path: &str,
-        build: &str,
-        protobuf: bool,
-        others: Members,
-    ) -> Option<Document> {
+    fn make(&self, all: &Arc<Catalogued>, form: Form, path: &str, build: &str, others: Members) -> Option<Document> {
         let document = match path.strip_prefix("/openapi/")? {
-            "v2" => return Some(self.version2(all, protobuf, others)),
-            "v3" => Document::new(&index(all, build), None),
+            "v2" => return Some(self.version2(all, form, others)),
+            "v3" => Document::new(&index(all, build), form, None),
             _ => {
                 let (group, version) = group_version(path)?;
-                of_version(all, group, version).next()?;
-                let sources = of_version(all, group, version).map(|served| source(served));
+                let sources = all.of_version(group, version).map(|served| source(served));
                 let hash = hash(all, build, group, version);
-                Document::new(&openapi::v3(group, version, sources), Some(hash))
+                Document::new(&openapi::v3(group, version, sources), form, Some(hash))
             }
         };
-        self.keep(all, path, &document);
+        self.keep(all, form, path, &document);
         Some(document)
     }
 
     /// All that is served, in one document.
-    fn version2(&self, all: &Catalogued, protobuf: bool, mut others: Members) -> Document {
+    fn version2(&self, all: &Catalogued, form: Form, mut others: Members) -> Document {
         let built_in = self.built_in(all);
         others.definitions.retain(|name, _| !built_in.definitions.contains(name));
         let customs = || all.values().filter_map(|served| served.custom.as_ref());
-        let (media_type, (compressed, tag)) = match protobuf {
-            true => {
+        let (compressed, tag) = match form {
+            Form::Protobuf(_) => {
                 let parts = customs().map(Custom::protobuf);
                 let others = Piece::new(&encoded(others));
-                (openapi::V2_PROTOBUF, pieces::join([&built_in.protobuf].into_iter().chain(parts).chain([&others])))
+                pieces::join([&built_in.protobuf].into_iter().chain(parts).chain([&others]))
             }
-            false => {
+            Form::Json => {
                 let [paths, definitions, end] = &built_in.json;
                 let others = [Piece::new(&members(&others.paths)), Piece::new(&members(&others.definitions))];
                 let part = |at: usize| customs().map(move |custom| &custom.json()[at]);
                 let paths = [paths].into_iter().chain(part(0)).chain([&others[0]]);
                 let definitions = [definitions].into_iter().chain(part(1)).chain([&others[1], end]);
-                (JSON, pieces::join(paths.chain(definitions)))
+                pieces::join(paths.chain(definitions))
             }
         };
-        Document { hash: None, media_type, compressed, tag }
+        Document { hash: None, media_type: form.media_type(), compressed, tag }
     }
 
     fn built_in(&self, all: &Catalogued) -> Arc<BuiltIn> {
@@ -192,7 +198,7 @@ impl Documents {
 impl BuiltIn {
     fn new(rows: Vec<Arc<Served>>) -> Self {
         let mut document = openapi::v2(rows.iter().map(|served| source(served)));
-        let protobuf = Piece::new(&openapi::gnostic::encode(&document));
+        let protobuf = Piece::new(&openapi::gnostic::v2::encode(&document));
         let mut take = |part: &str| document.as_object_mut().and_then(|document| document.remove(part));
         let [paths, definitions] =
             ["paths", "definitions"].map(|part| take(part).filter(Value::is_object).unwrap_or_default());
@@ -223,11 +229,43 @@ impl Custom {
     }
 }
 
+impl Form {
+    /// What `accept` asks for first of what there is; `None` if that is nothing. The index has but one form, and no
+    /// ear for what is asked.
+    fn asked(path: &str, accept: &str) -> Option<Self> {
+        let protobuf = match path {
+            "/openapi/v3" => return Some(Self::Json),
+            "/openapi/v2" => openapi::V2_PROTOBUF,
+            _ => openapi::V3_PROTOBUF,
+        };
+        // client-go asks with a sign that no media type may have.
+        let elder = protobuf.replacen(".v1.0", "@v1.0", 1);
+        let accept = if accept.is_empty() { "*/*" } else { accept };
+        negotiate::clauses(accept).iter().find_map(|clause| {
+            let asks = |media| clause.matches(media);
+            let either = asks(protobuf) || asks(&elder);
+            if asks(JSON) { Some(Self::Json) } else { either.then_some(Self::Protobuf(protobuf)) }
+        })
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON,
+            Self::Protobuf(media_type) => media_type,
+        }
+    }
+}
+
 impl Document {
-    fn new(document: &Value, hash: Option<String>) -> Self {
+    /// Of version 3. Its tag is the same in each form: who asks for another one says so (`Vary`).
+    fn new(document: &Value, form: Form, hash: Option<String>) -> Self {
         let plain = (document.to_string() + "\n").into_bytes();
         let tag = response::tag(&plain);
-        Self { hash, media_type: JSON, compressed: shape::gzip(&plain).into(), tag }
+        let plain = match form {
+            Form::Json => plain,
+            Form::Protobuf(_) => openapi::gnostic::v3::encode(document),
+        };
+        Self { hash, media_type: form.media_type(), compressed: shape::gzip(&plain).into(), tag }
     }
 
     /// Nothing but the tag for who has the document already.
@@ -257,17 +295,11 @@ fn moved(path: &str, hash: &str) -> Response {
 
 /// The index of the version 3 documents.
 fn index(all: &Catalogued, build: &str) -> Value {
-    let versions: BTreeSet<(&str, &str)> = all.keys().map(|(group, version, _)| (&**group, &**version)).collect();
+    let versions: BTreeSet<(&str, &str)> =
+        all.values().map(|served| (&*served.row.group, &*served.version.name)).collect();
     let hashes: Vec<(&str, &str, String)> =
         versions.into_iter().map(|(group, version)| (group, version, hash(all, build, group, version))).collect();
     openapi::v3_index(hashes.iter().map(|(group, version, hash)| (*group, *version, hash.as_str())))
-}
-
-/// What is served in one version of a group.
-fn of_version<'a>(all: &'a Catalogued, group: &'a str, version: &'a str) -> impl Iterator<Item = &'a Arc<Served>> {
-    let from = (group.to_owned(), version.to_owned(), String::new());
-    let served = all.range(from..).take_while(move |((known, name, _), _)| known == group && name == version);
-    served.map(|(_, served)| served)
 }
 
 /// The group and version whose schemas a path names.
@@ -279,12 +311,6 @@ fn group_version(path: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Whether a media type that begins like this is asked for.
-fn accepts(headers: &HeaderMap, media: &str) -> bool {
-    let asked = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    asked.flat_map(|value| value.split(',')).any(|one| one.trim().starts_with(media))
-}
-
 /// What is published of a resource.
 fn source(served: &Served) -> openapi::Source<'_> {
     let definition = served.custom.as_ref().map(|custom| custom.definition.as_ref());
@@ -294,7 +320,7 @@ fn source(served: &Served) -> openapi::Source<'_> {
 /// What stands for the schemas of a group's version in their address. Those of built-in kinds change with the build.
 fn hash(all: &Catalogued, build: &str, group: &str, version: &str) -> String {
     let mut words = format!("{build} {}", api_version(group, version)).into_bytes();
-    for custom in of_version(all, group, version).filter_map(|served| served.custom.as_ref()) {
+    for custom in all.of_version(group, version).filter_map(|served| served.custom.as_ref()) {
         words.extend(custom.published.digest);
     }
     hexadecimal(&digest(&words)[..16])
@@ -317,19 +343,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protobuf_is_found_among_what_is_accepted() {
-        let asks = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, http::HeaderValue::from_static(value))]);
-            accepts(&headers, "application/com.github.proto-openapi.spec.v2")
+    fn a_document_has_the_first_form_that_is_asked_for_and_had() {
+        let (v2, v3) = ("/openapi/v2", "/openapi/v3/apis/apps/v1");
+        let check = |path: &str, accept: &str, expected: Option<&str>| {
+            assert_eq!(Form::asked(path, accept).map(Form::media_type), expected, "{path}: {accept}");
         };
-        assert!(asks("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"));
-        assert!(asks("application/json;q=0.5, application/com.github.proto-openapi.spec.v2.v1.0+protobuf"));
-        assert!(!asks("application/json") && !asks("*/*"));
+        check(v2, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf", Some(openapi::V2_PROTOBUF));
+        check(
+            v2,
+            "application/json;q=0.5, application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            Some(openapi::V2_PROTOBUF),
+        );
+        check(v3, "application/com.github.proto-openapi.spec.v3@v1.0+protobuf", Some(openapi::V3_PROTOBUF));
+        check(v3, "application/com.github.proto-openapi.spec.v3.v1.0+protobuf, */*", Some(openapi::V3_PROTOBUF));
+        check(v3, "application/com.github.proto-openapi.spec.v2.v1.0+protobuf", None);
+        for path in [v2, v3] {
+            for accept in ["", "*/*", "application/*", "application/json", "text/html, application/json;q=0.1"] {
+                check(path, accept, Some(JSON));
+            }
+            check(path, "text/html", None);
+            check(path, "application/vnd.kubernetes.protobuf", None);
+        }
+        check("/openapi/v3", "text/html", Some(JSON));
     }
 
     #[test]
     fn who_has_a_document_is_told_so_in_few_words() {
-        let document = Document::new(&json!({}), None);
+        let document = Document::new(&json!({}), Form::Json, None);
         let asks = |tags: &str| {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, HeaderValue::from_str(tags).unwrap())]);
             document.answer(&headers).status()
@@ -345,7 +385,7 @@ mod tests {
         let (documents, catalogue) = (Arc::new(Documents::default()), Catalogue::default());
         let none = HeaderMap::new();
         let ask = |path: &'static str| documents.answer(&catalogue, path, "", "v1", &none, Members::default());
-        let kept = || documents.made.lock().documents["/openapi/v3"].compressed.as_ptr();
+        let kept = || documents.made.lock().documents[&(Form::Json, "/openapi/v3".to_owned())].compressed.as_ptr();
         assert!(ask("/openapi/v3").await.is_some());
         let first = kept();
         assert!(ask("/openapi/v3").await.is_some() && kept() == first);

@@ -60,5 +60,5 @@ pub(super) fn members(members: &Map<String, Value>) -> Vec<u8> {
 
 /// A part of a document in protobuf.
 pub(super) fn encoded(members: Members) -> Vec<u8> {
-    openapi::gnostic::encode(&json!({"paths": members.paths, "definitions": members.definitions}))
+    openapi::gnostic::v2::encode(&json!({"paths": members.paths, "definitions": members.definitions}))
 }

@@ -25,6 +25,16 @@ impl CallError {
         Self { message: message.into(), code, answered: true }
     }
 
+    /// True where the callee said that it cannot now, and may soon (upstream: `webhook.DefaultShouldRetry`).
+    pub(crate) fn is_passing(&self) -> bool {
+        self.answered && matches!(self.code, 429 | 500 | 504)
+    }
+
+    /// True where no answer came in time.
+    pub(crate) fn is_late(&self) -> bool {
+        self.code == 504
+    }
+
     /// Says which call it was, as Go's `url.Error` does.
     pub(super) fn at(mut self, verb: &str, url: &str) -> Self {
         if !self.answered {

@@ -3,12 +3,14 @@
 //! ```text
 //! address      where a call goes: a URL, or a Service and its endpoints
 //! tls          whom to believe there
+//! answers      what was answered, believed for a while
 //! connections  connections that are kept, so that not every call begins with a handshake
 //! kubeconfig   whom to call, where flags name webhooks
 //! error        why a call failed, in the words of Go's client, which people search for
 //! ```
 
 mod address;
+mod answers;
 mod connections;
 mod error;
 mod kubeconfig;
@@ -36,6 +38,7 @@ use address::Place;
 use connections::{Connection, Connections, Key};
 
 pub(crate) use address::{Address, ServiceReference};
+pub(crate) use answers::Answers;
 pub(crate) use error::CallError;
 pub(crate) use kubeconfig::kubeconfig;
 pub(crate) use tls::{client_config, unverified_config};

@@ -1,6 +1,5 @@
 //! What is served: built-in and custom resources alike, by group, version and plural.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::custom::{CustomVersion, Definition};
@@ -47,8 +46,9 @@ impl Custom {
     }
 }
 
-/// All that is served, by group, version and plural.
-pub type Catalogued = BTreeMap<(String, String, String), Arc<Served>>;
+/// All that is served, in order of group, version and plural.
+#[derive(Clone, Default)]
+pub struct Catalogued(Vec<Arc<Served>>);
 
 /// The served resources; changed whole, so that a request sees one state of it.
 #[derive(Default)]
@@ -57,6 +57,11 @@ pub struct Catalogue {
 }
 
 impl Served {
+    /// Group, version and plural, as paths have them.
+    fn path(&self) -> (&str, &str, &str) {
+        (&self.row.group, &self.version.name, &self.row.plural)
+    }
+
     /// The schema of this version.
     pub fn model(&self) -> Option<&Model> {
         match &self.custom {
@@ -109,25 +114,44 @@ impl Served {
     }
 }
 
+impl Catalogued {
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {
+        let at = self.0.binary_search_by(|served| served.path().cmp(&(group, version, plural))).ok()?;
+        self.0.get(at)
+    }
+
+    /// In order.
+    pub fn values(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.0.iter()
+    }
+
+    /// What is served in one version of a group.
+    pub fn of_version(&self, group: &str, version: &str) -> impl Iterator<Item = &Arc<Served>> {
+        let from = self.0.partition_point(|served| served.path() < (group, version, ""));
+        self.0[from..].iter().take_while(move |served| {
+            let (known, name, _) = served.path();
+            known == group && name == version
+        })
+    }
+}
+
 impl Catalogue {
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Served>> {
-        let key = (group.to_owned(), version.to_owned(), plural.to_owned());
-        self.served.read().get(&key).cloned()
+        self.served.read().get(group, version, plural).cloned()
     }
 
     /// Whether there are built-in kinds in a group: these have routes of their own, and what is beside the routes is refused
     /// in other words than what nobody knows.
     pub fn has_routes(&self, group: &str) -> bool {
         let all = self.all();
-        let mut of_group = all.iter().filter(|((known, ..), _)| known == group);
-        of_group.any(|(_, served)| served.custom.is_none())
+        all.values().any(|served| served.row.group == group && served.custom.is_none())
     }
 
     /// The served version of a resource that clients get when they ask for none.
     pub fn preferred(&self, group: &str, plural: &str) -> Option<Arc<Served>> {
         let served = self.all();
         let found = served.values().find(|served| served.row.group == group && served.row.plural == plural)?;
-        self.find(group, &found.row.versions.first()?.name, plural)
+        served.get(group, &found.row.versions.first()?.name, plural).cloned()
     }
 
     /// The served version of the kind that an object names.
@@ -149,11 +173,10 @@ impl Catalogue {
         let mut all = self.served.write();
         let mut next = (**all).clone();
         if let Some(first) = served.first() {
-            next.retain(|_, known| known.row.group != first.row.group || known.row.plural != first.row.plural);
+            next.0.retain(|known| known.row.group != first.row.group || known.row.plural != first.row.plural);
         }
-        for one in served {
-            next.insert((one.row.group.clone(), one.version.name.clone(), one.row.plural.clone()), Arc::new(one));
-        }
+        next.0.extend(served.into_iter().map(Arc::new));
+        next.0.sort_by(|a, b| a.path().cmp(&b.path()));
         *all = Arc::new(next);
     }
 
@@ -161,7 +184,7 @@ impl Catalogue {
     pub fn remove(&self, group: &str, plural: &str) {
         let mut all = self.served.write();
         let mut next = (**all).clone();
-        next.retain(|_, known| known.row.group != group || known.row.plural != plural);
+        next.0.retain(|known| known.row.group != group || known.row.plural != plural);
         *all = Arc::new(next);
     }
 }

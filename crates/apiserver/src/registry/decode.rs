@@ -156,7 +156,7 @@ fn plainly(why: Unreadable) -> Status {
 
 /// A body in the encoding that its headers name.
 fn read(headers: &HeaderMap, body: &[u8], wanted: Option<Wanted<'_>>) -> Result<Body, Unreadable> {
-    Ok(match negotiate::body_encoding(headers, true)? {
+    Ok(match negotiate::body_encoding(headers)? {
         Encoding::Yaml => yaml_document(body)?,
         Encoding::Json => json_document(body).map_err(|why| Status::bad_request(format!("{CANNOT_TELL_KIND}{why}")))?,
         Encoding::Protobuf => {

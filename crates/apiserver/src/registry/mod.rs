@@ -25,6 +25,7 @@ pub mod versions;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::object::{Entry, ObjectKey};
 use api::status::{Status, Subject};
@@ -35,6 +36,7 @@ pub use call::Call;
 pub use catalogue::{Catalogue, Catalogued, Custom, Served};
 pub use modify::{Decision, Modified, Modify};
 pub use options::DeleteOptions;
+pub(crate) use ownership::record_own;
 pub(crate) use patch::Patch;
 
 use crate::admission::Admission;
@@ -46,6 +48,8 @@ pub struct Registry {
     pub caches: Arc<Caches>,
     pub catalogue: Arc<Catalogue>,
     pub admission: Admission,
+    /// How long watches last at least whose clients do not say how long.
+    pub watch_life: Duration,
 }
 
 /// What a verb came to, before it is encoded for its client.

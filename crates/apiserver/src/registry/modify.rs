@@ -111,7 +111,17 @@ impl Registry {
                     }
                     Err(current) => current,
                 },
-                (Decision::Keep, Some(entry)) => return Ok(Modified::Unchanged(entry.clone())),
+                (Decision::Keep, Some(entry)) if dry_run || !self.is_stale(cache, key).await? => {
+                    return Ok(Modified::Unchanged(entry.clone()));
+                }
+                // Nothing changes but the key with which it is sealed.
+                (Decision::Keep, Some(entry)) => {
+                    let expect = Expect::Revision(Revision::from_u64(entry.revision));
+                    match self.put(cache, key, entry.to_value(), expect).await? {
+                        Ok(entry) => return Ok(Modified::Updated(entry)),
+                        Err(current) => current,
+                    }
+                }
                 (Decision::Delete | Decision::Finish(_) | Decision::Keep, None) => {
                     return Err(Status::not_found(served.subject(), &key.name));
                 }
@@ -142,6 +152,17 @@ impl Registry {
             Decision::Finish(object) => versions::stored(served, object).await.map(Decision::Finish),
             decision => Ok(decision),
         }
+    }
+
+    /// Whether an object is stored in another way than it would be now: that is looked for where a configuration says in
+    /// which.
+    async fn is_stale(&self, cache: &ResourceCache, key: &ObjectKey) -> Result<bool, Status> {
+        let store_key = cache.store_key(key);
+        if !cache.transformer().may_be_stale(&store_key) {
+            return Ok(false);
+        }
+        let record = self.store.get(&store_key, None).await.map_err(super::store_fault)?;
+        Ok(record.is_some_and(|record| cache.transformer().is_stale(&store_key, &record.value)))
     }
 
     /// What a dry run answers: the object as it would be, at the revision that it has.

@@ -4,12 +4,15 @@ use api::apply::{self, FieldSet, Request};
 use api::codec::normalise::{Empty, empties};
 use api::resources::model_of;
 use api::schema::Model;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::patch::{APPLY_PATCH, content_type};
 use super::{Call, Served, decode};
+use crate::authn::User;
 use crate::document::Document;
+use crate::request::ResourceRequest;
 
 /// Hands `act` the write at hand as apply sees it.
 pub(super) fn request<T>(served: &Served, call: &Call, model: &Model, act: impl FnOnce(&Request<'_>) -> T) -> T {
@@ -60,6 +63,20 @@ pub(super) fn record_posted(call: &Call, object: &mut Value) {
         now: Timestamp::now(),
     };
     *object = apply::update(&request, None, std::mem::take(object));
+}
+
+/// Records what `program`, which is a part of this server, changed of a part of `old`.
+pub(crate) fn record_own(served: &Served, program: &str, subresource: &str, old: &Value, new: &mut Value) {
+    let target = ResourceRequest {
+        group: served.row.group.clone(),
+        version: served.version.name.clone(),
+        resource: served.row.plural.clone(),
+        subresource: subresource.to_owned(),
+        ..ResourceRequest::default()
+    };
+    let mut call = Call::internal(User::default(), "update", target, Bytes::new());
+    call.query = format!("fieldManager={program}");
+    record(served, &call, Some(old), new);
 }
 
 /// Records what a write changed. `new` and `old` are in the storage version; ownership is by the version that the

@@ -1,9 +1,10 @@
 //! `watch`: a watcher's notices with what goes around them, which are bookmarks, the end of the initial events,
 //! the time limit, and the one error that ends a watch.
 
-use std::future::pending;
+use std::future::Future as _;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use api::object::Entry;
@@ -22,8 +23,6 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// Longer than any watch lasts, and short enough for clocks to add.
 const MOST_LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// Watches end after a time between this and twice this, so that clients spread over servers anew.
-const MIN_LIFE: Duration = Duration::from_secs(1800);
 
 /// An item of a watch, not yet encoded.
 pub enum Item {
@@ -41,9 +40,8 @@ pub enum Item {
 
 /// A running watch.
 pub struct Stream {
-    served: Arc<Served>,
-    /// What the shown object must have beyond what the watcher selects by.
-    shown: Vec<ShownTerm>,
+    /// Beyond what the watcher selects by.
+    pub selection: Selection,
     watcher: Option<Watcher>,
     caches: Arc<Caches>,
     /// The end of the initial events is to be told.
@@ -55,10 +53,18 @@ pub struct Stream {
     deadline: Instant,
     /// Set to what comes first of these two.
     clock: Pin<Box<Sleep>>,
+    /// Whom the clock wakes: it is not told at every event.
+    wakes: Option<Waker>,
     /// The end of the definition by which the objects are read.
     retired: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     /// Told first, then the watch ends.
     refusal: Option<Status>,
+}
+
+/// What objects must have where they are shown, for those who select by what only the shown object has.
+pub struct Selection {
+    served: Arc<Served>,
+    terms: Vec<ShownTerm>,
 }
 
 impl Registry {
@@ -93,14 +99,13 @@ impl Registry {
             refusal = Some(Status::expired(format!("too old resource version: {revision} ({oldest})")));
         }
         let asked = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        let life = asked.map_or_else(random_life, |asked| asked.min(MOST_LIFE));
+        let life = asked.unwrap_or_else(|| random_life(self.watch_life)).min(MOST_LIFE);
         let now = Instant::now();
         let deadline = now + life;
         let next_bookmark = options.bookmarks.then(|| next_bookmark(now, deadline)).flatten();
         let retired = served.custom.as_ref().map(|custom| Box::pin(custom.retired.clone().cancelled_owned()));
         Ok(Outcome::Watch(Box::new(Stream {
-            served: served.clone(),
-            shown: options.shown,
+            selection: Selection { served: served.clone(), terms: options.shown },
             watcher,
             caches: self.caches.clone(),
             announce_end: options.bookmarks && options.initial_events == Some(true),
@@ -108,17 +113,19 @@ impl Registry {
             next_bookmark,
             deadline,
             clock: Box::pin(sleep_until(next_bookmark.unwrap_or(deadline))),
+            wakes: None,
             retired,
             refusal,
         })))
     }
 }
 
-fn random_life() -> Duration {
+/// Between `least` and twice that.
+fn random_life(least: Duration) -> Duration {
     let mut random = [0u8; 2];
     // Without randomness all watches live equally long, which is only less even.
     let _ = getrandom::fill(&mut random);
-    MIN_LIFE + MIN_LIFE.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX))
+    least.saturating_add(least.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)))
 }
 
 /// When a watch that ends at `deadline` is told next how far it is, as upstream does (`cacher/cache_watcher.go`).
@@ -127,34 +134,14 @@ fn next_bookmark(now: Instant, deadline: Instant) -> Option<Instant> {
     (last > now).then(|| last.min(now + BOOKMARK_EVERY))
 }
 
-async fn end_of(retired: &mut Option<Pin<Box<WaitForCancellationFutureOwned>>>) {
-    match retired {
-        Some(retired) => retired.as_mut().await,
-        None => pending().await,
-    }
-}
-
-impl Stream {
-    /// The next item; `None` when the watch is over.
-    pub async fn next(&mut self) -> Option<Item> {
-        loop {
-            let item = self.told().await?;
-            if self.shown.is_empty() {
-                return Some(item);
-            }
-            match self.select(item).await {
-                Ok(None) => {}
-                Ok(Some(item)) => return Some(item),
-                Err(status) => {
-                    self.watcher = None;
-                    return Some(Item::Error(status));
-                }
-            }
-        }
+impl Selection {
+    /// Whether it lets everything through.
+    pub fn is_everything(&self) -> bool {
+        self.terms.is_empty()
     }
 
     /// What an item is to a client that selects by fields of shown objects.
-    async fn select(&self, item: Item) -> Result<Option<Item>, Status> {
+    pub async fn select(&self, item: Item) -> Result<Option<Item>, Status> {
         let (kind, event) = match item {
             Item::Initial(entry) => return Ok(self.shows(&entry).await?.then_some(Item::Initial(entry))),
             Item::Event(kind, event) => (kind, event),
@@ -176,45 +163,67 @@ impl Stream {
 
     async fn shows(&self, entry: &Arc<Entry>) -> Result<bool, Status> {
         let object = versions::shown_entry(&self.served, entry).await?.to_value();
-        Ok(options::matches(&self.shown, &self.served, &object))
+        Ok(options::matches(&self.terms, &self.served, &object))
+    }
+}
+
+impl Stream {
+    /// Nothing more is told.
+    pub fn end(&mut self) {
+        self.watcher = None;
     }
 
-    /// The next thing that the watcher or the clock tells.
-    async fn told(&mut self) -> Option<Item> {
+    /// The next thing that the watcher or the clock tells; `None` when the watch is over.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         if let Some(refusal) = self.refusal.take() {
             self.watcher = None;
-            return Some(Item::Error(refusal));
+            return Poll::Ready(Some(Item::Error(refusal)));
         }
         loop {
-            let watcher = self.watcher.as_mut()?;
-            tokio::select! {
-                biased;
-                notice = watcher.next() => match notice {
-                    Ok(Some(WatchNotice::Initial(entry))) => return Some(Item::Initial(entry)),
-                    Ok(Some(WatchNotice::Event(kind, event))) => return Some(Item::Event(kind, event)),
-                    Ok(Some(WatchNotice::InitialDone(revision))) => {
-                        if std::mem::take(&mut self.announce_end) {
-                            let revision = revision.max(self.complete_to);
-                            return Some(Item::Bookmark { revision, initial_events_end: true });
-                        }
+            let Some(watcher) = &mut self.watcher else { return Poll::Ready(None) };
+            match watcher.poll_next(cx) {
+                Poll::Pending => return self.poll_clocks(cx),
+                Poll::Ready(Ok(Some(WatchNotice::Initial(entry)))) => return Poll::Ready(Some(Item::Initial(entry))),
+                Poll::Ready(Ok(Some(WatchNotice::Event(kind, event)))) => {
+                    return Poll::Ready(Some(Item::Event(kind, event)));
+                }
+                Poll::Ready(Ok(Some(WatchNotice::InitialDone(revision)))) => {
+                    if std::mem::take(&mut self.announce_end) {
+                        let revision = revision.max(self.complete_to);
+                        return Poll::Ready(Some(Item::Bookmark { revision, initial_events_end: true }));
                     }
-                    Ok(None) => return None,
-                    Err(Lagged) => {
-                        self.watcher = None;
-                        return Some(Item::Error(Status::expired(Lagged.to_string())));
-                    }
-                },
-                () = end_of(&mut self.retired) => return None,
-                () = self.clock.as_mut() => {
-                    let now = Instant::now();
-                    self.next_bookmark.take_if(|due| *due <= now)?;
-                    self.next_bookmark = next_bookmark(now, self.deadline);
-                    self.clock.as_mut().reset(self.next_bookmark.unwrap_or(self.deadline));
-                    let reached = self.caches.revision();
-                    return Some(Item::Bookmark { revision: watcher.delivered(reached), initial_events_end: false });
+                }
+                Poll::Ready(Ok(None)) => return Poll::Ready(None),
+                Poll::Ready(Err(Lagged)) => {
+                    self.watcher = None;
+                    return Poll::Ready(Some(Item::Error(Status::expired(Lagged.to_string()))));
                 }
             }
         }
+    }
+
+    /// What time tells: that it is over, or how far the watch is.
+    fn poll_clocks(&mut self, cx: &mut Context<'_>) -> Poll<Option<Item>> {
+        if let Some(retired) = &mut self.retired
+            && retired.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(None);
+        }
+        let is_set = self.wakes.as_ref().is_some_and(|known| known.will_wake(cx.waker()));
+        if is_set && !self.clock.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.wakes = Some(cx.waker().clone());
+        ready!(self.clock.as_mut().poll(cx));
+        self.wakes = None;
+        let (now, Some(watcher)) = (Instant::now(), &self.watcher) else { return Poll::Ready(None) };
+        if self.next_bookmark.take_if(|due| *due <= now).is_none() {
+            return Poll::Ready(None);
+        }
+        self.next_bookmark = next_bookmark(now, self.deadline);
+        self.clock.as_mut().reset(self.next_bookmark.unwrap_or(self.deadline));
+        let revision = watcher.delivered(self.caches.revision());
+        Poll::Ready(Some(Item::Bookmark { revision, initial_events_end: false }))
     }
 }
 

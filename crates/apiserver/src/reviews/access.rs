@@ -16,7 +16,7 @@ use crate::registry::{Call, Served};
 use crate::server::ApiServer;
 
 /// The status of a review.
-pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &Value) -> Value {
+pub(super) async fn answer(server: &ApiServer, served: &Served, call: &Call, review: &Value) -> Value {
     let is_own = is_own(served);
     let spec = &review["spec"];
     let user = if is_own { call.user.clone() } else { stated_user(spec) };
@@ -27,7 +27,8 @@ pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &
         (resource, _) => {
             let (fields, wrong) = fields(&resource["fieldSelector"]);
             ignored.extend(wrong.then_some(("fieldSelector", fields.is_empty())));
-            ignored.extend(labels(&resource["labelSelector"]).map(|none| ("labelSelector", none)));
+            let (labels, wrong) = labels(&resource["labelSelector"]);
+            ignored.extend(wrong.then_some(("labelSelector", labels.is_empty())));
             let target = Target::Resource {
                 group: text(resource, "group"),
                 version: text(resource, "version"),
@@ -36,23 +37,25 @@ pub(super) fn answer(server: &ApiServer, served: &Served, call: &Call, review: &
                 subresource: text(resource, "subresource"),
                 name: text(resource, "name"),
                 fields,
+                labels,
             };
             (text(resource, "verb"), target)
         }
     };
-    let decision = server.authorizer.authorize(&Attributes { user, verb, target });
+    let decision = server.authorizer.authorize(&Attributes { user, verb, target }).await;
     let mut status = json!({"allowed": decision.allowed});
+    if decision.denied {
+        status["denied"] = json!(true);
+    }
     if !decision.reason.is_empty() {
         status["reason"] = json!(decision.reason);
     }
     // What cannot be read restricts nothing: the question is the broader one.
-    let said: Vec<String> = ignored
-        .into_iter()
-        .map(|(which, whole)| {
-            let part = if whole { "" } else { "partially " };
-            format!("spec.resourceAttributes.{which} {part}ignored due to parse error")
-        })
-        .collect();
+    let ignored = ignored.into_iter().map(|(which, whole)| {
+        let part = if whole { "" } else { "partially " };
+        format!("spec.resourceAttributes.{which} {part}ignored due to parse error")
+    });
+    let said: Vec<String> = decision.error.into_iter().chain(ignored).collect();
     if !said.is_empty() {
         status["evaluationError"] = json!(said.join("; "));
     }
@@ -201,15 +204,16 @@ fn fields(selector: &Value) -> (Vec<Term>, bool) {
     (terms, wrong)
 }
 
-/// Set if some of a label selector cannot be read: true if none of it can. No authorizer here asks for labels.
-fn labels(selector: &Value) -> Option<bool> {
+/// The requirements of a label selector that can be read; true if some cannot.
+fn labels(selector: &Value) -> (Vec<Requirement>, bool) {
     let raw = selector["rawSelector"].as_str().unwrap_or_default();
     if !raw.is_empty() {
-        return LabelSelector::parse(raw).is_err().then_some(true);
+        return LabelSelector::parse(raw).map_or((Vec::new(), true), |read| (read.requirements().to_vec(), false));
     }
     let requirements = items(selector, "requirements");
-    let readable = requirements.iter().filter(|it| Requirement::from_json(it).is_ok()).count();
-    (readable < requirements.len()).then_some(readable == 0)
+    let readable: Vec<Requirement> = requirements.iter().filter_map(|it| Requirement::from_json(it).ok()).collect();
+    let wrong = readable.len() < requirements.len();
+    (readable, wrong)
 }
 
 #[cfg(test)]
@@ -281,9 +285,13 @@ mod tests {
         check(json!({"requirements": [one]}), "a!=b", false);
         check(json!({"requirements": [one, {"key": "a", "operator": "Exists"}]}), "a!=b", true);
         check(json!({"requirements": [{"key": "a", "operator": "In", "values": ["b", "c"]}]}), "", true);
-        assert_eq!(labels(&json!({"rawSelector": "a in (b)"})), None);
-        assert_eq!(labels(&json!({"rawSelector": "a in"})), Some(true));
+        let readable = |selector: Value| {
+            let (found, wrong) = labels(&selector);
+            (found.len(), wrong)
+        };
+        assert_eq!(readable(json!({"rawSelector": "a in (b)"})), (1, false));
+        assert_eq!(readable(json!({"rawSelector": "a in"})), (0, true));
         let odd = json!({"key": "a", "operator": "Odd"});
-        assert_eq!(labels(&json!({"requirements": [{"key": "a", "operator": "Exists"}, odd]})), Some(false));
+        assert_eq!(readable(json!({"requirements": [{"key": "a", "operator": "Exists"}, odd]})), (1, true));
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn handle(server: &ApiServer, served: &Arc<Served>, call: &mut 
         "selfsubjectreviews" => json!({"userInfo": call.user.info()}),
         "selfsubjectrulesreviews" => rules(server, &call.user, &review["spec"]),
         "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            access::answer(server, served, call, &review)
+            access::answer(server, served, call, &review).await
         }
         _ => return Err(Status::path_not_found()),
     };
@@ -89,7 +89,13 @@ fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
     let namespace = spec["namespace"].as_str().unwrap_or_default();
     let mut resources = Vec::new();
     let mut paths = Vec::new();
-    for rule in server.authorizer.rbac.rules(user, namespace) {
+    let authorizer = &server.authorizer;
+    if authorizer.allows_all() {
+        resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
+        paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+    }
+    let granted = if authorizer.asks_rbac() { authorizer.rbac.rules(user, namespace) } else { Vec::new() };
+    for rule in granted {
         if !rule.non_resource_urls.is_empty() {
             paths.push(json!({"verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls}));
         }
@@ -102,10 +108,14 @@ fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
         }
     }
     let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
-    if node_of(user).is_some() {
+    let mut untold = authorizer.untold_rules();
+    if authorizer.asks_node() && node_of(user).is_some() {
         // What a node may do hangs on its Pods.
+        untold.insert(0, "node authorizer does not support user rule resolution");
+    }
+    if !untold.is_empty() {
         status["incomplete"] = json!(true);
-        status["evaluationError"] = json!("node authorizer does not support user rule resolution");
+        status["evaluationError"] = json!(untold.join(", "));
     }
     status
 }

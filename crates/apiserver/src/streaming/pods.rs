@@ -47,7 +47,7 @@ pub(super) async fn handle(
 ) -> Result<Response, Status> {
     let streamed = UPGRADED.contains(&target.subresource.as_str());
     if streamed && info.verb == "get" {
-        may_create(server, user, info, target)?;
+        may_create(server, user, info, target).await?;
     }
     if target.subresource == "log" {
         check_log_options(query).into_result("", "PodLogOptions", &target.name)?;
@@ -72,9 +72,14 @@ pub(super) async fn handle(
 }
 
 /// A websocket begins as a GET, and does what a POST does: its user must have the right to both.
-fn may_create(server: &ApiServer, user: &User, info: &RequestInfo, target: &ResourceRequest) -> Result<(), Status> {
+async fn may_create(
+    server: &ApiServer,
+    user: &User,
+    info: &RequestInfo,
+    target: &ResourceRequest,
+) -> Result<(), Status> {
     let attributes = Attributes { verb: "create".to_owned(), ..Attributes::of(user, info) };
-    if server.authorizer.authorize(&attributes).allowed {
+    if server.authorizer.authorize(&attributes).await.allowed {
         return Ok(());
     }
     let resource = format!("{}/{}", target.resource, target.subresource);

@@ -12,6 +12,7 @@ use crate::document::Document;
 use crate::registry::posted::{self, BINDING, SystemFields};
 use crate::registry::{Call, Decision, Modify, Outcome, Served, places};
 use crate::server::ApiServer;
+use crate::subresources::set_condition;
 
 const PODS: Subject<'static> = Subject { group: "", resource: "pods/binding" };
 
@@ -99,22 +100,12 @@ impl Modify for Bind<'_> {
                 pod["metadata"][field][key] = value.clone();
             }
         }
-        set_scheduled(&mut pod);
+        set_condition(&mut pod, json!({"type": "PodScheduled", "status": "True"}));
+        // Where the Pod might have gone says nothing any more.
+        if let Some(status) = pod["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         pod.remove_meta("resourceVersion");
         Ok(Decision::Put(pod))
-    }
-}
-
-/// The condition by which everybody sees that the Pod has its node.
-fn set_scheduled(pod: &mut Value) {
-    let condition = json!({
-        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": crate::clock::now(),
-    });
-    if !pod["status"]["conditions"].is_array() {
-        pod["status"]["conditions"] = json!([]);
-    }
-    if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
-        conditions.retain(|condition| condition["type"] != "PodScheduled");
-        conditions.push(condition);
     }
 }

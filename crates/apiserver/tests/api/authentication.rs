@@ -1,5 +1,6 @@
 //! Who is believed, by which credentials.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use api::object::ObjectKey;
@@ -7,16 +8,13 @@ use apiserver::authn::oidc::IssuerOptions;
 use apiserver::authn::webhook::WebhookOptions;
 use apiserver::authn::{Anonymous, Options, User};
 use apiserver::server::Settings;
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Cluster};
+use crate::issuer::Issuer;
 use crate::played::{Here, TlsServer};
 
 const REVIEWS: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
@@ -131,53 +129,79 @@ async fn a_token_review_says_for_whom_a_token_is_good() {
 
 #[tokio::test]
 async fn tokens_of_an_issuer_are_verified_by_the_keys_that_it_publishes() {
-    let random = SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();
-    let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let point = pair.public_key().as_ref().to_vec();
-    let keys = json!({"keys": [{
-        "kty": "EC", "crv": "P-256", "kid": "one", "use": "sig", "x": part(&point[1..33]), "y": part(&point[33..]),
-    }]});
-    let server = TlsServer::start(
-        &["127.0.0.1"],
-        Arc::new(move |request| {
-            let host = request.headers()["host"].to_str().unwrap().to_owned();
-            let answer = match request.uri().path() {
-                "/keys" => keys.clone(),
-                _ => json!({"issuer": format!("https://{host}"), "jwks_uri": format!("https://{host}/keys")}),
-            };
-            Box::pin(async move { Response::new(Full::new(Bytes::from(answer.to_string()))) })
-        }),
-    )
-    .await;
-    let url = format!("https://127.0.0.1:{}", server.port);
-    let issuer = IssuerOptions {
-        url: url.clone(),
-        authority: Some(String::from_utf8(STANDARD.decode(&server.authority).unwrap()).unwrap()),
+    let issuer = Issuer::start().await;
+    let options = IssuerOptions {
+        url: issuer.url(),
+        authority: Some(issuer.authority()),
         audiences: vec!["k8s".to_owned()],
         username_prefix: "oidc:".to_owned(),
         groups_claim: Some("groups".to_owned()),
         ..IssuerOptions::default()
     };
-    let cluster = Cluster::start_calling(Here, set(Options { issuer: Some(issuer), ..Options::default() })).await;
-    let sign = |claims: Value| {
-        let header = json!({"alg": "ES256", "kid": "one"});
-        let signed = format!("{}.{}", part(header.to_string().as_bytes()), part(claims.to_string().as_bytes()));
-        let signature = pair.sign(&random, signed.as_bytes()).unwrap();
-        format!("{signed}.{}", part(signature.as_ref()))
-    };
-    let good = json!({"iss": url, "aud": "k8s", "exp": 4_000_000_000u64, "sub": "bob", "groups": ["dev"]});
-    let review = who(&cluster, &sign(good.clone())).await.expect(201);
+    let cluster = Cluster::start_calling(Here, set(Options { issuer: Some(options), ..Options::default() })).await;
+    let good = json!({"iss": issuer.url(), "aud": "k8s", "exp": 4_000_000_000u64, "sub": "bob", "groups": ["dev"]});
+    let review = who(&cluster, &issuer.sign(&good)).await.expect(201);
     let expected = json!({"username": "oidc:bob", "groups": ["dev", "system:authenticated"]});
     assert_eq!(review["status"]["userInfo"], expected);
-    for (claim, value) in [("aud", json!("other")), ("exp", json!(1)), ("iss", json!("https://other.example"))] {
+}
+
+fn write(path: &Path, text: &str) {
+    std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
+}
+
+/// An AuthenticationConfiguration that believes an issuer, by these fields more.
+fn configuration(issuer: &Issuer, more: &str) -> String {
+    let authority = issuer.authority().replace('\n', "\n      ");
+    format!(
+        "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {{enabled: true, \
+         conditions: [{{path: /version}}]}}\njwt:\n- issuer:\n    url: {}\n    audiences: [k8s]\n    \
+         certificateAuthority: |\n      {authority}\n{more}",
+        issuer.url()
+    )
+}
+
+#[tokio::test]
+async fn expressions_say_who_the_bearer_of_a_token_is() {
+    let issuer = Issuer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let rules = "  claimMappings:\n    username: {expression: '\"x:\" + claims.sub'}\n    groups: {expression: \
+                 claims.roles}\n    uid: {claim: oid}\n    extra: [{key: example.org/team, valueExpression: \
+                 claims.team}]\n  claimValidationRules: [{expression: claims.level > 1.0, message: too low}]\n  \
+                 userValidationRules: [{expression: \"!user.groups.exists(g, g.startsWith('system:'))\"}]\n";
+    write(&path, &configuration(&issuer, rules));
+    let options = Options { configuration: Some(path.clone()), ..Options::default() };
+    let cluster = Cluster::start_calling(Here, set(options)).await;
+    let good = json!({
+        "iss": issuer.url(), "aud": ["other", "k8s"], "exp": 4_000_000_000u64, "sub": "bob", "roles": ["dev", "ops"],
+        "oid": "u1", "team": "red", "level": 2,
+    });
+    let review = who(&cluster, &issuer.sign(&good)).await.expect(201);
+    let expected = json!({
+        "username": "x:bob", "uid": "u1", "groups": ["dev", "ops", "system:authenticated"],
+        "extra": {"example.org/team": ["red"]},
+    });
+    assert_eq!(review["status"]["userInfo"], expected);
+    for (claim, value) in
+        [("level", json!(1)), ("roles", json!(["system:masters"])), ("oid", json!(7)), ("sub", json!(7))]
+    {
         let mut wrong = good.clone();
         wrong[claim] = value;
-        assert_eq!(who(&cluster, &sign(wrong)).await.code, 401, "{claim}");
+        assert_eq!(who(&cluster, &issuer.sign(&wrong)).await.code, 401, "{claim}");
     }
-    let text = sign(good);
-    assert_eq!(who(&cluster, &text[..text.len() - 8]).await.code, 401);
+    let unknown = |path: &str| Request::get(path).body(Full::new(Bytes::new())).unwrap();
+    assert_eq!(cluster.send_unknown(unknown("/version")).await.code, 200);
+    assert_eq!(cluster.send_unknown(unknown("/livez")).await.code, 401);
+
+    // Told otherwise, it believes otherwise.
+    write(&path, &configuration(&issuer, "  claimMappings: {username: {claim: sub, prefix: 'y:'}}\n"));
+    loop {
+        let review = who(&cluster, &issuer.sign(&good)).await.expect(201);
+        if review["status"]["userInfo"]["username"] == "y:bob" {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -198,8 +222,7 @@ async fn another_server_is_asked_about_tokens() {
     .await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config");
-    std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), server.kubeconfig("ours").as_bytes())
-        .unwrap();
+    write(&path, &server.kubeconfig("ours"));
     let webhook = WebhookOptions { config_file: Some(path), ..WebhookOptions::default() };
     let cluster = Cluster::start_calling(Here, set(Options { webhook, ..Options::default() })).await;
     let review = who(&cluster, "known").await.expect(201);

@@ -218,6 +218,12 @@ impl Answer {
         serde_json::from_slice(&self.bytes).unwrap()
     }
 
+    /// Must have come with this code, whatever it says.
+    #[track_caller]
+    pub(crate) fn expect_code(&self, code: u16) {
+        assert_eq!(self.code, code, "{}", &String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(1000)]));
+    }
+
     /// The object, which must have come with this code.
     #[track_caller]
     pub(crate) fn expect(self, code: u16) -> Value {

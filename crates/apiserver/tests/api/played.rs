@@ -1,16 +1,20 @@
 //! TLS servers in this process, for whatever the API server calls.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use apiserver::streaming::{NodeDialer, Stream};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::{StreamExt as _, stream};
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
@@ -38,6 +42,50 @@ impl NodeDialer for Here {
 
 /// What a server does with a request.
 pub(crate) type Serve = dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Full<Bytes>>> + Send + Sync;
+
+/// How an answer ends that does not end with its body: told as an extension of the answer.
+#[derive(Clone)]
+pub(crate) enum Ending {
+    /// The connection is closed in the middle.
+    Dies,
+    /// What the body says is said again and again: so many bytes as `said` counts, until nobody listens, and `left` is set.
+    Never { said: Arc<AtomicUsize>, left: CancellationToken },
+}
+
+fn ended(answer: Response<Full<Bytes>>) -> Response<UnsyncBoxBody<Bytes, io::Error>> {
+    let (mut parts, body) = answer.into_parts();
+    let body = body.map_err(|never| match never {});
+    let Some(ending) = parts.extensions.remove::<Ending>() else {
+        return Response::from_parts(parts, body.boxed_unsync());
+    };
+    let guard = match &ending {
+        Ending::Never { left, .. } => Some(left.clone().drop_guard()),
+        Ending::Dies => None,
+    };
+    let frames = stream::once(body.collect()).flat_map(move |whole| {
+        let bytes = whole.map(|whole| whole.to_bytes()).unwrap_or_default();
+        let first = stream::once(std::future::ready(Ok(Frame::data(bytes.clone()))));
+        let rest = match ending.clone() {
+            Ending::Dies => stream::once(async {
+                // What has been said is sent when nothing more comes at once.
+                tokio::task::yield_now().await;
+                Err(io::Error::other("it died"))
+            })
+            .boxed(),
+            Ending::Never { said, .. } => stream::repeat_with(move || {
+                said.fetch_add(bytes.len(), Ordering::Relaxed);
+                Ok(Frame::data(bytes.clone()))
+            })
+            .boxed(),
+        };
+        first.chain(rest)
+    });
+    let frames = frames.map(move |frame| {
+        let _until_dropped = &guard;
+        frame
+    });
+    Response::from_parts(parts, StreamBody::new(frames).boxed_unsync())
+}
 
 /// A server that ends when this is dropped.
 pub(crate) struct TlsServer {
@@ -75,7 +123,7 @@ impl TlsServer {
                     let Ok(stream) = acceptor.accept(socket).await else { return };
                     let service = service_fn(|request| {
                         let answer = serve(request);
-                        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+                        async move { Ok::<_, std::convert::Infallible>(ended(answer.await)) }
                     });
                     let http = hyper::server::conn::http1::Builder::new();
                     let _ended = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;

@@ -352,3 +352,42 @@ async fn a_patch_does_not_make_another_kind() {
     // What merges field by field does not look at the type.
     cluster.patch(&format!("{MAPS}/a"), "strategic-merge-patch+json", json!({"kind": "Pod"})).await.expect(200);
 }
+
+/// What an eviction takes of a budget is written down at once, in the name of this server.
+#[tokio::test]
+async fn a_budget_that_an_eviction_has_used_up_says_so() {
+    let cluster = Cluster::start().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}});
+    cluster.send("POST", budgets, json!({"metadata": {"name": "b"}, "spec": spec})).await.expect(201);
+    let account = json!({"metadata": {"name": "default"}});
+    cluster.send("POST", "/api/v1/namespaces/default/serviceaccounts", account).await.expect(201);
+    let pods = "/api/v1/namespaces/default/pods";
+    for name in ["one", "two"] {
+        let spec = json!({"nodeName": "n", "containers": [{"name": "a", "image": "x"}]});
+        let pod = json!({"metadata": {"name": name, "labels": {"a": "b"}}, "spec": spec});
+        cluster.send("POST", pods, pod).await.expect(201);
+        let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        cluster.patch(&format!("{pods}/{name}/status"), "merge-patch+json", status).await.expect(200);
+    }
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1,
+        "expectedPods": 2}});
+    cluster.patch(&format!("{budgets}/b/status"), "merge-patch+json", status).await.expect(200);
+    cluster.server.registry.caches.reach_current().await;
+    let evict = async |name: &str| {
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+        cluster.send("POST", &format!("{pods}/{name}/eviction"), eviction).await
+    };
+    evict("one").await.expect(201);
+    let budget = cluster.send("GET", &format!("{budgets}/b"), Value::Null).await.expect(200);
+    let condition = &budget["status"]["conditions"][0];
+    assert_eq!((&condition["status"], &condition["reason"]), (&json!("False"), &json!("InsufficientPods")));
+    let managers = budget["metadata"]["managedFields"].as_array().unwrap();
+    let own = managers.iter().find(|managed| managed["manager"] == "kube-apiserver").expect("it is nobody's");
+    assert_eq!(own["subresource"], "status");
+    assert!(own["fieldsV1"]["f:status"]["f:disruptedPods"]["f:one"].is_object(), "{own}");
+    cluster.server.registry.caches.reach_current().await;
+    let refused = evict("two").await.expect(429);
+    let why = "The disruption budget b does not allow evicting pods currently";
+    assert_eq!(refused["details"]["causes"][0]["message"], why);
+}

@@ -313,6 +313,8 @@ fn become_program(
         linux::signals::reset().context(|| "cannot reset signals".to_owned())?;
         processes::close_on_exec_from(3).context(|| "cannot mark descriptors".to_owned())?;
         raise_file_limit();
+        // The node does without them; what others run is to decide for itself.
+        _ = rustix::thread::disable_transparent_huge_pages(false);
         rustix::process::umask(Mode::from_raw_mode(0o022));
         give_up_privileges(process, user)
     };

@@ -61,6 +61,8 @@ async fn runs_to_the_end_and_logs(world: World) {
 }
 
 async fn confines_by_default(world: World) {
+    // As a node has it.
+    rustix::thread::disable_transparent_huge_pages(true).unwrap();
     let sandbox = world.sandbox().await;
     let container = world.start(&sandbox, world.config(&["wait"])).await;
     world.wrote(&container, "waiting").await;
@@ -72,6 +74,7 @@ async fn confines_by_default(world: World) {
     assert_eq!(field("CapInh:"), "0000000000000000");
     assert_eq!(field("Seccomp:"), "2");
     assert_eq!(field("NoNewPrivs:"), "0");
+    assert_eq!(field("THP_enabled:"), "1");
     assert_eq!(world.exec(&container, &["mount"]).await.1, "1\n", "mounting is EPERM");
     assert_eq!(world.exec(&container, &["show", "/proc/1/cmdline"]).await.1, "/bin/payload\0wait\0");
     assert_eq!(world.exec(&container, &["show", "/proc/keys"]).await.1, "");

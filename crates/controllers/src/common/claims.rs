@@ -4,12 +4,11 @@
 //! writes with preconditions, and before adopting anything the owner is read from the server: a cached owner may have been
 //! deleted, or be another of the same name.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
 use api::resource::GroupVersionResource;
-use api::selector::label::LabelSelector;
+use api::selector::label::{LabelSelector, LabelSet};
 use client::informer::{Change, Informer};
 use client::patch::Patch;
 use client::reconcile::changed;
@@ -159,6 +158,6 @@ pub(crate) fn concerned(
 }
 
 /// Whether labels could make an orphan some owner's: for waking owners when orphans change.
-pub(crate) fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+pub(crate) fn matches(selector: &LabelSelector, labels: &impl LabelSet) -> bool {
     !selector.is_everything() && selector.matches(labels)
 }

@@ -60,9 +60,9 @@ pub(crate) fn observe(view: &View, owner: &ObjectMeta, template: &PodTemplateSpe
         .filter_map(|entry| {
             let object = decode::<ControllerRevision>(&entry)?;
             let name = entry.key.name.clone();
-            let label = entry.labels.get(HASH).or_else(|| entry.labels.get("controller.kubernetes.io/hash")).cloned();
+            let label = entry.labels.get(HASH).or_else(|| entry.labels.get("controller.kubernetes.io/hash"));
             let data = object.data.map(|data| data.0).unwrap_or_default();
-            let hash = label.unwrap_or_else(|| name.rsplit('-').next().unwrap_or_default().to_owned());
+            let hash = label.unwrap_or_else(|| name.rsplit('-').next().unwrap_or_default()).to_owned();
             Some(Revision { entry: Some(entry), name, hash, number: object.revision, data })
         })
         .collect();

@@ -74,7 +74,7 @@ pub(crate) fn by_service(entry: &Entry) -> Vec<String> {
 
 /// The Service of a slice that `manager` manages.
 fn service_of(entry: &Entry, manager: &str) -> Option<ObjectKey> {
-    let managed = entry.labels.get(MANAGED_BY).is_some_and(|by| by == manager);
+    let managed = entry.labels.get(MANAGED_BY) == Some(manager);
     let name = entry.labels.get(SERVICE_NAME).filter(|_| managed)?;
     Some(ObjectKey::new(&entry.key.namespace, name))
 }
@@ -114,7 +114,7 @@ impl EndpointSlices {
             return None;
         }
         let nodes = self.nodes.list(None);
-        let zones = nodes.iter().filter_map(|node| Some((node.key.name.clone(), node.labels.get(ZONE)?.clone())));
+        let zones = nodes.iter().filter_map(|node| Some((node.key.name.clone(), node.labels.get(ZONE)?.to_owned())));
         Some(Observed {
             zones: zones.collect::<BTreeMap<_, _>>(),
             pods: services::selected_pods(&self.pods, &key.namespace, &selector),

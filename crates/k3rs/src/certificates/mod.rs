@@ -247,7 +247,7 @@ pub fn signing_key(path: &Path) -> Result<Vec<u8>> {
     Ok(key.serialize_der())
 }
 
-fn alternative_names(leaf: &X509Certificate<'_>) -> Vec<String> {
+pub(crate) fn alternative_names(leaf: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(extension)) = leaf.subject_alternative_name() else { return Vec::new() };
     let names = extension.value.general_names.iter().filter_map(|name| match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),

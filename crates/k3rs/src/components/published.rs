@@ -13,6 +13,7 @@ use apiserver::bootstrap;
 use apiserver::registry::Call;
 use apiserver::server::ApiServer;
 use bytes::Bytes;
+use futures::try_join;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -49,12 +50,20 @@ pub async fn allow_nodes(api: &Arc<ApiServer>) -> Result<(), Status> {
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": NODE_ROLE},
         "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": "system:nodes"}],
     });
-    bootstrap::ensure(api, RBAC, "clusterroles", role).await?;
-    bootstrap::ensure(api, RBAC, "clusterrolebindings", binding).await
+    let (role, binding) = (
+        bootstrap::ensure(api, RBAC, "clusterroles", role),
+        bootstrap::ensure(api, RBAC, "clusterrolebindings", binding),
+    );
+    try_join!(role, binding).map(drop)
 }
 
 /// Publishes `default/kubernetes` and `kube-system/kube-dns`.
 pub async fn publish(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), Status> {
+    // Side by side, so that the store commits them together.
+    try_join!(publish_api(api, addresses), publish_dns(api, addresses)).map(drop)
+}
+
+async fn publish_api(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), Status> {
     let port = addresses.server_port;
     let service = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
@@ -63,9 +72,10 @@ pub async fn publish(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), 
                  "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}]},
     });
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
-    apply(api, "", "services", "Service", service).await?;
-    publish_endpoints(api, addresses, &ports).await?;
+    try_join!(apply(api, "", "services", "Service", service), publish_endpoints(api, addresses, &ports)).map(drop)
+}
 
+async fn publish_dns(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), Status> {
     let Some(dns) = addresses.dns.first() else { return Ok(()) };
     let port = |name: &str, protocol: &str| json!({"name": name, "port": 53, "protocol": protocol});
     let service = json!({
@@ -74,8 +84,8 @@ pub async fn publish(api: &Arc<ApiServer>, addresses: &Addresses) -> Result<(), 
         "spec": {"type": "ClusterIP", "clusterIP": dns, "clusterIPs": [dns],
                  "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")]},
     });
-    apply(api, "", "services", "Service", service).await?;
-    slice(api, "kube-system", "kube-dns", *dns, json!([port("dns", "UDP"), port("dns-tcp", "TCP")])).await
+    let slice = slice(api, "kube-system", "kube-dns", *dns, json!([port("dns", "UDP"), port("dns-tcp", "TCP")]));
+    try_join!(apply(api, "", "services", "Service", service), slice).map(drop)
 }
 
 /// Where Pods find the API behind its Service.
@@ -91,8 +101,8 @@ async fn publish_endpoints(api: &Arc<ApiServer>, addresses: &Addresses, ports: &
                      "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
         "subsets": subsets,
     });
-    apply(api, "", "endpoints", "Endpoints", endpoints).await?;
-    slice(api, "default", "kubernetes", addresses.server, ports.clone()).await
+    let slice = slice(api, "default", "kubernetes", addresses.server, ports.clone());
+    try_join!(apply(api, "", "endpoints", "Endpoints", endpoints), slice).map(drop)
 }
 
 /// The EndpointSlice of a Service with one endpoint.

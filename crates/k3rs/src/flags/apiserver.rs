@@ -6,7 +6,10 @@ use std::time::Duration;
 use apiserver::audit::{Mode, Truncate};
 use apiserver::authn::Anonymous;
 use apiserver::authn::oidc::IssuerOptions;
+use apiserver::serve::NamedCertificate;
 use apiserver::server::Settings;
+
+use crate::serving;
 
 /// What an argument is checked and kept by.
 type Set = fn(&mut Settings, &str) -> Result<(), String>;
@@ -32,7 +35,7 @@ const TABLE: &[(&str, &str, Set)] = &[
     ("audit-log-maxsize", "100", |settings, value| {
         number::<u32>(value).map(|megabytes| settings.audit.retention.size = u64::from(megabytes) << 20)
     }),
-    ("audit-log-mode", "batch", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
+    ("audit-log-mode", "blocking", |settings, value| mode(value).map(|mode| settings.audit.log_mode = mode)),
     ("audit-log-path", "", |settings, value| {
         settings.audit.log_path = path(value);
         Ok(())
@@ -121,7 +124,28 @@ const TABLE: &[(&str, &str, Set)] = &[
         }
         other => Err(format!("{other} is neither v1 nor v1beta1")),
     }),
-    ("authorization-mode", "Node,RBAC", |_, value| authorizers(value)),
+    ("authorization-config", "", |settings, value| {
+        settings.authorization.configuration = path(value);
+        Ok(())
+    }),
+    ("authorization-mode", "Node,RBAC", |settings, value| {
+        settings.authorization.modes = names(value).collect();
+        Ok(())
+    }),
+    ("authorization-webhook-cache-authorized-ttl", "5m0s", |settings, value| {
+        duration(value).map(|time| settings.authorization.authorized_ttl = time)
+    }),
+    ("authorization-webhook-cache-unauthorized-ttl", "30s", |settings, value| {
+        duration(value).map(|time| settings.authorization.unauthorized_ttl = time)
+    }),
+    ("authorization-webhook-config-file", "", |settings, value| {
+        settings.authorization.webhook_file = path(value);
+        Ok(())
+    }),
+    ("authorization-webhook-version", "v1beta1", |settings, value| {
+        value.clone_into(&mut settings.authorization.webhook_version);
+        Ok(())
+    }),
     ("default-not-ready-toleration-seconds", "300", |settings, value| {
         number(value).map(|seconds| settings.admission.not_ready_seconds = seconds)
     }),
@@ -140,12 +164,30 @@ const TABLE: &[(&str, &str, Set)] = &[
         switch(value).map(|on| settings.authentication.no_bootstrap_tokens = !on)
     }),
     ("enable-priority-and-fairness", "true", |settings, value| switch(value).map(|on| settings.capacity.shared = on)),
+    ("encryption-provider-config", "", |settings, value| {
+        settings.encryption.configuration = path(value);
+        Ok(())
+    }),
+    ("encryption-provider-config-automatic-reload", "false", |settings, value| {
+        switch(value).map(|on| settings.encryption.reload = on)
+    }),
     ("etcd-compaction-interval", "5m0s", |settings, value| duration(value).map(|interval| settings.history = interval)),
     ("event-ttl", "1h0m0s", |settings, value| duration(value).map(|time| settings.event_ttl = time)),
+    ("goaway-chance", "0", |settings, value| {
+        let chance: f64 = number(value)?;
+        if !(0.0..=0.02).contains(&chance) {
+            return Err(format!("{value} is not between 0 and 0.02"));
+        }
+        settings.goaway_chance = chance;
+        Ok(())
+    }),
     ("max-mutating-requests-inflight", "200", |settings, value| {
         number(value).map(|most| settings.capacity.mutating = most)
     }),
     ("max-requests-inflight", "400", |settings, value| number(value).map(|most| settings.capacity.reading = most)),
+    ("min-request-timeout", "1800", |settings, value| {
+        number::<u32>(value).map(|seconds| settings.times.watch = Duration::from_secs(seconds.into()))
+    }),
     ("oidc-ca-file", "", |settings, value| {
         settings.authentication.issuer_authority = path(value);
         Ok(())
@@ -173,6 +215,14 @@ const TABLE: &[(&str, &str, Set)] = &[
     ("oidc-username-prefix", "", |settings, value| {
         issuer(settings, |issuer| value.clone_into(&mut issuer.username_prefix))
     }),
+    ("profiling", "false", |_, value| only("false", value)),
+    ("request-timeout", "1m0s", |settings, value| match duration(value)? {
+        Duration::ZERO => Err("a request without time is none".to_owned()),
+        time => {
+            settings.times.request = time;
+            Ok(())
+        }
+    }),
     ("service-account-extend-token-expiration", "true", |settings, value| {
         switch(value).map(|extend| settings.tokens.extend = extend)
     }),
@@ -191,6 +241,7 @@ const TABLE: &[(&str, &str, Set)] = &[
         }
         _ => Err(format!("{value} is no address that begins with https://")),
     }),
+    ("service-account-lookup", "true", |_, value| only("true", value)),
     ("service-account-max-token-expiration", "0s", |settings, value| {
         let seconds = duration(value)?.as_secs().cast_signed();
         if seconds != 0 && !(3600..=1 << 32).contains(&seconds) {
@@ -199,28 +250,48 @@ const TABLE: &[(&str, &str, Set)] = &[
         settings.tokens.longest = (seconds != 0).then_some(seconds);
         Ok(())
     }),
+    ("shutdown-delay-duration", "0s", |settings, value| duration(value).map(|time| settings.shutdown_delay = time)),
+    ("tls-cert-file", "", |settings, value| {
+        settings.tls.certificate = path(value);
+        Ok(())
+    }),
+    ("tls-cipher-suites", "", |settings, value| {
+        settings.tls.ciphers = names(value).collect();
+        serving::check_ciphers(&settings.tls.ciphers)
+    }),
+    ("tls-min-version", "VersionTLS12", |settings, value| {
+        settings.tls.only_1_3 = match value {
+            "VersionTLS12" => false,
+            "VersionTLS13" => true,
+            other => return Err(format!("{other} is neither VersionTLS12 nor VersionTLS13")),
+        };
+        Ok(())
+    }),
+    ("tls-private-key-file", "", |settings, value| {
+        settings.tls.key = path(value);
+        Ok(())
+    }),
+    // Said several times: the first that fits is shown.
+    ("tls-sni-cert-key", "", |settings, value| {
+        let (files, patterns) = value.split_once(':').unwrap_or((value, ""));
+        let files = files.split_once(',').filter(|(certificate, key)| !certificate.is_empty() && !key.is_empty());
+        let wrong = || format!("{value} is not CERTIFICATE,KEY or CERTIFICATE,KEY:NAME,NAME");
+        let (certificate, key) = files.map(|(certificate, key)| (certificate.into(), key.into())).ok_or_else(wrong)?;
+        settings.tls.by_name.push(NamedCertificate { certificate, key, names: names(patterns).collect() });
+        Ok(())
+    }),
 ];
 
 /// Flags of upstream's that people pass and that have no meaning here, with what to do instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("authorization-config", "webhooks do not authorize here: leave it out, and grant by RBAC"),
-    ("authorization-webhook-config-file", "webhooks do not authorize here: leave it out, and grant by RBAC"),
+    ("authorization-policy-file", "attributes do not authorize here (ABAC): grant by RBAC, or ask a webhook"),
     ("client-ca-file", "clients are known by the authority in the data directory, server/tls/client-ca.crt"),
     ("default-watch-cache-size", "the watch cache finds its size by itself: leave it out"),
-    ("encryption-provider-config", "Secrets are encrypted always, by the key in the data directory: leave it out"),
     ("etcd-servers", "the datastore is in the data directory: leave it out"),
     ("feature-gates", "what 1.36 has on by default is on, and nothing else: leave it out"),
-    ("goaway-chance", "there is no balancer in front that it would help: leave it out"),
-    ("min-request-timeout", "watches last between 30 and 60 minutes: leave it out"),
-    ("request-timeout", "requests have 60 seconds: leave it out, and let the client ask for less by ?timeout="),
     ("runtime-config", "what 1.36 serves by default is served, and nothing else: leave it out"),
     ("service-account-key-file", "tokens are signed by the key in the data directory, server/tls/service.key"),
     ("service-account-signing-key-file", "tokens are signed by the key in the data directory, server/tls/service.key"),
-    ("tls-cert-file", "the certificate is of the cluster's authority: add names to it with --tls-san"),
-    ("tls-cipher-suites", "those of TLS 1.2 and 1.3 that keep forward secrecy are offered: leave it out"),
-    ("tls-min-version", "it is TLS 1.2: leave it out"),
-    ("tls-private-key-file", "the certificate is of the cluster's authority: add names to it with --tls-san"),
-    ("tls-sni-cert-key", "the certificate is of the cluster's authority: add names to it with --tls-san"),
     ("watch-cache", "lists and watches are served from it always: leave it out"),
     ("watch-cache-sizes", "the watch cache finds its size by itself: leave it out"),
 ];
@@ -248,6 +319,7 @@ pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentE
         let pair = argument.trim_start_matches("--").split_once('=');
         stated.push(pair.ok_or_else(|| ApiServerArgumentError::Form(argument.clone()))?);
     }
+    exclude(&stated)?;
     // A switch comes before what says how, by name.
     stated.sort_by_key(|(name, _)| *name);
     settings.flags = TABLE.iter().map(|(name, usual, _)| (*name, (*usual).to_owned())).collect();
@@ -262,9 +334,30 @@ pub fn api_settings(arguments: &[String]) -> Result<Settings, ApiServerArgumentE
         set(&mut settings, value).map_err(|why| ApiServerArgumentError::Value { name: name.to_owned(), why })?;
         settings.flags.insert(known, value.to_owned());
     }
+    if settings.tls.certificate.is_some() != settings.tls.key.is_some() {
+        let why = "say both tls-cert-file and tls-private-key-file".to_owned();
+        return Err(ApiServerArgumentError::Value { name: "tls-cert-file".to_owned(), why });
+    }
     complete_issuer(&mut settings)
         .map_err(|why| ApiServerArgumentError::Value { name: "oidc-issuer-url".to_owned(), why })?;
     Ok(settings)
+}
+
+/// A file that says all leaves nothing for others to say.
+fn exclude(stated: &[(&str, &str)]) -> Result<(), ApiServerArgumentError> {
+    const SAYING_ALL: [(&str, &[&str]); 2] = [
+        ("authorization-config", &["authorization-mode", "authorization-webhook-"]),
+        ("authentication-config", &["oidc-"]),
+    ];
+    for (file, others) in SAYING_ALL {
+        let said = |name: &str| others.iter().any(|other| name.starts_with(other));
+        let other = stated.iter().find(|(name, _)| said(name));
+        if let Some((other, _)) = other.filter(|_| stated.iter().any(|(name, _)| *name == file)) {
+            let why = format!("{other} can not be specified beside it: say it in the file");
+            return Err(ApiServerArgumentError::Value { name: file.to_owned(), why });
+        }
+    }
+    Ok(())
 }
 
 /// Changes what is said of the issuer.
@@ -317,16 +410,6 @@ fn mode(value: &str) -> Result<Mode, String> {
         "blocking" => Ok(Mode::Blocking),
         "blocking-strict" => Ok(Mode::BlockingStrict),
         other => Err(format!("{other} is neither batch, blocking nor blocking-strict")),
-    }
-}
-
-/// Who decides here, in whichever order they are said: who is allowed by one is allowed.
-fn authorizers(value: &str) -> Result<(), String> {
-    let mut modes: Vec<String> = names(value).collect();
-    modes.sort();
-    match modes.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["Node", "RBAC"] => Ok(()),
-        _ => Err(format!("{value} is not to be had: say Node,RBAC, or nothing")),
     }
 }
 
@@ -423,13 +506,46 @@ mod tests {
 
     #[test]
     fn what_is_not_to_be_had_is_refused_with_what_to_do() {
-        assert_eq!(parse(&["authorization-mode=RBAC,Node"]).map(drop), Ok(()));
-        assert!(parse(&["authorization-mode=AlwaysAllow"]).unwrap_err().contains("say Node,RBAC"));
+        let modes = parse(&["authorization-mode=RBAC,Webhook"]).unwrap().authorization.modes;
+        assert_eq!(modes.join(" "), "RBAC Webhook");
+        assert!(parse(&["authorization-config=/a", "authorization-mode=RBAC"]).unwrap_err().contains("in the file"));
+        assert!(parse(&["authentication-config=/a", "oidc-client-id=a"]).unwrap_err().contains("in the file"));
         let why = "--kube-apiserver-arg watch-cache-sizes: it is not to be had here: \
                    the watch cache finds its size by itself: leave it out";
         assert_eq!(parse(&["watch-cache-sizes=pods#100"]), Err(why.to_owned()));
         assert!(REFUSED.is_sorted_by_key(|(name, _)| *name));
         assert!(REFUSED.iter().all(|(refused, _)| TABLE.iter().all(|(name, ..)| name != refused)));
+    }
+
+    #[test]
+    fn certificates_are_said_with_their_keys_and_names() {
+        let said = parse(&[
+            "tls-cert-file=/a.crt",
+            "tls-private-key-file=/a.key",
+            "tls-sni-cert-key=/b.crt,/b.key:*.b.example, b.example",
+            "tls-sni-cert-key=/c.crt,/c.key",
+            "tls-min-version=VersionTLS13",
+        ]);
+        let tls = said.unwrap().tls;
+        assert_eq!((tls.certificate, tls.only_1_3), (Some("/a.crt".into()), true));
+        assert_eq!(tls.by_name[0].names, ["*.b.example", "b.example"]);
+        assert!(tls.by_name[1].names.is_empty());
+        assert!(parse(&["tls-cert-file=/a.crt"]).is_err());
+        assert!(parse(&["tls-sni-cert-key=/a.crt"]).is_err());
+        assert!(parse(&["tls-min-version=VersionTLS11"]).is_err());
+        assert!(parse(&["tls-cipher-suites=TLS_NULL"]).unwrap_err().contains("TLS_NULL"));
+        assert!(parse(&["tls-cipher-suites=TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"]).is_ok());
+    }
+
+    #[test]
+    fn requests_have_the_time_that_is_said() {
+        let said = parse(&["request-timeout=5m", "min-request-timeout=60", "goaway-chance=0.01", "profiling=false"]);
+        let said = said.unwrap();
+        assert_eq!((said.times.request.as_secs(), said.times.watch.as_secs()), (300, 60));
+        assert!((said.goaway_chance - 0.01).abs() < 1e-9);
+        assert!(parse(&["goaway-chance=0.03"]).is_err());
+        assert!(parse(&["request-timeout=0s"]).is_err());
+        assert!(parse(&["profiling=true"]).is_err());
     }
 
     #[test]

@@ -129,7 +129,7 @@ fn named_port(name: &Option<String>, protocol: &Option<String>, number: Option<i
 
 /// Reads an EndpointSlice; none if it belongs to no Service.
 pub fn slice(entry: &Entry) -> Option<Slice> {
-    let service = entry.labels.get("kubernetes.io/service-name")?.clone();
+    let service = entry.labels.get("kubernetes.io/service-name")?.to_owned();
     let slice: EndpointSlice = decode(entry)?;
     let ports = slice.ports.iter().flatten().filter_map(|port| named_port(&port.name, &port.protocol, port.port));
     let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {

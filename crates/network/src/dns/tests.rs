@@ -315,7 +315,7 @@ async fn the_server_answers_follows_the_api_and_asks_upstream() {
         port: 0,
         upstreams: vec![upstream],
     };
-    let sockets = bind(&config).await.unwrap();
+    let sockets = bound(&config).await;
     let server = sockets[0].address().unwrap();
     let token = CancellationToken::new();
     let serving = serve(cluster.informers(), &config, sockets, token.clone());
@@ -350,6 +350,16 @@ async fn the_server_answers_follows_the_api_and_asks_upstream() {
     futures::future::join(serving, script).await;
 }
 
+/// Sockets at a port that is free: the one that the kernel chooses for datagrams may be taken for streams.
+async fn bound(config: &Config) -> Vec<Sockets> {
+    loop {
+        match bind(config).await {
+            Err(Error::Bind { source, .. }) if source.kind() == std::io::ErrorKind::AddrInUse => {}
+            bound => return bound.unwrap(),
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_upstream_that_asks_us_in_turn_ends_with_one_question() {
     let cluster = cluster();
@@ -359,7 +369,7 @@ async fn an_upstream_that_asks_us_in_turn_ends_with_one_question() {
         port: 0,
         upstreams: Vec::new(),
     };
-    let sockets = bind(&config).await.unwrap();
+    let sockets = bound(&config).await;
     let server = sockets[0].address().unwrap();
     config.upstreams = vec![server];
     let token = CancellationToken::new();

@@ -117,7 +117,7 @@ pub fn balancer(entry: &Entry) -> Option<Balancer> {
         families: spec.ip_families.filter(|families| !families.is_empty()).unwrap_or_else(|| vec!["IPv4".to_owned()]),
         ports: ports.collect(),
         local: spec.external_traffic_policy.as_deref() == Some("Local"),
-        pool: entry.labels.get(POOL).cloned(),
+        pool: entry.labels.get(POOL).map(str::to_owned),
         addresses,
     })
 }
@@ -138,13 +138,13 @@ pub fn node(entry: &Entry) -> Option<Node> {
         internal: of_type("InternalIP"),
         external: of_type("ExternalIP"),
         enabled: entry.labels.get(ENABLED).is_some_and(|value| value == "true"),
-        pool: entry.labels.get(POOL).cloned(),
+        pool: entry.labels.get(POOL).map(str::to_owned),
     })
 }
 
 /// Reads an EndpointSlice; none if it belongs to no Service.
 pub fn places(entry: &Entry) -> Option<Places> {
-    let service = entry.labels.get("kubernetes.io/service-name")?.clone();
+    let service = entry.labels.get("kubernetes.io/service-name")?.to_owned();
     let slice: EndpointSlice = decode(entry)?;
     let ready = slice
         .endpoints

@@ -104,7 +104,7 @@ impl Observer {
         Self {
             node: node.to_owned(),
             zone: Watched::new(informers, this_node, |entry| {
-                Some(entry.labels.get("topology.kubernetes.io/zone").cloned())
+                Some(entry.labels.get("topology.kubernetes.io/zone").map(str::to_owned))
             }),
             services: Watched::new(informers, scope_of::<ApiService>(), service),
             slices: Watched::new(informers, scope_of::<EndpointSlice>(), slice),
@@ -205,7 +205,7 @@ fn port(port: &k8s_openapi::api::core::v1::ServicePort) -> Option<Port> {
 
 /// Reads an EndpointSlice; none if it holds names, or belongs to no Service.
 pub fn slice(entry: &Entry) -> Option<Slice> {
-    let service = entry.labels.get("kubernetes.io/service-name")?.clone();
+    let service = entry.labels.get("kubernetes.io/service-name")?.to_owned();
     let slice: EndpointSlice = decode(entry)?;
     if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
         return None;

@@ -10,7 +10,7 @@ mod resources;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use api::object::ObjectKey;
+use api::object::{Labels, ObjectKey};
 use api::selector::label::LabelSelector;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// Pods that wait for the victims of their preemption to leave, by uid.
     nominated: BTreeMap<String, (String, Arc<PodInfo>)>,
     /// Labels of namespaces.
-    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    pub namespaces: BTreeMap<String, Labels>,
     /// Selectors of Services.
     pub services: BTreeMap<ObjectKey, BTreeMap<String, String>>,
     /// Selectors of controllers, by kind.
@@ -132,8 +132,8 @@ impl Snapshot {
 
     /// Whether the namespace's labels match; an unknown namespace has none.
     pub fn namespace_matches(&self, namespace: &str, selector: &LabelSelector) -> bool {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        selector.matches(self.namespaces.get(namespace).unwrap_or(&NONE))
+        let none = Labels::default();
+        selector.matches(self.namespaces.get(namespace).unwrap_or(&none))
     }
 
     fn place(&mut self, node: &str, pod: Arc<PodInfo>, assumed: bool) {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::process::setpriority_process;
 
 use super::health::{give_up_reserve, is_full};
 use super::schema::{self, Meta};
@@ -147,6 +148,10 @@ pub(super) fn quick_check(connection: &Connection) -> rusqlite::Result<Option<St
 pub(super) fn check_later(path: &Path, damage: Arc<OnceLock<String>>) -> Result<(), OpenError> {
     let connection = connect_reader(path).map_err(|source| sqlite_error(path, source))?;
     let check = move || {
+        // Whoever starts with much in the file is to wait for what it reads, not for this.
+        if let Err(error) = setpriority_process(None, 19) {
+            tracing::debug!(%error, "the check of the datastore runs at the priority of everything else");
+        }
         let found = quick_check(&connection).unwrap_or_else(|error| Some(error.to_string()));
         if let Some(detail) = found {
             // Set once: there is one check.

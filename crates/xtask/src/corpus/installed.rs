@@ -102,6 +102,13 @@ fn steps(definitions: &[Value], objects: &[Value]) -> Result<Vec<Step>> {
             let list = format!("GET {}", path.replace("/namespaces/$ns", ""));
             steps.push(json!({"case": format!("serve {name} {version}"), "send": list, "until": 200}));
             steps.push(json!({"case": format!("columns {name} {version}"), "send": list, "accept": "table"}));
+            for (form, accept) in [
+                ("metadata", "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"),
+                ("protobuf", "protobuf"),
+                ("a page", "text/html"),
+            ] {
+                steps.push(json!({"case": format!("{name} {version} as {form}"), "send": list, "accept": accept}));
+            }
             kinds.insert((version, text(definition, "/spec/names/kind").to_owned()), path);
         }
     }

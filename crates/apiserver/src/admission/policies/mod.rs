@@ -147,7 +147,7 @@ impl PolicyParts {
             old,
             request: invocation.review(request),
             namespace: self.namespace(request)?,
-            rights: Rights { authorizer: self.authorizer.clone(), user: request.user.clone() },
+            rights: Rights::new(self.authorizer.clone(), request.user.clone()),
         })
     }
 

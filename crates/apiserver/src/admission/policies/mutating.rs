@@ -126,18 +126,20 @@ impl MutatingPolicies {
     /// Makes the changes of one case; what is returned went wrong.
     async fn invoke(&self, case: &Case<'_, Mutations>, request: &mut Request) -> Result<Vec<String>, Status> {
         let sight = self.parts.sight(&case.invocation, request).await?;
-        let unlocated = About { namespace: None, ..sight.about(case.params.as_ref()) };
-        let mut conditions =
-            Evaluation::new(&case.policy.variables, unlocated.activation(), cel::MATCH_CONDITIONS_BUDGET);
         let operation = request.operation.name();
         // Upstream tells both kinds of policies alike.
         let whose = Whose { kind: "policy", name: &case.policy.name, step: "validate", operation };
-        match case.policy.conditions.matches(&mut conditions, case.policy.fails_closed, &whose) {
+        let matches = || {
+            let unlocated = About { namespace: None, ..sight.about(case.params.as_ref()) };
+            let mut conditions =
+                Evaluation::new(&case.policy.variables, unlocated.activation(), cel::MATCH_CONDITIONS_BUDGET);
+            case.policy.conditions.matches(&mut conditions, case.policy.fails_closed, &whose)
+        };
+        match sight.rights.settle(matches).await {
             Ok(true) => {}
             Ok(false) => return Ok(Vec::new()),
             Err(why) => return Ok(vec![why]),
         }
-        drop(conditions);
         let key = case.key();
         if request.reinvocation.again && !request.reinvocation.policies.again.contains(&key) {
             return Ok(Vec::new());
@@ -170,7 +172,7 @@ impl MutatingPolicies {
         let sight = self.parts.sight(&case.invocation, request).await.map_err(Failure::Refused)?;
         let about = sight.about(case.params.as_ref());
         let Some(object) = about.object else { return Ok(()) };
-        let patch = mutation.patch(&about, case).map_err(Failure::Failed)?;
+        let patch = sight.rights.settle(|| mutation.patch(&about, case)).await.map_err(Failure::Failed)?;
         let model = || {
             let kind = &case.invocation.kind;
             let served = match &case.invocation.served {

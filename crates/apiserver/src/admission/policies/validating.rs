@@ -298,7 +298,8 @@ impl ValidatingPolicies {
                 Ok(case) => {
                     let sight = self.parts.sight(&case.invocation, request).await?;
                     let begun = Instant::now();
-                    let judgement = case.policy.judge(&sight.about(case.params.as_ref()));
+                    let judge = || case.policy.judge(&sight.about(case.params.as_ref()));
+                    let judgement = sight.rights.settle(judge).await;
                     outcome.judged(&case, judgement, request, begun.elapsed());
                 }
                 Err(wrong) => outcome.misconfigured(&wrong),

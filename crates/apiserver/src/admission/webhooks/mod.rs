@@ -204,17 +204,21 @@ impl WebhookParts {
         let asked = invocation.review(request);
         let namespace = asked["namespace"].as_str().unwrap_or_default();
         let namespace = self.namespaces.get(&ObjectKey::new("", namespace)).map(|entry| entry.to_value());
+        let rights = Rights::new(self.authorizer.clone(), request.user.clone());
         let about = About {
             object: object.as_ref(),
             old: old.as_ref(),
             request: &asked,
             namespace: namespace.as_ref(),
             params: None,
-            rights: &Rights { authorizer: self.authorizer.clone(), user: request.user.clone() },
+            rights: &rights,
         };
-        let mut evaluation = Evaluation::new(&[], about.activation(), cel::MATCH_CONDITIONS_BUDGET);
         let whose = Whose { kind: "webhook", name: &webhook.name, step, operation: request.operation.name() };
-        match webhook.conditions.matches(&mut evaluation, webhook.fails_closed, &whose) {
+        let matches = || {
+            let mut evaluation = Evaluation::new(&[], about.activation(), cel::MATCH_CONDITIONS_BUDGET);
+            webhook.conditions.matches(&mut evaluation, webhook.fails_closed, &whose)
+        };
+        match rights.settle(matches).await {
             Ok(true) => Ok(Some(invocation)),
             Ok(false) => {
                 metrics::exclude(webhook, step, request.operation);

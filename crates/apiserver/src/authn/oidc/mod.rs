@@ -1,6 +1,7 @@
 //! Tokens of OpenID Connect providers: JWTs that others have signed, with keys that they publish
 //! (OpenID Connect Core 1.0, section 3.1.3.7; upstream: `plugin/pkg/authenticator/token/oidc`).
 
+mod expressions;
 mod jwt;
 mod keys;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
+pub(crate) use self::expressions::{Expression, Rule, Rules};
 use self::jwt::Token;
 use self::keys::Keys;
 use super::User;
@@ -21,8 +23,10 @@ use crate::outbound::{Address, Callee, Outbound, client_config};
 /// Keys are asked for anew no more often, whatever tokens claim to be signed with.
 const PAUSE: Duration = Duration::from_secs(10);
 const LIMIT: Duration = Duration::from_secs(10);
-/// Clocks differ.
-const LEEWAY: i64 = 10;
+/// Clocks differ: so long before its time a token is good.
+const LEEWAY: i64 = 300;
+/// An issuer that calls itself by two names.
+const GOOGLE: (&str, &str) = ("accounts.google.com", "https://accounts.google.com");
 
 /// Who is believed, and what his tokens say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +42,7 @@ pub struct IssuerOptions {
     pub username_prefix: String,
     pub groups_claim: Option<String>,
     pub groups_prefix: String,
+    pub uid_claim: Option<String>,
     pub required_claims: BTreeMap<String, String>,
     /// By their names in JWTs.
     pub algorithms: Vec<String>,
@@ -54,6 +59,7 @@ impl Default for IssuerOptions {
             username_prefix: String::new(),
             groups_claim: None,
             groups_prefix: String::new(),
+            uid_claim: None,
             required_claims: BTreeMap::new(),
             algorithms: jwt::ALGORITHMS.iter().map(|(name, _)| (*name).to_owned()).collect(),
         }
@@ -71,6 +77,8 @@ pub struct IssuerError {
 /// One whose tokens are believed.
 pub(crate) struct Issuer {
     options: IssuerOptions,
+    /// What is not said by the names of claims.
+    rules: Rules,
     outbound: Arc<Outbound>,
     keys: RwLock<Arc<Keys>>,
     /// When the keys were asked for last; held while somebody asks.
@@ -82,9 +90,6 @@ impl IssuerOptions {
         let wrong = |why: &str| Err(IssuerError { url: self.url.clone(), why: why.to_owned() });
         if !self.url.starts_with("https://") {
             return wrong("its URL must begin with https://");
-        }
-        if self.username_claim.is_empty() {
-            return wrong("say which claim is the user's name");
         }
         let unknown = self.algorithms.iter().find(|name| jwt::ALGORITHMS.iter().all(|(known, _)| known != name));
         match unknown {
@@ -100,8 +105,8 @@ impl IssuerOptions {
         Ok(Callee { address, tls: client_config(authority, None).map_err(|why| why.to_string())? })
     }
 
-    /// The user whom proven claims name; an error says what they lack.
-    fn user(&self, claims: &Value, now: i64) -> Result<User, String> {
+    /// Whether proven claims are for this server, and now.
+    fn check_time(&self, claims: &Value, now: i64) -> Result<(), String> {
         let number = |claim: &str| claims[claim].as_f64().map(|it| it as i64);
         let audiences: Vec<&str> = match &claims["aud"] {
             Value::String(one) => vec![one],
@@ -111,35 +116,63 @@ impl IssuerOptions {
         if !self.audiences.iter().any(|own| audiences.contains(&own.as_str())) {
             return Err(format!("it is for {audiences:?}"));
         }
-        if number("exp").is_none_or(|end| end + LEEWAY < now) {
+        if number("exp").is_none_or(|end| end < now) {
             return Err("it has ended".to_owned());
         }
         if number("nbf").is_some_and(|begin| begin - LEEWAY > now) {
             return Err("it is not good yet".to_owned());
         }
-        for (claim, value) in &self.required_claims {
-            if claims[claim] != *value {
-                return Err(format!("its claim {claim} is not {value}"));
+        Ok(())
+    }
+
+    fn check_required(&self, claims: &Value) -> Result<(), String> {
+        let wrong = self.required_claims.iter().find(|(claim, value)| claims[*claim] != **value);
+        wrong.map_or(Ok(()), |(claim, value)| Err(format!("its claim {claim} is not {value}")))
+    }
+
+    /// The user whom proven claims name; an error says what they lack.
+    fn user(&self, claims: &Value, rules: &Rules) -> Result<User, String> {
+        // What is said by expressions is not looked for by name.
+        let name = if rules.username.is_some() { String::new() } else { self.username(claims)? };
+        let groups = match self.groups_claim.as_ref().and_then(|claim| claims.get(claim)) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(Value::Array(several)) => {
+                let texts = several.iter().map(|it| it.as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().ok_or("its groups are not all text")?
             }
+            Some(_) => return Err("its groups are neither text nor a list of it".to_owned()),
+        };
+        let uid = match &self.uid_claim {
+            Some(claim) => claims[claim].as_str().ok_or_else(|| format!("its claim {claim} is no uid"))?.to_owned(),
+            None => String::new(),
+        };
+        let mut user = User {
+            name,
+            uid,
+            groups: groups.iter().map(|group| format!("{}{group}", self.groups_prefix)).collect(),
+            extra: credential(claims),
+        };
+        if rules.reads_claims() {
+            let seen = expressions::in_go(claims);
+            rules.complete(&seen, &mut user)?;
+            self.check_required(claims)?;
+            rules.check_claims(&seen)?;
+        } else {
+            self.check_required(claims)?;
         }
+        rules.check_user(&user)?;
+        Ok(user)
+    }
+
+    fn username(&self, claims: &Value) -> Result<String, String> {
         // An address that nobody has shown to be his names nobody.
         if self.username_claim == "email" && claims.get("email_verified").is_some_and(|it| *it != true) {
             return Err("its email is not verified".to_owned());
         }
         let name = claims[&self.username_claim].as_str().filter(|name| !name.is_empty());
         let name = name.ok_or_else(|| format!("its claim {} is no name", self.username_claim))?;
-        let groups = match self.groups_claim.as_ref().map(|claim| &claims[claim]) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::String(one)) => vec![one.clone()],
-            Some(Value::Array(several)) => several.iter().filter_map(|it| it.as_str().map(str::to_owned)).collect(),
-            Some(_) => return Err("its groups are neither text nor a list of it".to_owned()),
-        };
-        Ok(User {
-            name: format!("{}{name}", self.username_prefix),
-            groups: groups.iter().map(|group| format!("{}{group}", self.groups_prefix)).collect(),
-            extra: credential(claims),
-            ..User::default()
-        })
+        Ok(format!("{}{name}", self.username_prefix))
     }
 }
 
@@ -151,19 +184,24 @@ fn credential(claims: &Value) -> BTreeMap<String, Vec<String>> {
 }
 
 impl Issuer {
-    pub(crate) fn new(options: IssuerOptions, outbound: Arc<Outbound>) -> Result<Self, IssuerError> {
+    pub(crate) fn new(options: IssuerOptions, rules: Rules, outbound: Arc<Outbound>) -> Result<Self, IssuerError> {
         options.check()?;
-        Ok(Self { options, outbound, keys: RwLock::default(), asked: Mutex::new(None) })
+        if rules.username.is_none() && options.username_claim.is_empty() {
+            return Err(IssuerError { url: options.url, why: "say which claim is the user's name".to_owned() });
+        }
+        Ok(Self { options, rules, outbound, keys: RwLock::default(), asked: Mutex::new(None) })
     }
 
     /// The user of a token of this issuer's; `None` if it is not his, or not good.
     pub(super) async fn user(&self, text: &str) -> Option<User> {
         let token = Token::parse(text)?;
-        if token.claims["iss"] != self.options.url {
+        let said = token.claims["iss"].as_str()?;
+        if said != self.options.url && (said, self.options.url.as_str()) != GOOGLE {
             return None;
         }
         let checked = self.proven(&token).await;
-        let checked = checked.and_then(|()| self.options.user(&token.claims, crate::clock::unix_seconds()));
+        let checked = checked.and_then(|()| self.options.check_time(&token.claims, crate::clock::unix_seconds()));
+        let checked = checked.and_then(|()| self.options.user(&token.claims, &self.rules));
         checked.inspect_err(|why| debug!(issuer = self.options.url, why, "a token is not good")).ok()
     }
 
@@ -247,7 +285,8 @@ mod tests {
         for (claim, value) in change.as_object().unwrap() {
             claims[claim] = value.clone();
         }
-        let found = options().user(&claims, 1000);
+        let options = options();
+        let found = options.check_time(&claims, 1000).and_then(|()| options.user(&claims, &Rules::default()));
         let found = found.as_ref().map(|user| (user.name.as_str(), user.groups.iter().map(String::as_str).collect()));
         let found = found.map_err(String::as_str);
         assert_eq!(found, expected.map(|(name, groups)| (name, groups.to_vec())), "{change}");
@@ -261,14 +300,16 @@ mod tests {
         check(json!({"aud": "other"}), Err("it is for [\"other\"]"));
         check(json!({"exp": 900}), Err("it has ended"));
         check(json!({"exp": null}), Err("it has ended"));
-        check(json!({"nbf": 1200}), Err("it is not good yet"));
+        check(json!({"nbf": 1200}), Ok(("a:bob", &["g:x", "g:y"])));
+        check(json!({"nbf": 1400}), Err("it is not good yet"));
         check(json!({"hd": "example.com"}), Err("its claim hd is not example.org"));
         check(json!({"sub": ""}), Err("its claim sub is no name"));
+        check(json!({"groups": ["x", 7]}), Err("its groups are not all text"));
         check(json!({"groups": 7}), Err("its groups are neither text nor a list of it"));
         let by_email = IssuerOptions { username_claim: "email".to_owned(), ..options() };
         let claims = |verified: Value| json!({"aud": "k8s", "exp": 1100, "email": "b@c", "email_verified": verified, "hd": "example.org"});
-        assert!(by_email.user(&claims(json!(false)), 1000).is_err());
-        assert!(by_email.user(&claims(json!(true)), 1000).is_ok());
+        assert!(by_email.user(&claims(json!(false)), &Rules::default()).is_err());
+        assert!(by_email.user(&claims(json!(true)), &Rules::default()).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! loses them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::codec::protobuf::{TAIL, item_head};
 use api::object::Entry;
@@ -38,6 +39,7 @@ pub(super) async fn answer(
     list: read::List,
     asked: Negotiated,
     query: &str,
+    most: Duration,
 ) -> Result<Response, Status> {
     if asked.view == View::Metadata && !asked.listed {
         let kind = go_type(served, &served.row.list_kind);
@@ -59,7 +61,7 @@ pub(super) async fn answer(
     if rest.size <= WHOLE {
         return Ok(response::bytes(StatusCode::OK, media_type, rest.whole()?));
     }
-    let deadline = Instant::now() + limits::allowed_time(query)?;
+    let deadline = Instant::now() + limits::allowed_time(query, most)?;
     let lengthy = Lengthy::default();
     Ok(response::lengthy(media_type, rest.exact, lengthy.clone(), pieces(rest, lengthy, deadline)))
 }

@@ -1,38 +1,33 @@
 //! From what a verb came to, to the bytes that a client asked for.
 //!
 //! Objects in the storage version go out as JSON by copying what the cache holds; every other encoding, version
-//! or view starts from the document. Lists are written while they are read ([`list`]).
+//! or view starts from the document. Lists are written while they are read ([`list`]), watches while they last ([`watch`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use api::codec::protobuf::watch_frame;
 use api::object::Entry;
 use api::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::stream;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::watch::{Item, Stream};
 use super::{Outcome, Served, decode, versions};
-use crate::cache::{EventKind, json_line};
-use crate::metrics::Sent;
 use crate::negotiate::{Encoding, Negotiated, View};
 use crate::response::{self, Response};
 use crate::{negotiate, protobuf, table};
 
 mod list;
+mod watch;
 
-/// The annotation of the bookmark that ends the initial events of a watch (KEP-3157).
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
-
-/// The answer that carries `outcome`.
+/// The answer that carries `outcome`; the client gets it in `most`, unless it asked for less time.
 pub async fn answer(
     served: &Arc<Served>,
     outcome: Outcome,
     asked: Negotiated,
     query: &str,
+    most: Duration,
 ) -> Result<Response, Status> {
     match outcome {
         Outcome::Entry { entry, code } if asked.is_copied() && served.is_written_as_shown() => {
@@ -50,8 +45,8 @@ pub async fn answer(
             one(served, code, object, asked, query)
         }
         Outcome::Object { code, object } => one(served, code, object, asked, query),
-        Outcome::List(list) => list::answer(served, list, asked, query).await,
-        Outcome::Watch(watch) => Ok(watch_answer(served.clone(), *watch, asked, query)),
+        Outcome::List(list) => list::answer(served, list, asked, query, most).await,
+        Outcome::Watch(watch) => Ok(watch::answer(served.clone(), *watch, asked, query)),
         Outcome::Document { code, document } => document_answer(served, code, document, asked, query),
     }
 }
@@ -163,10 +158,15 @@ fn go_type(served: &Served, kind: &str) -> String {
     }
 }
 
-/// `document` as it was asked for, with the media type that it has become.
+/// `document` as it was asked for.
 fn encode(document: &Value, asked: Negotiated) -> Result<(&'static str, Bytes), Status> {
+    self::document(document, asked.encoding)
+}
+
+/// A document in an encoding, with the media type that it has become.
+pub(crate) fn document(document: &Value, encoding: Encoding) -> Result<(&'static str, Bytes), Status> {
     let json = || Bytes::from(document.to_string() + "\n");
-    match asked.encoding {
+    match encoding {
         Encoding::Yaml => Ok((Encoding::Yaml.media_type(), yaml(document)?)),
         Encoding::Json => Ok((Encoding::Json.media_type(), json())),
         // A kind without a protobuf form is told as what it is.
@@ -183,104 +183,4 @@ fn yaml(document: &Value) -> Result<Bytes, Status> {
 
 fn status_code(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::OK)
-}
-
-fn watch_answer(served: Arc<Served>, watch: Stream, asked: Negotiated, query: &str) -> Response {
-    let kind = kind_of(&served).filter(|_| asked.is_whole_protobuf());
-    let sent = Sent::of(&served.row.group, &served.version.name, &served.row.plural);
-    let encoder = WatchEncoder { served, kind, asked, query: query.to_owned(), columns_sent: false, sent };
-    // Boxed, since it is moved at every event.
-    let chunks = stream::unfold(Box::new((watch, encoder)), |mut state| async move {
-        let (watch, encoder) = &mut *state;
-        let item = watch.next().await?;
-        if encoder.asked.listed {
-            // No event is a list: the first one ends the watch.
-            return None;
-        }
-        let bytes = encoder.encode(item).await;
-        encoder.sent.event(bytes.len());
-        Some((bytes, state))
-    });
-    response::with_body(StatusCode::OK, asked.encoding.stream_media_type(), response::stream(chunks))
-}
-
-struct WatchEncoder {
-    served: Arc<Served>,
-    /// For objects in protobuf.
-    kind: Option<protobuf::Kind>,
-    asked: Negotiated,
-    query: String,
-    /// Only the first Table of a watch names its columns.
-    columns_sent: bool,
-    sent: Sent,
-}
-
-impl WatchEncoder {
-    async fn encode(&mut self, item: Item) -> Bytes {
-        let copied = self.asked.is_copied() && self.served.is_shown_as_stored();
-        match item {
-            Item::Initial(entry) if copied => json_line("ADDED", &entry),
-            Item::Initial(entry) => self.event("ADDED", &entry).await,
-            // What left the selection is shown as it was before, which the shared line does not say.
-            Item::Event(EventKind::Deleted, event) if copied && !event.deleted => {
-                json_line("DELETED", &event.shown(EventKind::Deleted))
-            }
-            Item::Event(kind, event) if copied => event.json_line(kind),
-            Item::Event(kind, event) => self.event(kind.as_str(), &event.shown(kind)).await,
-            Item::Bookmark { revision, initial_events_end } => {
-                let mut metadata = json!({"resourceVersion": revision.to_string()});
-                if initial_events_end {
-                    metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
-                }
-                let object = json!({
-                    "kind": self.served.row.kind, "apiVersion": self.served.api_version(), "metadata": metadata,
-                });
-                self.document("BOOKMARK", object)
-            }
-            Item::Error(status) => self.line("ERROR", &status.to_json()),
-        }
-    }
-
-    async fn event(&mut self, kind: &str, entry: &Arc<Entry>) -> Bytes {
-        if self.asked.is_copied() && self.served.is_written_as_shown() {
-            return match versions::shown_entry(&self.served, entry).await {
-                Ok(shown) => json_line(kind, &shown),
-                Err(status) => self.line("ERROR", &status.to_json()),
-            };
-        }
-        if let Some(own) = &self.kind {
-            let object = own.alone(&versions::message(&self.served, own, entry));
-            return Bytes::from(watch_frame(kind, &object));
-        }
-        let document = match versions::working(&self.served, entry).await {
-            Ok(document) => document,
-            Err(status) => return self.line("ERROR", &status.to_json()),
-        };
-        let document = match self.asked.view {
-            View::Whole => in_version(&self.served, document),
-            _ => document,
-        };
-        self.document(kind, document)
-    }
-
-    /// An event about an object, or about a bookmark's, as the client looks at it.
-    fn document(&mut self, kind: &str, document: Value) -> Bytes {
-        let shown = match self.asked.view {
-            View::Whole => document,
-            View::Metadata => metadata_only(&self.served, document, self.asked),
-            View::Table => {
-                let first = !std::mem::replace(&mut self.columns_sent, true);
-                table::of_one(&self.served, document, &self.query, self.asked, first)
-                    .unwrap_or_else(|status| status.to_json())
-            }
-        };
-        self.line(kind, &shown)
-    }
-
-    fn line(&self, kind: &str, object: &Value) -> Bytes {
-        match (self.asked.encoding, protobuf::encode(object)) {
-            (Encoding::Protobuf, Some(object)) => Bytes::from(watch_frame(kind, &object)),
-            _ => Bytes::from(json!({"type": kind, "object": object}).to_string() + "\n"),
-        }
-    }
 }

@@ -1,12 +1,15 @@
 //! Bodies: too long, too deep, cut off, of nothing that is known, explosive.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apiserver::authn::User;
+use apiserver::server::Settings;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use store::memory::MemoryStore;
 
 use crate::harness::{Answer, Cluster};
 
@@ -56,9 +59,7 @@ async fn input_1_bodies_longer_than_3_mib() {
 #[tokio::test]
 async fn input_2_depth_takes_no_stack() {
     let cluster = cluster().await;
-    for (open, close, depth) in
-        [("[", "]", 1_500_000), ("{\"a\":", "}", 10_001), ("[", "]", 1_000), ("[", "", 3_000_000)]
-    {
+    for (open, close, depth) in [("[", "]", 1_500_000), ("{\"a\":", "}", 10_001), ("[", "", 3_000_000)] {
         let deep =
             format!("{{\"metadata\":{{\"name\":\"deep\"}},\"x\":{}1{}}}", open.repeat(depth), close.repeat(depth));
         for media in ["json", "yaml"] {
@@ -71,6 +72,82 @@ async fn input_2_depth_takes_no_stack() {
     // A patch that nests what is there deeper and deeper.
     let deeper: Vec<Value> = (0..5_000).map(|_| json!({"op": "move", "from": "/data", "path": "/data/x"})).collect();
     send(&cluster, "PATCH", &format!("{MAPS}/a"), "json-patch+json", json!(deeper).to_string()).await.expect(422);
+    serves_on(&cluster).await;
+}
+
+/// What may be as deep as it likes is kept, read, changed and read again after a restart, on the stack that a thread has.
+#[tokio::test]
+async fn input_2_what_is_as_deep_as_may_be_lives_like_others() {
+    let store = Arc::new(MemoryStore::new());
+    let cluster = Cluster::start_over(store.clone(), Vec::new(), Settings::default()).await;
+    cluster.send("POST", MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await.expect(201);
+    cluster
+        .define(json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "deeps.example.com"},
+            "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": "deeps", "kind": "Deep"},
+                "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]},
+        }))
+        .await;
+    const DEEPS: &str = "/apis/example.com/v1/deeps";
+    let nested = |depth: usize, leaf: &str| format!("{}{leaf}{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+    let deep = |name: &str, depth: usize, leaf: &str| {
+        let spec = nested(depth, leaf);
+        format!(
+            "{{\"apiVersion\":\"example.com/v1\",\"kind\":\"Deep\",\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{spec}}}"
+        )
+    };
+    // Where readers end that know no other measure than their own.
+    for depth in [120, 121, 122, 123, 124, 125, 126, 127, 128, 1_000, 9_990] {
+        let (name, path) = (format!("d{depth}"), format!("{DEEPS}/d{depth}"));
+        send(&cluster, "POST", DEEPS, "json", deep(&name, depth, "1")).await.expect_code(201);
+        for (media, body) in [
+            ("merge-patch+json", format!("{{\"spec\":{}}}", nested(depth, "2"))),
+            ("apply-patch+yaml", deep(&name, depth, "3")),
+            ("json-patch+json", json!([{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]).to_string()),
+        ] {
+            let apply = media.starts_with("apply");
+            // Whose fields they are takes the square of the depth to find out.
+            if apply && depth > 1_000 {
+                continue;
+            }
+            let force = if apply { "&force=true" } else { "" };
+            send(&cluster, "PATCH", &format!("{path}?fieldManager=m{force}"), media, body).await.expect_code(200);
+        }
+        let patched =
+            send(&cluster, "PATCH", &path, "merge-patch+json", format!("{{\"spec\":{}}}", nested(depth, "4"))).await;
+        patched.expect_code(200);
+        let read = cluster.send("GET", &path, Value::Null).await;
+        let text = String::from_utf8(read.bytes.to_vec()).unwrap();
+        assert!(text.contains(&nested(depth, "4")), "{depth}");
+    }
+    for (accept, code) in [("application/json", 200), ("application/json;as=Table;v=v1;g=meta.k8s.io", 200)] {
+        assert_eq!(cluster.open(DEEPS, accept).await.read().await.code, code, "{accept}");
+    }
+    cluster.end().await;
+    let again = Cluster::start_over(store, Vec::new(), Settings::default()).await;
+    let listed = again.send("GET", DEEPS, Value::Null).await;
+    assert_eq!(listed.code, 200);
+    assert!(String::from_utf8(listed.bytes.to_vec()).unwrap().contains(&nested(9_990, "4")));
+    again.send("DELETE", DEEPS, Value::Null).await.expect_code(200);
+    again.send("GET", &format!("{DEEPS}/d9990"), Value::Null).await.expect(404);
+    serves_on(&again).await;
+}
+
+/// A name of a megabyte, and what is wrong below it a hundred thousand times.
+#[tokio::test]
+async fn input_4_long_names_are_not_told_for_each_field() {
+    let _turn = super::turn().await;
+    let cluster = cluster().await;
+    let fields: String = (0..100_000).map(|at| format!("\"{at}\":1,\"a\":1,")).collect();
+    let body = format!("{{\"{}\":{{{fields}\"b\":1}},\"odd\":1}}", "x".repeat(1 << 20));
+    let before = super::resident();
+    for verb in ["Strict", "Warn"] {
+        let path = format!("{MAPS}?dryRun=All&fieldValidation={verb}");
+        send(&cluster, "POST", &path, "json", body.clone()).await;
+    }
+    assert!(super::resident() < before + (256 << 20));
     serves_on(&cluster).await;
 }
 

@@ -8,10 +8,11 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
 
 use super::resident;
 use crate::harness::Cluster;
-use crate::played::{Here, TlsServer};
+use crate::played::{Ending, Here, TlsServer};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
@@ -42,7 +43,11 @@ fn play(path: &str) -> Option<Response<Full<Bytes>>> {
         "/fails" => (503, Bytes::from(SECRET)),
         _ => (200, Bytes::from(SECRET)),
     };
-    Some(Response::builder().status(code).header("location", "/there").body(Full::new(body)).unwrap())
+    let mut answer = Response::builder().status(code).header("location", "/there").body(Full::new(body)).unwrap();
+    if path == "/dies" {
+        answer.extensions_mut().insert(Ending::Dies);
+    }
+    Some(answer)
 }
 
 /// Plays it at a port, and tells of each path that was asked for.
@@ -101,6 +106,7 @@ async fn fault_41_a_converter_that_fails_holds_up_nothing_else() {
         (server.port, "/moved"),
         (server.port, "/huge"),
         (server.port, "/fails"),
+        (server.port, "/dies"),
         (1, "/down"),
     ] {
         convert_by(conversion(port, path)).await;
@@ -152,11 +158,10 @@ async fn fault_41_a_webhook_that_is_down_cannot_keep_itself() {
     }
 }
 
-/// An extension server's answers are the client's, but for redirects (CVE-2022-3172); while it hangs, others are answered.
-#[tokio::test]
-async fn fault_41_an_extension_server_that_redirects_or_hangs() {
-    let (server, mut asked) = playing(&["sample.default.svc"]).await;
-    let cluster = Cluster::start_with(Here).await;
+const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+
+/// Has `server` answer for a version of its own.
+async fn extend(cluster: &Cluster, server: &TlsServer) {
     cluster.server.extend();
     let service = json!({"metadata": {"name": "sample"}, "spec": {"ports": [{"port": 443}]}});
     cluster.send("POST", "/api/v1/namespaces/default/services", service).await.expect(201);
@@ -165,11 +170,18 @@ async fn fault_41_an_extension_server_that_redirects_or_hangs() {
     cluster.send("POST", "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice).await.expect(201);
     let spec = json!({"group": "e.example.com", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 1,
         "service": {"namespace": "default", "name": "sample"}, "caBundle": server.authority});
-    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
-    cluster.send("POST", services, json!({"metadata": {"name": "v1.e.example.com"}, "spec": spec})).await.expect(201);
-    let available = format!("{services}?watch=1&fieldSelector=metadata.name%3Dv1.e.example.com");
+    cluster.send("POST", SERVICES, json!({"metadata": {"name": "v1.e.example.com"}, "spec": spec})).await.expect(201);
+    let available = format!("{SERVICES}?watch=1&fieldSelector=metadata.name%3Dv1.e.example.com");
     let mut watch = cluster.open(&available, "application/json").await;
     while watch.line().await.unwrap()["object"]["status"]["conditions"][0]["status"] != "True" {}
+}
+
+/// An extension server's answers are the client's, but for redirects (CVE-2022-3172); while it hangs, others are answered.
+#[tokio::test]
+async fn fault_41_an_extension_server_that_redirects_or_hangs() {
+    let (server, mut asked) = playing(&["sample.default.svc"]).await;
+    let cluster = Cluster::start_with(Here).await;
+    extend(&cluster, &server).await;
 
     let moved = cluster.send("GET", "/apis/e.example.com/v1/moved", Value::Null).await;
     assert_eq!((moved.code, moved.headers.get("location")), (502, None));
@@ -177,12 +189,63 @@ async fn fault_41_an_extension_server_that_redirects_or_hangs() {
     let others = async {
         while asked.recv().await.unwrap() != "/apis/e.example.com/v1/hangs" {}
         cluster.send("GET", MAPS, Value::Null).await.expect(200);
-        cluster.send("DELETE", &format!("{services}/v1.e.example.com"), Value::Null).await.expect(200);
+        cluster.send("DELETE", &format!("{SERVICES}/v1.e.example.com"), Value::Null).await.expect(200);
     };
     tokio::select! {
         _ = cluster.send("GET", "/apis/e.example.com/v1/hangs", Value::Null) => panic!("it was answered"),
         () = others => {}
     }
+}
+
+/// What was said is passed on, and that it was not all.
+#[tokio::test]
+async fn fault_41_an_extension_server_that_dies_in_the_middle_of_its_answer() {
+    let (server, _asked) = playing(&["sample.default.svc"]).await;
+    let cluster = Cluster::start_with(Here).await;
+    extend(&cluster, &server).await;
+    for _ in 0..3 {
+        let mut cut = cluster.open("/apis/e.example.com/v1/dies", "application/json").await;
+        assert_eq!(cut.piece().await.unwrap().unwrap(), SECRET);
+        cut.piece().await.expect("it ended as if it were whole").unwrap_err();
+        cluster.send("GET", MAPS, Value::Null).await.expect(200);
+    }
+}
+
+/// An answer without end is the client's affair: it goes through at the client's pace, none of it is kept, and it ends when
+/// the client has gone.
+#[tokio::test]
+async fn fault_41_an_extension_server_that_answers_without_end() {
+    const READ: usize = 32 << 20;
+    let _turn = super::turn().await;
+    let (said, left) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let ending = Ending::Never { said: said.clone(), left: left.clone() };
+    let serve = move |request: http::Request<hyper::body::Incoming>| {
+        let mut answer = Response::new(Full::new(Bytes::from(vec![b' '; 64 << 10])));
+        if request.uri().path().ends_with("/endless") {
+            answer.extensions_mut().insert(ending.clone());
+        }
+        Box::pin(async move { answer }) as _
+    };
+    let server = TlsServer::start(&["sample.default.svc"], Arc::new(serve)).await;
+    let cluster = Cluster::start_with(Here).await;
+    extend(&cluster, &server).await;
+    let before = resident();
+    let mut endless = cluster.open("/apis/e.example.com/v1/endless", "application/json").await;
+    let mut read = 0;
+    while read < READ {
+        read += endless.piece().await.unwrap().unwrap().len();
+    }
+    // Others are served while nobody reads it.
+    for _ in 0..100 {
+        cluster.send("GET", MAPS, Value::Null).await.expect(200);
+    }
+    let ahead = said.load(Ordering::Relaxed).saturating_sub(read);
+    assert!(ahead < 8 << 20, "{} KiB were taken that nobody has read", ahead >> 10);
+    assert!(resident() < before + (48 << 20));
+    assert!(!left.is_cancelled());
+    drop(endless);
+    left.cancelled().await;
+    cluster.send("GET", MAPS, Value::Null).await.expect(200);
 }
 
 #[tokio::test]
@@ -201,7 +264,10 @@ async fn input_21_callees_lead_nowhere_and_tell_nothing() {
             "/forbids" => (403, Bytes::from(SECRET)),
             _ => (200, Bytes::from(SECRET)),
         };
-        let answer = Response::builder().status(code).header("location", "/there").body(Full::new(body)).unwrap();
+        let mut answer = Response::builder().status(code).header("location", "/there").body(Full::new(body)).unwrap();
+        if request.uri().path() == "/dies" {
+            answer.extensions_mut().insert(Ending::Dies);
+        }
         Box::pin(async move { answer }) as _
     };
     let server = TlsServer::start(&["127.0.0.1"], Arc::new(serve)).await;
@@ -213,6 +279,7 @@ async fn input_21_callees_lead_nowhere_and_tell_nothing() {
         ("/fails", "an error on the server (\"unknown\") has prevented the request from succeeding"),
         ("/forbids", "unknown"),
         ("/babbles", "invalid"),
+        ("/dies", "unable to read the response body"),
     ] {
         let said = refused(&cluster, &server, path).await;
         assert!(said.contains(why), "{path}: {said}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use apiserver::authn::x509::AnyCertificate;
 use apiserver::serve;
+use apiserver::server::Settings;
 use apiserver::service::ApiService;
 use bytes::Bytes;
 use client::listener::Limits;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service as _;
 
 use crate::harness::Cluster;
 
@@ -62,7 +64,8 @@ impl Listening {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, stop, tasks) = (listener.local_addr().unwrap(), CancellationToken::new(), TaskTracker::new());
         let service = ApiService::new(cluster.server.clone());
-        tasks.spawn(serve::serve(listener, Arc::new(tls), service, limits, tasks.clone(), stop.clone()));
+        let handler = Arc::new(move |request| service.clone().call(request));
+        serve::serve(listener, Arc::new(tls), handler, limits, &tasks, stop.clone());
         Self { cluster, address, certificate, stop }
     }
 
@@ -253,4 +256,23 @@ async fn input_10_streams_reset_as_they_are_opened() {
     let answer = timeout(PATIENCE, requests.send_request(request(&long))).await.unwrap().unwrap();
     assert_eq!(answer.status(), 401);
     server.serves_on().await;
+}
+
+#[tokio::test]
+async fn connections_end_as_often_as_it_is_said() {
+    for (chance, ends) in [(1.0, true), (0.0, false)] {
+        let settings = Settings { goaway_chance: chance, ..Settings::default() };
+        let server = Listening::over(Cluster::start_set(settings).await).await;
+        let stream = server.connect(b"h2").await;
+        let (mut requests, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let tasks = TaskTracker::new();
+        let connection = tasks.spawn(connection);
+        let request = || Request::builder().uri("https://localhost/healthz").body(Full::new(Bytes::new())).unwrap();
+        assert_eq!(requests.send_request(request()).await.unwrap().status(), 200);
+        match ends {
+            true => drop(timeout(PATIENCE, connection).await.expect("the server ends the connection")),
+            false => assert_eq!(requests.send_request(request()).await.unwrap().status(), 200),
+        }
+    }
 }

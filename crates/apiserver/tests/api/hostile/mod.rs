@@ -8,6 +8,7 @@ mod certificates;
 mod credentials;
 mod early;
 mod frames;
+mod issuers;
 mod limits;
 mod listener;
 mod lists;

@@ -1,14 +1,10 @@
-//! An OpenAPI v2 document in protobuf, as client-go's discovery client asks for it (gnostic's `OpenAPIv2.proto`).
-//!
-//! One row a field: its name in JSON, its number, and how it is written. What the document may hold beyond these
-//! rows, [`super::v2`] does not make.
+//! The messages of an OpenAPI v2 document, which client-go's discovery client asks for (gnostic's `OpenAPIv2.proto`).
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::codec::protobuf::wire::Backward;
-
-/// A field of a message.
-type Row = (&'static str, u32, fn(&mut Backward, u32, &Value));
+use super::{
+    Backward, Row, any, count, double, each, fields, flag, message, named, one_or_more, security, text, texts,
+};
 
 const DOCUMENT: &[Row] = &[
     ("swagger", 1, text),
@@ -98,94 +94,12 @@ const SCHEMA: &[Row] = &[
     ("example", 30, any),
 ];
 
-/// Encodes what [`super::v2`] made, or a part of such a document: parts one behind the other are one document, since what
+/// Encodes what [`v2`](crate::openapi::v2) made, or a part of such a document: parts one behind the other are one document, since what
 /// stands twice in a message is merged where it is read.
 pub fn encode(document: &Value) -> Vec<u8> {
     let mut out = Backward::with_capacity(64 * 1024);
     fields(&mut out, document, DOCUMENT, 16);
     out.finish()
-}
-
-/// The fields of a message, last first; `extensions` is the number under which fields beginning with `x-` stand.
-fn fields(out: &mut Backward, value: &Value, rows: &[Row], extensions: u32) {
-    let Value::Object(object) = value else { return };
-    for (name, value) in object.iter().filter(|(name, _)| name.starts_with("x-")).rev() {
-        entry(out, extensions, name, value, any);
-    }
-    for (name, number, write) in rows.iter().rev() {
-        if let Some(value) = object.get(*name) {
-            write(out, *number, value);
-        }
-    }
-}
-
-fn message(out: &mut Backward, number: u32, value: &Value, rows: &[Row], extensions: u32) {
-    out.message(number, |out| fields(out, value, rows, extensions));
-}
-
-/// A message that holds a map: its entries stand under `inner`.
-fn named(out: &mut Backward, number: u32, value: &Value, inner: u32, write: fn(&mut Backward, u32, &Value)) {
-    out.message(number, |out| {
-        for (name, value) in entries(value).rev() {
-            entry(out, inner, name, value, write);
-        }
-    });
-}
-
-fn entry(out: &mut Backward, number: u32, name: &str, value: &Value, write: fn(&mut Backward, u32, &Value)) {
-    out.message(number, |out| {
-        write(out, 2, value);
-        out.string(1, name);
-    });
-}
-
-fn entries(value: &Value) -> impl DoubleEndedIterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flat_map(Map::iter)
-}
-
-/// The items of a list, last first.
-fn each(value: &Value, write: impl FnMut(&Value)) {
-    value.as_array().into_iter().flatten().rev().for_each(write);
-}
-
-fn one_or_more(value: &Value, mut write: impl FnMut(&Value)) {
-    match value {
-        Value::Array(_) => each(value, write),
-        _ => write(value),
-    }
-}
-
-fn text(out: &mut Backward, number: u32, value: &Value) {
-    if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
-        out.string(number, text);
-    }
-}
-
-fn texts(out: &mut Backward, number: u32, value: &Value) {
-    each(value, |value| out.string(number, value.as_str().unwrap_or_default()));
-}
-
-fn flag(out: &mut Backward, number: u32, value: &Value) {
-    if value == &Value::Bool(true) {
-        out.varint(number, 1);
-    }
-}
-
-fn count(out: &mut Backward, number: u32, value: &Value) {
-    if let Some(count) = value.as_i64().filter(|count| *count != 0) {
-        out.varint(number, count);
-    }
-}
-
-fn double(out: &mut Backward, number: u32, value: &Value) {
-    if let Some(value) = value.as_f64().filter(|value| *value != 0.0) {
-        out.double(number, value);
-    }
-}
-
-/// Any value, as YAML: JSON with a line end is that too.
-fn any(out: &mut Backward, number: u32, value: &Value) {
-    out.message(number, |out| out.string(2, &format!("{value}\n")));
 }
 
 fn schema(out: &mut Backward, number: u32, value: &Value) {
@@ -221,14 +135,6 @@ fn parameters(out: &mut Backward, number: u32, value: &Value) {
 
 fn response(out: &mut Backward, number: u32, value: &Value) {
     out.message(number, |out| message(out, 1, value, RESPONSE, 5));
-}
-
-fn security(out: &mut Backward, number: u32, value: &Value) {
-    each(value, |requirement| {
-        named(out, number, requirement, 1, |out, number, scopes| {
-            out.message(number, |out| texts(out, 1, scopes));
-        });
-    });
 }
 
 fn security_definition(out: &mut Backward, number: u32, value: &Value) {

@@ -1,4 +1,4 @@
-//! Encryption at rest: what the database holds of Secrets is of no use without the key.
+//! What holds where nothing is configured: what the database holds of Secrets is of no use without the server's own key.
 //!
 //! A sealed value is a version byte, a random nonce and the ciphertext of ChaCha20-Poly1305, bound to its key, so that
 //! a value moved to another key is refused.
@@ -9,7 +9,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 use crate::cache::{ROOT, TransformError, Transformer};
 
 /// JSON begins with a brace, so this byte tells sealed values from plain ones.
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 
 /// Seals Secrets; other resources pass through.
 pub struct SecretEncryption {

@@ -1,20 +1,22 @@
 //! What is served, as clients discover it: group and resource lists, and all of it in one document (KEP-3352).
 
+mod form;
+
 use std::sync::{Arc, OnceLock};
 
 use api::custom::compare_versions;
 use api::resource::{Resource, Subresource, api_version};
 use api::resources::GROUPS;
 use bytes::Bytes;
-use http::header::{ACCEPT, ETAG, VARY};
+use http::header::{CACHE_CONTROL, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::negotiate::JSON;
 use crate::registry::{Catalogue, Catalogued, Served};
 use crate::response::{self, Response};
-
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+pub(crate) use form::Form;
 
 /// What is served, put in order once for each state of the catalogue.
 pub(crate) struct Discovery {
@@ -40,12 +42,21 @@ impl Discovery {
         Self { address: address.to_owned(), kept: Mutex::default() }
     }
 
-    /// The answer to a discovery path; `None` if it is none, or names what is not served.
-    pub(crate) fn answer(&self, catalogue: &Catalogue, path: &str, headers: &HeaderMap) -> Option<Response> {
+    /// The answer to a discovery path, in JSON; `None` if it is none, or names what is not served. `form` is that of a
+    /// path that can have one.
+    pub(crate) fn answer(
+        &self,
+        catalogue: &Catalogue,
+        path: &str,
+        headers: &HeaderMap,
+        form: Option<&Form>,
+    ) -> Option<Response> {
         let kept = self.kept(catalogue.all());
         let words: Vec<&str> = path.split('/').skip(1).collect();
         match words.as_slice() {
-            ["api" | "apis"] if wants_aggregated(headers) => Some(kept.aggregated(words[0] == "api").answer(headers)),
+            ["api" | "apis"] if form.is_some_and(|form| form.aggregated) => {
+                Some(kept.aggregated(words[0] == "api").answer(headers))
+            }
             words => answer(&kept.groups, &self.address, words),
         }
     }
@@ -89,17 +100,6 @@ fn answer(groups: &Groups, address: &str, words: &[&str]) -> Option<Response> {
         _ => return None,
     };
     Some(response::json(StatusCode::OK, &document))
-}
-
-fn wants_aggregated(headers: &HeaderMap) -> bool {
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).any(|accept| {
-        accept.split(',').any(|clause| {
-            clause.contains("as=APIGroupDiscoveryList")
-                && clause.contains("g=apidiscovery.k8s.io")
-                && clause.split(';').any(|part| part.trim() == "v=v2")
-                && clause.trim().starts_with("application/json")
-        })
-    })
 }
 
 /// The served groups, the most important first.
@@ -288,11 +288,17 @@ impl Aggregated {
     /// Nothing but the tag for who has the document already.
     fn answer(&self, headers: &HeaderMap) -> Response {
         let mut response = match response::is_known(&self.tag, headers) {
-            true => response::with_body(StatusCode::NOT_MODIFIED, AGGREGATED, response::full(Bytes::new())),
-            false => response::bytes(StatusCode::OK, AGGREGATED, self.document.clone()),
+            true => response::with_body(StatusCode::NOT_MODIFIED, JSON, response::full(Bytes::new())),
+            false => response::bytes(StatusCode::OK, JSON, self.document.clone()),
         };
-        response.headers_mut().insert(ETAG, self.tag.clone());
-        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        shared(response.headers_mut(), self.tag.clone());
         response
     }
+}
+
+/// What an aggregated document says of itself to those who keep it.
+pub(crate) fn shared(headers: &mut HeaderMap, tag: HeaderValue) {
+    headers.insert(ETAG, tag);
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
 }

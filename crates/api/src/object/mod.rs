@@ -1,7 +1,9 @@
 //! One stored object as the watch cache and every informer hold it: encoded once, shared by all.
 
+mod reader;
+mod texts;
+
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,10 +12,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::codec::json;
 use crate::codec::scan::{self, string_length};
 use crate::forms::{Form, FormName, Forms, Room};
 use crate::packing::{Patterns, Place};
 use crate::resource::Selectable;
+
+pub use reader::Reader;
+pub use texts::{Labels, Texts};
 
 /// Where an object lives within its resource.
 ///
@@ -36,9 +42,9 @@ pub struct Entry {
     pub uid: String,
     /// The store revision that wrote this version.
     pub revision: u64,
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The values of the resource's selectable fields, in the order of its table row.
-    pub fields: Box<[String]>,
+    pub fields: Texts,
     /// `None` for the many objects that nothing relates to.
     relations: Option<Arc<Relations>>,
     text: Place,
@@ -141,17 +147,6 @@ impl Entry {
         Self::from_parts(&object, json, sections, revision, selectable)
     }
 
-    /// Takes over `json` as the store returned it.
-    pub fn from_json(json: Bytes, revision: u64, selectable: &[Selectable]) -> Result<Self, EntryError> {
-        let object: Value = serde_json::from_slice(&json)?;
-        if json.starts_with(type_head(&object).as_bytes()) {
-            let sections = SECTIONS.map(|name| scan::member(&json, name).map(span).unwrap_or_default());
-            Self::from_parts(&object, json, sections, revision, selectable)
-        } else {
-            Self::from_value(object, revision, selectable)
-        }
-    }
-
     /// The same bytes as of another revision: what a write returned, or the last state of what `revision` deleted.
     pub fn at_revision(&self, revision: u64) -> Self {
         Self {
@@ -187,9 +182,7 @@ impl Entry {
         let text = |key: &str| metadata[key].as_str().unwrap_or_default().to_owned();
         let labels = metadata["labels"]
             .as_object()
-            .map(|labels| {
-                labels.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
-            })
+            .map(|labels| labels.iter().filter_map(|(key, value)| Some((key, value.as_str()?))).collect())
             .unwrap_or_default();
         let fields = selectable.iter().map(|field| selected_text(object, field)).collect();
         let splice = metadata_offset(&json).ok_or(EntryError::NoMetadata)?;
@@ -291,11 +284,6 @@ impl Entry {
         self.text.plain()
     }
 
-    /// What [`Entry::stored_json`] takes while nobody reads it, in bytes.
-    pub fn held_length(&self) -> usize {
-        self.text.held()
-    }
-
     /// The length of [`Entry::stored_json`].
     pub fn stored_length(&self) -> usize {
         self.text.len()
@@ -303,7 +291,7 @@ impl Entry {
 
     /// The object as a document, with its `metadata.resourceVersion`.
     pub fn to_value(&self) -> Value {
-        let mut object: Value = serde_json::from_slice(&self.text.plain()).unwrap_or_default();
+        let mut object: Value = json::trusted(&self.text.plain()).unwrap_or_default();
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), Value::String(self.revision.to_string()));
         }
@@ -325,7 +313,7 @@ impl Entry {
             }
             None => shown.put_slice(&json[self.splice..]),
         }
-        serde_json::from_slice(&shown)
+        json::trusted(&shown)
     }
 
     /// The JSON of a member of the object such as `spec`, as it is stored.
@@ -467,8 +455,8 @@ mod tests {
         assert_eq!(read["a"]["metadata"], json!({"name": "decoy"}));
         assert_eq!(read, entry.to_value());
         assert_eq!(entry.key, ObjectKey::new("shop", "web"));
-        assert_eq!(*entry.fields, ["web".to_owned(), "n1".to_owned(), String::new()]);
-        assert_eq!(entry.labels["app"], "web");
+        assert_eq!(entry.fields.iter().collect::<Vec<_>>(), ["web", "n1", ""]);
+        assert_eq!(entry.labels.get("app"), Some("web"));
 
         let mut item = BytesMut::new();
         entry.write_item(&mut item);
@@ -477,7 +465,7 @@ mod tests {
         assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
         assert_eq!((item.len(), entry.to_json().len()), (entry.item_length(), entry.json_length()));
         assert!(entry.is_of("v1") && !entry.is_of("v") && !entry.is_of("v1beta1"));
-        let again = Entry::from_json(entry.stored_json().clone(), 42, &[]).unwrap();
+        let again = Reader::new(Vec::new()).read(entry.stored_json(), 42).unwrap();
         assert_eq!(again.stored_json(), entry.stored_json());
         for entry in [entry.at_revision(43), again] {
             assert_eq!(entry.text_at("/spec/nodeName").as_deref(), Some("n1"));
@@ -503,7 +491,7 @@ mod tests {
         entry("a").rest(&mut patterns);
         let (plain, packed) = (entry("b"), entry("b"));
         packed.rest(&mut patterns);
-        assert!(packed.held_length() < 100 && plain.held_length() == plain.stored_length());
+        assert!(packed.text.held() < 100 && plain.text.held() == plain.stored_length());
         let at_revision = packed.at_revision(42);
         for packed in [packed, at_revision] {
             assert_eq!(packed.to_json(), plain.to_json());
@@ -530,13 +518,6 @@ mod tests {
             }
             assert_eq!(read, expected);
         }
-    }
-
-    #[test]
-    fn json_in_any_order_is_made_canonical() {
-        let json = Bytes::from_static(br#"{"kind":"Pod","metadata":{"name":"a"},"apiVersion":"v1"}"#);
-        let entry = Entry::from_json(json, 1, &[]).unwrap();
-        assert_eq!(&entry.stored_json()[..], br#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}"#);
     }
 
     #[test]
