@@ -84,16 +84,20 @@ impl Change {
 
 /// Compares `old` with `new`.
 pub(super) fn compare(typing: &Typing<'_>, old: &Value, new: &Value) -> Result<Comparison, String> {
-    let mut walk = Walk { typing, errors: Errors::default() };
+    let mut walk = Walk { typing, errors: Errors::default(), depth: 0 };
     let mut comparison = Comparison::default();
     walk.compare(typing.root(), Some(old), Some(new), &Trail::Root, &mut comparison);
     walk.errors.into_result()?;
     Ok(comparison)
 }
 
+/// How deep maps are first asked whether they are the same, and below that how far apart.
+const LOOKS: usize = 32;
+
 struct Walk<'t, 's> {
     typing: &'t Typing<'s>,
     errors: Errors,
+    depth: usize,
 }
 
 impl<'s> Walk<'_, 's> {
@@ -106,7 +110,10 @@ impl<'s> Walk<'_, 's> {
         trail: &Trail<'_>,
         below: &mut Comparison,
     ) -> Change {
+        // Maps in maps would be looked through as often as they have maps above them.
+        let looks = self.depth < LOOKS || self.depth.is_multiple_of(LOOKS);
         if let (Some(old), Some(new)) = (old, new)
+            && (looks || !old.is_object())
             && old == new
         {
             return Change::NONE;
@@ -200,7 +207,9 @@ impl<'s> Walk<'_, 's> {
             return;
         }
         let mut below = Comparison::default();
+        self.depth += 1;
         let here = self.compare(self.typing.member(map, key), old, new, &Trail::Field(trail, key), &mut below);
+        self.depth -= 1;
         out.place(|| Step::field(key), here, below);
     }
 
