@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use crate::admission::{
-    self, Admission, AdmissionError, Configured, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources,
+    self, Admission, AdmissionError, Configured, ImagePolicy, MutatingPolicies, MutatingWebhooks, PolicyParts, Sources,
     ValidatingPolicies, ValidatingWebhooks, WebhookParts, typechecking,
 };
 use crate::aggregation::{self, Aggregation, FrontProxy};
@@ -287,7 +287,11 @@ impl ApiServer {
             namespaces: cache("", "namespaces")?,
             authorizer: authorizer.clone(),
         };
+        let plugins = config.settings.admission;
+        let mut told = plugins.open()?;
+        let image_policy = told.image_policy.take();
         let configured = Configured {
+            image_policy: image_policy.map(|told| ImagePolicy::open(told, outbound.clone())).transpose()?,
             mutating_policies: MutatingPolicies::new(
                 policies.clone(),
                 cache(ADMISSION, "mutatingadmissionpolicies")?,
@@ -302,8 +306,6 @@ impl ApiServer {
             validating_webhooks: ValidatingWebhooks::new(webhooks, validating),
         };
         let (events, event_ttl) = (cache("", "events")?, config.settings.event_ttl);
-        let plugins = config.settings.admission;
-        let told = plugins.open()?;
         let sources = Sources::new(caches.clone(), cache)?;
         const NETWORKING: &str = "networking.k8s.io";
         let service_cidrs = config.service_cidrs;

@@ -8,21 +8,31 @@ use api::codec::yaml;
 use api::podsecurity::Policy;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::eventratelimit::Limit;
 use super::podsecurity::Exemptions;
+use super::{imagepolicy, podtolerations};
 
 /// The plugins that are off unless they are asked for.
-pub(super) const OPTIONAL: [&str; 8] = [
+pub(super) const OPTIONAL: [&str; 13] = [
+    "AlwaysAdmit",
     "NamespaceAutoProvision",
     "NamespaceExists",
     "LimitPodHardAntiAffinityTopology",
     "AlwaysPullImages",
+    IMAGE_POLICY,
     "PodNodeSelector",
+    "PodTolerationRestriction",
     "EventRateLimit",
     "ExtendedResourceToleration",
+    "OwnerReferencesPermissionEnforcement",
     "DenyServiceExternalIPs",
+    "AlwaysDeny",
 ];
+const IMAGE_POLICY: &str = "ImagePolicyWebhook";
+/// What does nothing, or leaves nothing that could be done: upstream has them still, and says so.
+const DEPRECATED: [&str; 2] = ["AlwaysAdmit", "AlwaysDeny"];
 /// The plugins that are on unless they are taken out.
 const USUAL: [&str; 28] = [
     "CertificateApproval",
@@ -55,15 +65,6 @@ const USUAL: [&str; 28] = [
     "PodGroupProtection",
     "PodGroupWorkloadExists",
 ];
-/// What upstream has and nobody here.
-const MISSING: [&str; 5] = [
-    "AlwaysAdmit",
-    "AlwaysDeny",
-    "ImagePolicyWebhook",
-    "OwnerReferencesPermissionEnforcement",
-    "PodTolerationRestriction",
-];
-
 /// What a server is told of its plugins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -95,8 +96,8 @@ impl Default for Options {
 pub enum AdmissionError {
     #[error("admission plugin {0}: there is no such plugin")]
     Unknown(String),
-    #[error("admission plugin {0}: it is not to be had here: take it out of enable-admission-plugins")]
-    Missing(String),
+    #[error("admission plugin {0}: it is told nothing: write its section in the file of admission-control-config-file")]
+    Untold(&'static str),
     #[error("admission plugin {0}: it is both enabled and disabled")]
     Both(String),
     #[error("{path}: {why}")]
@@ -110,6 +111,9 @@ pub(crate) struct Configuration {
     pub(super) exemptions: Exemptions,
     pub(super) node_selectors: BTreeMap<String, String>,
     pub(super) event_limits: Vec<Limit>,
+    pub(super) pod_tolerations: podtolerations::Told,
+    /// Taken by what opens the way to the server that is asked.
+    pub(crate) image_policy: Option<imagepolicy::Told>,
 }
 
 #[derive(Deserialize)]
@@ -151,17 +155,10 @@ struct EventLimitDocument {
 }
 
 impl Options {
-    /// Refuses names that are no plugins', or of plugins that are not to be had.
+    /// Refuses names that are no plugins'.
     pub fn check(&self) -> Result<(), AdmissionError> {
         for name in self.enable.iter().chain(&self.disable) {
             let known = |names: &[&str]| names.contains(&name.as_str());
-            if known(&MISSING) {
-                // What is not there need not be taken out.
-                match self.enable.contains(name) {
-                    true => return Err(AdmissionError::Missing(name.clone())),
-                    false => continue,
-                }
-            }
             if !known(&USUAL) && !known(&OPTIONAL) {
                 return Err(AdmissionError::Unknown(name.clone()));
             }
@@ -181,6 +178,17 @@ impl Options {
     /// Reads the file, if there is one.
     pub(crate) fn open(&self) -> Result<Configuration, AdmissionError> {
         self.check()?;
+        for name in DEPRECATED.iter().filter(|name| self.has(name)) {
+            warn!("admission plugin {name} is deprecated: take it out of enable-admission-plugins");
+        }
+        let configuration = self.read()?;
+        match self.has(IMAGE_POLICY) && configuration.image_policy.is_none() {
+            true => Err(AdmissionError::Untold(IMAGE_POLICY)),
+            false => Ok(configuration),
+        }
+    }
+
+    fn read(&self) -> Result<Configuration, AdmissionError> {
         let Some(path) = &self.config_file else { return Ok(Configuration::default()) };
         let failed = |why: String| AdmissionError::File { path: path.clone(), why };
         let text = std::fs::read_to_string(path).map_err(|why| failed(why.to_string()))?;
@@ -191,7 +199,18 @@ impl Options {
 impl Configuration {
     /// Reads the file's text; other files are named from `folder`.
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
-        let document: Document = read(yaml::parse(text).map_err(|why| why.to_string())?)?;
+        let document = yaml::parse(text).map_err(|why| why.to_string())?;
+        if document["apiVersion"].is_null() || document["kind"].is_null() {
+            // Before there was a document of all plugins, the file was that of one of these.
+            for (field, plugin) in [("imagePolicy", IMAGE_POLICY), ("podNodeSelectorPluginConfig", "PodNodeSelector")] {
+                if !document[field].is_null() {
+                    let mut configuration = Self::default();
+                    configuration.take(plugin, document).map_err(|why| format!("plugin {plugin}: {why}"))?;
+                    return Ok(configuration);
+                }
+            }
+        }
+        let document: Document = read(document)?;
         let versions = ["apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1"];
         if document.kind != "AdmissionConfiguration" || !versions.contains(&document.api_version.as_str()) {
             return Err("write apiVersion: apiserver.config.k8s.io/v1 and kind: AdmissionConfiguration".to_owned());
@@ -225,6 +244,8 @@ impl Configuration {
                 self.event_limits = read::<EventLimitDocument>(told)?.limits;
                 self.event_limits.iter().try_for_each(Limit::check)?;
             }
+            "PodTolerationRestriction" => self.pod_tolerations = podtolerations::Told::read(told)?,
+            IMAGE_POLICY => self.image_policy = Some(imagepolicy::Told::read(told)?),
             _ => return Err("it takes no configuration here".to_owned()),
         }
         Ok(())
@@ -270,7 +291,8 @@ mod tests {
         assert!(on("EventRateLimit") && on("NodeRestriction") && on("") && on("ServiceAccount"));
         assert!(!on("PodSecurity") && !on("AlwaysPullImages"));
         assert_eq!(check(&["Priorities"], &[]).unwrap_err(), AdmissionError::Unknown("Priorities".into()));
-        assert_eq!(check(&["AlwaysDeny"], &[]).unwrap_err(), AdmissionError::Missing("AlwaysDeny".into()));
+        assert!(OPTIONAL.iter().filter(|name| **name != "EventRateLimit").all(|name| !on(name)));
+        assert_eq!(check(&[IMAGE_POLICY], &[]).unwrap().open().unwrap_err(), AdmissionError::Untold(IMAGE_POLICY));
         assert_eq!(check(&["Priority"], &["Priority"]).unwrap_err(), AdmissionError::Both("Priority".into()));
     }
 
@@ -298,6 +320,12 @@ mod tests {
             refused("- {name: EventRateLimit, configuration: {limits: [{type: All, qps: 1, burst: 1}]}}\n")
                 .contains("All")
         );
+        let refused = refused("- {name: PodTolerationRestriction, configuration: {default: []}}\n");
+        assert!(refused.starts_with("plugin PodTolerationRestriction: write apiVersion"), "{refused}");
+        let alone = |text: &str| Configuration::parse(text, Path::new("/")).unwrap();
+        assert!(alone("imagePolicy: {kubeConfigFile: /a}\n").image_policy.is_some());
+        let said = alone("podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: a=b}\n");
+        assert!(said.image_policy.is_none() && said.node_selectors["clusterDefaultNodeSelector"] == "a=b");
         assert!(Configuration::parse("kind: AdmissionConfiguration\napiVersion: v1\n", Path::new("/")).is_err());
     }
 }

@@ -13,6 +13,12 @@ use crate::bootstrap;
 use crate::cache::{Caches, ResourceCache};
 use crate::server::ApiServer;
 
+/// `AlwaysAdmit`: says nothing, as upstream's.
+pub(super) struct AlwaysAdmit;
+
+/// `AlwaysDeny`: nothing is changed.
+pub(super) struct AlwaysDeny;
+
 /// `AlwaysPullImages`: who may use an image is asked its registry each time, also where the node has it.
 pub(super) struct AlwaysPullImages;
 
@@ -59,6 +65,22 @@ fn brings_images(request: &Request) -> bool {
     let Some(old) = &request.old else { return true };
     let known = images(old);
     images(pod).iter().any(|image| !known.contains(image))
+}
+
+impl Plugin for AlwaysAdmit {}
+
+impl Plugin for AlwaysDeny {
+    fn admit<'a>(&'a self, request: &'a mut Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Err(denied(request)) })
+    }
+
+    fn validate<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<(), Status>> {
+        Box::pin(async { Err(denied(request)) })
+    }
+}
+
+fn denied(request: &Request) -> Status {
+    request.forbid("admission control is denying all modifications")
 }
 
 impl Plugin for AlwaysPullImages {
@@ -173,7 +195,7 @@ impl Plugin for ExternalIps {
 }
 
 /// The namespace of a write, once it is there.
-async fn namespace(caches: &Caches, namespaces: &ResourceCache, name: &str) -> Option<Arc<Entry>> {
+pub(super) async fn namespace(caches: &Caches, namespaces: &ResourceCache, name: &str) -> Option<Arc<Entry>> {
     let key = ObjectKey::new("", name);
     if let Some(known) = namespaces.get(&key) {
         return Some(known);

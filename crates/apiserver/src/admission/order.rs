@@ -6,7 +6,12 @@
 use std::sync::{Arc, Weak};
 
 use super::eventratelimit::EventRateLimit;
-use super::optional::{AlwaysPullImages, AntiAffinity, DeviceTolerations, ExternalIps, Namespaces, NodeSelectors};
+use super::imagepolicy::ImagePolicy;
+use super::optional::{
+    AlwaysAdmit, AlwaysDeny, AlwaysPullImages, AntiAffinity, DeviceTolerations, ExternalIps, Namespaces, NodeSelectors,
+};
+use super::owners::OwnerReferences;
+use super::podtolerations::PodTolerations;
 use super::{
     CertificateSubjects, ClaimResizes, Configuration, DeclaredFeatures, DefaultIngressClass, DefaultStorageClass,
     DefaultTolerations, LimitRanges, MutatingPolicies, MutatingWebhooks, NamespaceLifecycle, NodeRestriction,
@@ -17,8 +22,10 @@ use crate::cache::{Caches, ResourceCache};
 use crate::server::{ApiServer, StartError};
 use crate::services::ServiceAddresses;
 
-/// The plugins whose rules are objects of the cluster.
+/// The plugins whose rules are objects of the cluster, or another server's.
 pub(crate) struct Configured {
+    /// Absent where nobody is told whom to ask: then it is off.
+    pub(crate) image_policy: Option<ImagePolicy>,
     pub(crate) mutating_policies: MutatingPolicies,
     pub(crate) mutating_webhooks: MutatingWebhooks,
     pub(crate) validating_policies: ValidatingPolicies,
@@ -101,7 +108,10 @@ impl Sources {
             server: server.cloned(),
         };
         let signer = |verb: &'static str| Signers { server: server.clone(), verb };
-        vec![
+        let image_policy =
+            configured.image_policy.map(|plugin| Placed::new("ImagePolicyWebhook", Steps::Validate, plugin));
+        let mut all = vec![
+            Placed::new("AlwaysAdmit", Steps::Both, AlwaysAdmit),
             Placed::new("NamespaceAutoProvision", Steps::Admit, existing(Some(server))),
             Placed::new(
                 "NamespaceLifecycle",
@@ -130,6 +140,9 @@ impl Sources {
             ),
             Placed::new("TaintNodesByCondition", Steps::Admit, NodeTaints),
             Placed::new("AlwaysPullImages", Steps::Both, AlwaysPullImages),
+        ];
+        all.extend(image_policy);
+        all.extend([
             Placed::new(
                 "PodSecurity",
                 Steps::Validate,
@@ -152,10 +165,20 @@ impl Sources {
                 Steps::Admit,
                 DefaultTolerations { not_ready: options.not_ready_seconds, unreachable: options.unreachable_seconds },
             ),
+            Placed::new(
+                "PodTolerationRestriction",
+                Steps::Both,
+                PodTolerations { caches: caches.clone(), namespaces, told: told.pod_tolerations },
+            ),
             Placed::new("EventRateLimit", Steps::Validate, EventRateLimit::new(told.event_limits)),
             Placed::new("ExtendedResourceToleration", Steps::Admit, DeviceTolerations),
             Placed::new("DefaultStorageClass", Steps::Admit, DefaultStorageClass { classes: storage_classes.clone() }),
             Placed::new("StorageObjectInUseProtection", Steps::Admit, StorageInUse),
+            Placed::new(
+                "OwnerReferencesPermissionEnforcement",
+                Steps::Validate,
+                OwnerReferences { server: server.clone() },
+            ),
             Placed::new("PersistentVolumeClaimResize", Steps::Validate, ClaimResizes { classes: storage_classes }),
             Placed::new(
                 "RuntimeClass",
@@ -178,7 +201,7 @@ impl Sources {
             // Behind the plugins: what upstream's registry itself gives requests for certificates and Services.
             Placed::new("", Steps::Both, SigningRequests),
             Placed::new("", Steps::Both, addresses),
-            // Last: what is charged is to be stored.
+            // Behind all that may refuse: what is charged is to be stored.
             Placed::new(
                 "ResourceQuota",
                 Steps::Validate,
@@ -191,6 +214,8 @@ impl Sources {
                     queues: super::quotas::Queues::default(),
                 },
             ),
-        ]
+            Placed::new("AlwaysDeny", Steps::Both, AlwaysDeny),
+        ]);
+        all
     }
 }

@@ -129,6 +129,16 @@ impl Aggregation {
         }
     }
 
+    /// The resources of a version that have a kind of such a name, as far as its server was heard, and whether they are
+    /// in namespaces.
+    pub(crate) fn resources(&self, remote: &Remote, named: impl Fn(&str) -> bool) -> Vec<(String, bool)> {
+        let heard = self.heard.lock().get(&remote.name).cloned().unwrap_or_default();
+        let resources = heard.resources["resources"].as_array().into_iter().flatten();
+        let of_kind = resources.filter(|resource| resource["kind"].as_str().is_some_and(&named));
+        let of_kind = of_kind.map(|it| (it["name"].as_str().unwrap_or_default().to_owned(), it["namespaced"] == true));
+        of_kind.filter(|(name, _)| !name.contains('/')).collect()
+    }
+
     fn remote(&self, service: &Value, known: &Remotes) -> Option<Remote> {
         let spec = &service["spec"];
         if !spec["service"].is_object() {

@@ -19,6 +19,7 @@ mod issuer;
 mod lasting;
 mod nodes;
 mod played;
+mod plugins;
 mod policies;
 mod proxies;
 mod reads;

@@ -482,7 +482,7 @@ mod tests {
             (plugins.enable.join(" ").as_str(), plugins.disable.join(" ").as_str()),
             ("NodeRestriction EventRateLimit", "PodSecurity")
         );
-        assert!(parse(&["enable-admission-plugins=ImagePolicyWebhook"]).unwrap_err().contains("not to be had"));
+        assert!(parse(&["enable-admission-plugins=ImagePolicies"]).unwrap_err().contains("no such plugin"));
         assert_eq!(parse(&["default-not-ready-toleration-seconds=30"]).unwrap().admission.not_ready_seconds, 30);
         assert_eq!(parse(&["event-ttl=30m"]).unwrap().event_ttl.as_secs(), 1800);
         let keys = parse(&["service-account-jwks-uri=https://a/keys"]).unwrap().keys_uri;

@@ -8,6 +8,8 @@ pub mod references;
 pub(crate) mod validation;
 pub(crate) mod warnings;
 
+pub use validation::tolerations;
+
 use serde_json::Value;
 
 use crate::resources::fields::{object, within};

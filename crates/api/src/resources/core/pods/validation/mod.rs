@@ -14,7 +14,8 @@ pub(crate) mod volumes;
 mod windows;
 
 pub(crate) use resources::overhead;
-pub(crate) use scheduling::{node_selector, taint_effect, tolerations};
+pub use scheduling::tolerations;
+pub(crate) use scheduling::{node_selector, taint_effect};
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

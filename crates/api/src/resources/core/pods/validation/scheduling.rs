@@ -127,7 +127,8 @@ fn pod_term(errors: &mut Errors, term: &Value, path: &Path<'_>) {
     errors.invalid_each(&at, key, names::qualified_name(key));
 }
 
-pub(crate) fn tolerations(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
+/// The `tolerations` of a spec, as `path` names them.
+pub fn tolerations(errors: &mut Errors, spec: &Value, path: &Path<'_>) {
     for (at, toleration) in items(spec, "tolerations").iter().enumerate() {
         let path = path.index(at);
         let (key, operator) = (text(toleration, "key"), text(toleration, "operator"));
