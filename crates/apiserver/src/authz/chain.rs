@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use client::metrics::Series;
 use parking_lot::RwLock;
+use serde_json::Value;
 
+use super::abac::Policies;
 use super::webhook::{Known, Question, Webhook};
 use super::{Attributes, Decision, NodeAuthorizer, Rbac, figures};
-use crate::authn::MASTERS;
+use crate::authn::{MASTERS, User};
 
 /// All authorizers. What is asked of which, and in which order, may change while the server runs.
 pub struct Authorizer {
@@ -27,6 +29,7 @@ pub(super) struct Link {
 pub(super) enum Way {
     Node,
     Rbac,
+    Abac(Arc<Policies>),
     AlwaysAllow,
     AlwaysDeny,
     Webhook(Box<Webhook>),
@@ -113,6 +116,16 @@ impl Authorizer {
         self.chain.read().iter().any(|link| matches!(link.way, Way::Node))
     }
 
+    /// What the file of policies lets a user do to resources of a namespace, and to paths.
+    pub(crate) fn stated_rules(&self, user: &User, namespace: &str) -> (Vec<Value>, Vec<Value>) {
+        let chain = self.chain.read().clone();
+        let found = chain.iter().find_map(|link| match &link.way {
+            Way::Abac(policies) => Some(policies.rules(user, namespace)),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    }
+
     /// True where everybody may do everything.
     pub(crate) fn allows_all(&self) -> bool {
         self.chain.read().iter().any(|link| matches!(link.way, Way::AlwaysAllow))
@@ -128,6 +141,7 @@ impl Authorizer {
                     None => continue,
                 },
                 Way::Rbac => self.rbac.authorize(attributes),
+                Way::Abac(policies) => policies.authorize(attributes),
                 Way::AlwaysAllow => Decision::allowed(""),
                 Way::AlwaysDeny => Decision::no_opinion("Everything is forbidden."),
                 Way::Webhook(webhook) => match webhook.known(attributes) {

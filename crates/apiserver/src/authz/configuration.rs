@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::abac::{Policies, Wrong};
 use super::chain::{Authorizer, Link, Way};
 use super::matching::{self, Conditions};
 use super::webhook::{Manner, Webhook};
@@ -26,8 +27,9 @@ use crate::reload;
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 const KIND: &str = "AuthorizationConfiguration";
 const WEBHOOK: &str = "Webhook";
-/// What is known here, as upstream lists it. ABAC is not: it is a file of its own beside RBAC, of before RBAC.
-const TYPES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", WEBHOOK];
+const ABAC: &str = "ABAC";
+/// What is known, as upstream lists it.
+const TYPES: [&str; 6] = [ABAC, "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", WEBHOOK];
 const MOST_TIME: GoDuration = GoDuration::from_secs(30);
 const KUBECONFIG: &str = "KubeConfigFile";
 
@@ -36,6 +38,8 @@ const KUBECONFIG: &str = "KubeConfigFile";
 pub struct Options {
     /// By upstream's names, in order.
     pub modes: Vec<String>,
+    /// The policies of the mode `ABAC`, one on each line.
+    pub policy_file: Option<PathBuf>,
     /// A kubeconfig, whose current context is the webhook of the mode `Webhook`.
     pub webhook_file: Option<PathBuf>,
     /// `v1` or `v1beta1`
@@ -50,6 +54,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             modes: vec!["Node".to_owned(), "RBAC".to_owned()],
+            policy_file: None,
             webhook_file: None,
             webhook_version: "v1beta1".to_owned(),
             authorized_ttl: Duration::from_secs(300),
@@ -70,6 +75,16 @@ pub enum AuthorizationError {
     Mode(String),
     #[error("authorization-mode: {0} is said twice")]
     Twice(String),
+    #[error("authorization-mode ABAC needs authorization-policy-file, and that needs the mode")]
+    NoPolicy,
+    #[error(
+        "authorizer type ABAC is not allowed if it was not enabled at initial server startup: start the server again"
+    )]
+    LatePolicy,
+    #[error("reading the policy file {}: {source}", path.display())]
+    PolicyFile { path: PathBuf, source: std::io::Error },
+    #[error("reading the policy file {}, line {line}: {text}: {why}", path.display())]
+    Policy { path: PathBuf, line: usize, text: String, why: String },
     #[error("authorization-mode Webhook needs authorization-webhook-config-file, and that needs the mode")]
     NoWebhook,
     #[error("authorization-webhook-version: {0} is neither v1 nor v1beta1")]
@@ -150,29 +165,50 @@ impl Options {
         stop: CancellationToken,
     ) -> Result<Arc<Authorizer>, AuthorizationError> {
         let Some(path) = &self.configuration else {
-            let chain = chain(self.wanted()?, outbound)?;
+            let wanted = self.wanted()?;
+            let policies = self.policies(&wanted)?;
+            let chain = chain(wanted, outbound, &policies)?;
             return Ok(Arc::new(Authorizer::new(nodes, rbac, chain)));
         };
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|source| AuthorizationError::Read { path: path.clone(), source })?;
         let failed = |source| AuthorizationError::Configuration { path: path.clone(), source };
         let wanted = parse(&text, &BTreeSet::new()).map_err(failed)?;
+        let policies = self.policies(&wanted)?;
         // What is here from the start stays: a file that lost a line must not lock everybody out, or let everybody in.
         let kinds = wanted.iter().map(|it| it.kind.clone()).filter(|kind| kind != WEBHOOK);
         let required: BTreeSet<String> = kinds.collect();
-        let authorizer = Arc::new(Authorizer::new(nodes, rbac, chain(wanted, outbound)?));
+        let authorizer = Arc::new(Authorizer::new(nodes, rbac, chain(wanted, outbound, &policies)?));
         let (turned, outbound) = (authorizer.clone(), outbound.clone());
         reload::follow(path.clone(), text, tasks, stop, move |text| {
             let wanted = parse(text, &required).map_err(|why| why.to_string())?;
-            turned.turn(chain(wanted, &outbound).map_err(|why| why.to_string())?);
+            turned.turn(chain(wanted, &outbound, &policies).map_err(|why| why.to_string())?);
             Ok(())
         });
         Ok(authorizer)
     }
 
+    /// The file of policies, if it is asked.
+    fn policies(&self, wanted: &[Wanted]) -> Result<Option<Arc<Policies>>, AuthorizationError> {
+        if !wanted.iter().any(|wanted| wanted.kind == ABAC) {
+            return Ok(None);
+        }
+        let path = self.policy_file.clone().ok_or(AuthorizationError::NoPolicy)?;
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|source| AuthorizationError::PolicyFile { path: path.clone(), source })?;
+        let Wrong { line, text, why } = match Policies::parse(&text) {
+            Ok(policies) => return Ok(Some(Arc::new(policies))),
+            Err(wrong) => wrong,
+        };
+        Err(AuthorizationError::Policy { path, line, text, why })
+    }
+
     /// What the flags say.
     fn wanted(&self) -> Result<Vec<Wanted>, AuthorizationError> {
         let mut seen = BTreeSet::new();
+        if self.policy_file.is_some() != self.modes.iter().any(|mode| mode == ABAC) {
+            return Err(AuthorizationError::NoPolicy);
+        }
         if self.webhook_file.is_some() != self.modes.iter().any(|mode| mode == WEBHOOK) {
             return Err(AuthorizationError::NoWebhook);
         }
@@ -205,11 +241,16 @@ impl Options {
 }
 
 /// The links of a chain, with those whom they ask.
-fn chain(wanted: Vec<Wanted>, outbound: &Arc<Outbound>) -> Result<Vec<Link>, AuthorizationError> {
+fn chain(
+    wanted: Vec<Wanted>,
+    outbound: &Arc<Outbound>,
+    policies: &Option<Arc<Policies>>,
+) -> Result<Vec<Link>, AuthorizationError> {
     let link = |Wanted { kind, name, webhook }: Wanted| {
         let way = match (kind.as_str(), webhook) {
             ("Node", _) => Way::Node,
             ("RBAC", _) => Way::Rbac,
+            (ABAC, _) => Way::Abac(policies.clone().ok_or(AuthorizationError::LatePolicy)?),
             ("AlwaysAllow", _) => Way::AlwaysAllow,
             (_, Some(WantedWebhook { manner, conditions, file })) => {
                 let callee = kubeconfig(&file);
@@ -467,8 +508,9 @@ mod tests {
         assert_eq!(refused(HEAD), "authorizers: Required value: at least one authorization mode must be defined");
         let twice = format!("{HEAD}- {{type: RBAC, name: rbac}}\n- {{type: RBAC, name: rbac}}\n");
         assert_eq!(refused(&twice), "authorizers[1].type: Duplicate value: \"RBAC\"");
-        let abac = refused(&format!("{HEAD}- {{type: ABAC, name: abac}}\n"));
-        assert!(abac.starts_with("authorizers[0].type: Unsupported value: \"ABAC\""), "{abac}");
+        let strange = refused(&format!("{HEAD}- {{type: Abac, name: abac}}\n"));
+        let known = "supported values: \"ABAC\", \"AlwaysAllow\", \"AlwaysDeny\", \"Node\", \"RBAC\", \"Webhook\"";
+        assert_eq!(strange, format!("authorizers[0].type: Unsupported value: \"Abac\": {known}"));
         let alone = format!("{HEAD}- {{type: RBAC, name: rbac}}\n");
         let why = parse(&alone, &BTreeSet::from(["Node".to_owned()])).unwrap_err().to_string();
         assert_eq!(why, "missing required types: [Node]");
@@ -480,7 +522,11 @@ mod tests {
         let wanted = of(&["RBAC", "AlwaysDeny"]).wanted().unwrap();
         assert_eq!(wanted.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["rbac", "alwaysdeny"]);
         assert!(matches!(of(&["RBAC", "RBAC"]).wanted(), Err(AuthorizationError::Twice(_))));
-        assert!(matches!(of(&["ABAC"]).wanted(), Err(AuthorizationError::Mode(_))));
+        assert!(matches!(of(&["Abac"]).wanted(), Err(AuthorizationError::Mode(_))));
+        assert!(matches!(of(&["ABAC"]).wanted(), Err(AuthorizationError::NoPolicy)));
+        let told = |modes: &[&str]| Options { policy_file: Some("/a".into()), ..of(modes) };
+        assert!(matches!(told(&["RBAC"]).wanted(), Err(AuthorizationError::NoPolicy)));
+        assert_eq!(told(&["ABAC", "RBAC"]).wanted().unwrap()[0].name, "abac");
         assert!(matches!(of(&["Webhook"]).wanted(), Err(AuthorizationError::NoWebhook)));
         let hook = Options { webhook_file: Some("/a".into()), ..of(&["Webhook", "RBAC"]) };
         let manner = hook.wanted().unwrap().remove(0).webhook.unwrap().manner;

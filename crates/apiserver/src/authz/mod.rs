@@ -1,6 +1,7 @@
 //! Whether a user may do what is asked: `system:masters` may, and for all others a chain of authorizers is asked, Node
 //! and RBAC where nothing else is configured.
 
+mod abac;
 mod bound;
 mod chain;
 mod configuration;

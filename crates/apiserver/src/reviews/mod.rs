@@ -94,6 +94,9 @@ fn rules(server: &ApiServer, user: &User, spec: &Value) -> Value {
         resources.push(json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}));
         paths.push(json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
     }
+    let (stated, stated_paths) = authorizer.stated_rules(user, namespace);
+    resources.extend(stated);
+    paths.extend(stated_paths);
     let granted = if authorizer.asks_rbac() { authorizer.rbac.rules(user, namespace) } else { Vec::new() };
     for rule in granted {
         if !rule.non_resource_urls.is_empty() {

@@ -220,3 +220,76 @@ async fn expressions_of_policies_ask_webhooks_too() {
         hook.asked.lock().iter().map(|it| it["spec"]["resourceAttributes"]["resource"].clone()).collect();
     assert_eq!(asked, ["configmaps", "pods", "secrets"]);
 }
+
+#[tokio::test]
+async fn a_file_of_policies_says_who_may_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policies");
+    let policy = |spec: Value| {
+        json!({"apiVersion": "abac.authorization.kubernetes.io/v1beta1", "kind": "Policy", "spec": spec}).to_string()
+    };
+    let lines = [
+        "# who may what".to_owned(),
+        policy(json!({"group": "dev", "namespace": "shop", "resource": "configmaps", "readonly": true})),
+        policy(json!({"user": "*", "nonResourcePath": "/version"})),
+        policy(json!({"user": "*", "apiGroup": "authorization.k8s.io", "resource": "*", "namespace": "*"})),
+        "{\"user\": \"ops\"}".to_owned(),
+    ];
+    write(&path, &lines.join("\n"));
+    let authorization =
+        Options { modes: vec!["ABAC".to_owned()], policy_file: Some(path.clone()), ..Options::default() };
+    let settings = Settings { authorization, ..Settings::default() };
+    let cluster = Cluster::start_set(settings).await;
+    list(&cluster, "bob", "").await.expect(200);
+    let send = async |user: &str, method: &str, path: &str, body: Value| {
+        cluster.send_as(User::component(user, &["dev"]), method, path, "application/json", body).await
+    };
+    let map = json!({"metadata": {"name": "a"}});
+    let refused = send("bob", "POST", "/api/v1/namespaces/shop/configmaps", map.clone()).await.expect(403);
+    let why = "configmaps is forbidden: User \"bob\" cannot create resource \"configmaps\" in API group \"\" in the \
+               namespace \"shop\": No policy matched.";
+    assert_eq!(refused["message"], why);
+    send("bob", "GET", "/version", Value::Null).await.expect(200);
+    send("bob", "GET", "/metrics", Value::Null).await.expect_code(403);
+    // What a line of before there were versions does not say is all.
+    send("ops", "POST", "/api/v1/namespaces/default/configmaps", map).await.expect(201);
+    send("ops", "GET", "/metrics", Value::Null).await.expect_code(200);
+    let review = json!({"spec": {"namespace": "shop"}});
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let status = send("bob", "POST", path, review).await.expect(201)["status"].clone();
+    let rules = json!([
+        {"verbs": ["get", "list", "watch"], "apiGroups": [""], "resources": ["configmaps"]},
+        {"verbs": ["*"], "apiGroups": ["authorization.k8s.io"], "resources": ["*"]},
+    ]);
+    assert_eq!((&status["resourceRules"], &status["incomplete"]), (&rules, &json!(false)));
+}
+
+#[tokio::test]
+async fn policies_are_asked_only_where_they_were_from_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policies, path) = (folder.path().join("policies"), folder.path().join("config"));
+    write(&policies, "{\"user\": \"bob\"}");
+    let of = |authorizers: &[&str]| {
+        let authorizers = authorizers.iter().map(|it| format!("- {{type: {it}, name: {}}}\n", it.to_lowercase()));
+        let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers:\n";
+        format!("{head}{}", authorizers.collect::<String>())
+    };
+    let start = async || {
+        let authorization =
+            Options { configuration: Some(path.clone()), policy_file: Some(policies.clone()), ..Options::default() };
+        Cluster::start_set(Settings { authorization, ..Settings::default() }).await
+    };
+    write(&path, &of(&["ABAC"]));
+    let cluster = start().await;
+    list(&cluster, "bob", "").await.expect(200);
+    cluster.end().await;
+    write(&path, &of(&["RBAC"]));
+    let cluster = start().await;
+    list(&cluster, "bob", "").await.expect(403);
+    // Taken as a whole or not at all: AlwaysAllow beside it does not count either.
+    write(&path, &of(&["RBAC", "ABAC", "AlwaysAllow"]));
+    write(&path, &of(&["RBAC", "AlwaysAllow"]));
+    while list(&cluster, "bob", "").await.code != 200 {
+        tokio::task::yield_now().await;
+    }
+}

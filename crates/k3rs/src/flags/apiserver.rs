@@ -132,6 +132,10 @@ const TABLE: &[(&str, &str, Set)] = &[
         settings.authorization.modes = names(value).collect();
         Ok(())
     }),
+    ("authorization-policy-file", "", |settings, value| {
+        settings.authorization.policy_file = path(value);
+        Ok(())
+    }),
     ("authorization-webhook-cache-authorized-ttl", "5m0s", |settings, value| {
         duration(value).map(|time| settings.authorization.authorized_ttl = time)
     }),
@@ -284,7 +288,6 @@ const TABLE: &[(&str, &str, Set)] = &[
 
 /// Flags of upstream's that people pass and that have no meaning here, with what to do instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("authorization-policy-file", "attributes do not authorize here (ABAC): grant by RBAC, or ask a webhook"),
     ("client-ca-file", "clients are known by the authority in the data directory, server/tls/client-ca.crt"),
     ("default-watch-cache-size", "the watch cache finds its size by itself: leave it out"),
     ("etcd-servers", "the datastore is in the data directory: leave it out"),
@@ -508,6 +511,8 @@ mod tests {
     fn what_is_not_to_be_had_is_refused_with_what_to_do() {
         let modes = parse(&["authorization-mode=RBAC,Webhook"]).unwrap().authorization.modes;
         assert_eq!(modes.join(" "), "RBAC Webhook");
+        let policies = parse(&["authorization-mode=Node,ABAC", "authorization-policy-file=/a"]).unwrap().authorization;
+        assert_eq!((policies.modes.join(" ").as_str(), policies.policy_file), ("Node ABAC", Some("/a".into())));
         assert!(parse(&["authorization-config=/a", "authorization-mode=RBAC"]).unwrap_err().contains("in the file"));
         assert!(parse(&["authentication-config=/a", "oidc-client-id=a"]).unwrap_err().contains("in the file"));
         let why = "--kube-apiserver-arg watch-cache-sizes: it is not to be had here: \
