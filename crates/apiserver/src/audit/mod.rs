@@ -36,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use self::event::Event;
+pub use self::event::Format;
 use self::log::Direct;
 pub use self::log::Retention;
 pub use self::policy::PolicyError;
@@ -93,6 +94,7 @@ pub struct Options {
     /// `-` is the standard output.
     pub log_path: Option<PathBuf>,
     pub log_mode: Mode,
+    pub log_format: Format,
     pub webhook: WebhookOptions,
     pub retention: Retention,
     /// The size in bytes of an event above which it loses its objects; `None` leaves all as they are.
@@ -105,6 +107,7 @@ impl Default for Options {
             policy_file: None,
             log_path: None,
             log_mode: Mode::Blocking,
+            log_format: Format::Json,
             webhook: WebhookOptions::default(),
             retention: Retention::default(),
             truncate: None,
@@ -137,6 +140,7 @@ pub(crate) struct Audit {
 /// A place where events are recorded.
 struct Sink {
     way: Way,
+    format: Format,
     /// The size in bytes of an event above which it loses its objects.
     truncate: Option<usize>,
     /// What cannot be recorded here must not be done.
@@ -166,7 +170,8 @@ impl Audit {
                 Mode::Blocking | Mode::BlockingStrict => Direct::open(path, options.retention).map(Way::Direct),
             };
             let way = way.map_err(|source| AuditError::Log { path: path.clone(), source })?;
-            sinks.push(Sink { way, truncate: options.truncate, strict: options.log_mode == Mode::BlockingStrict });
+            let (format, strict) = (options.log_format, options.log_mode == Mode::BlockingStrict);
+            sinks.push(Sink { way, format, truncate: options.truncate, strict });
         }
         let webhook = &options.webhook;
         let way = match webhook.mode {
@@ -177,7 +182,7 @@ impl Audit {
         };
         if let Some(way) = way.map_err(|(path, why)| AuditError::Webhook { path, why })? {
             let truncate = webhook.truncate.map(|truncate| truncate.event);
-            sinks.push(Sink { way, truncate, strict: webhook.mode == Mode::BlockingStrict });
+            sinks.push(Sink { way, format: Format::Json, truncate, strict: webhook.mode == Mode::BlockingStrict });
         }
         if sinks.is_empty() {
             return Ok(None);
@@ -198,7 +203,7 @@ impl Audit {
     async fn record(self, event: Box<Event>) -> bool {
         let mut recorded = true;
         for sink in &*self.sinks {
-            let Some(line) = event.line(sink.truncate) else {
+            let Some(line) = event.line_as(sink.format, sink.truncate) else {
                 ERRORS.add(&["truncate"], 1.0);
                 continue;
             };

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiserver::audit::{Batch, Mode, Options, WebhookOptions};
+use apiserver::audit::{Batch, Format, Mode, Options, WebhookOptions};
 use apiserver::authn::User;
 use apiserver::server::Settings;
 use bytes::Bytes;
@@ -46,6 +46,26 @@ async fn events(cluster: &Cluster, dir: &Path) -> Vec<Value> {
 
 fn stages(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["stage"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_log_in_few_words_has_no_objects() {
+    let (options, dir) = policy(&format!("{OTHERS}- {{level: RequestResponse}}\n"));
+    let audit = Options { log_path: Some(dir.path().join("audit.log")), log_format: Format::Legacy, ..options };
+    let cluster = Cluster::start_set(Settings { audit, ..Settings::default() }).await;
+    let map = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    cluster.send("POST", "/api/v1/namespaces/default/configmaps", map).await.expect(201);
+    cluster.end().await;
+    let text = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    let said = "method=\"create\" user=\"admin\" groups=\"\\\"system:masters\\\",\\\"system:authenticated\\\"\" \
+                as=\"<self>\" asgroups=\"<lookup>\" user-agent=\"test/1.0\" namespace=\"default\" \
+                uri=\"/api/v1/namespaces/default/configmaps\" response=";
+    for (line, stage, code) in [(lines[0], "RequestReceived", "<deferred>"), (lines[1], "ResponseComplete", "201")] {
+        assert!(line.contains(" AUDIT: id=\"") && line.contains(&format!(" stage=\"{stage}\" ip=")), "{line}");
+        assert!(line.ends_with(&format!("{said}\"{code}\"")), "{line}");
+    }
 }
 
 const OTHERS: &str = "- {level: None, users: ['system:apiserver']}\n";

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use apiserver::audit::{Mode, Truncate};
+use apiserver::audit::{Format, Mode, Truncate};
 use apiserver::authn::Anonymous;
 use apiserver::authn::oidc::IssuerOptions;
 use apiserver::serve::NamedCertificate;
@@ -29,7 +29,14 @@ const TABLE: &[(&str, &str, Set)] = &[
         settings.tokens.audiences = names(value).collect();
         Ok(())
     }),
-    ("audit-log-format", "json", |_, value| only("json", value)),
+    ("audit-log-format", "json", |settings, value| {
+        settings.audit.log_format = match value {
+            "json" => Format::Json,
+            "legacy" => Format::Legacy,
+            other => return Err(format!("invalid audit log format {other}, allowed formats are \"legacy,json\"")),
+        };
+        Ok(())
+    }),
     ("audit-log-maxage", "366", |settings, value| number(value).map(|days| settings.audit.retention.days = days)),
     ("audit-log-maxbackup", "100", |settings, value| number(value).map(|files| settings.audit.retention.files = files)),
     ("audit-log-maxsize", "100", |settings, value| {
@@ -456,8 +463,11 @@ mod tests {
             "audit-log-maxsize=2",
             "audit-log-maxage=30",
             "audit-log-truncate-enabled=true",
+            "audit-log-format=legacy",
         ]);
         let audit = audit.unwrap().audit;
+        assert_eq!(audit.log_format, Format::Legacy);
+        assert!(parse(&["audit-log-format=text"]).unwrap_err().ends_with("allowed formats are \"legacy,json\""));
         assert_eq!(audit.log_path, Some("/var/log/audit.log".into()));
         assert_eq!(audit.policy_file, Some("/etc/audit.yaml".into()));
         assert_eq!((audit.retention.size, audit.retention.days, audit.retention.files), (2 << 20, 30, 100));
