@@ -62,8 +62,8 @@ fn log(outcome: Result<(), Status>, what: &str) {
     }
 }
 
-/// The name of the Lease of the server on a host, the same at each start.
-fn name(hostname: &str) -> String {
+/// The name of the server on a host, and of its Lease, the same at each start.
+pub(crate) fn name(hostname: &str) -> String {
     // Each word behind its length, so that no two servers say the same.
     let said = [hostname, SERVER].map(|word| {
         let length = u16::try_from(word.len()).unwrap_or(u16::MAX);

@@ -9,6 +9,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use client::metrics::Family;
+use jiff::Timestamp;
+use ring::digest;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
@@ -22,6 +25,13 @@ const BACKED_UP: Duration = Duration::from_secs(60);
 /// What has changed was taken, or why not: then what was there before goes on.
 pub type Taken = Result<(), String>;
 
+/// What a new text comes to.
+pub(crate) enum Change {
+    Made,
+    /// It says the same in other words.
+    Nothing,
+}
+
 /// Gives the text of a file to `take` whenever it is another than `known`, on `tasks` until `stop`.
 pub fn follow(
     path: PathBuf,
@@ -29,6 +39,120 @@ pub fn follow(
     tasks: &TaskTracker,
     stop: CancellationToken,
     mut take: impl FnMut(&str) -> Taken + Send + 'static,
+) {
+    attend(path, known, tasks, stop, move |said| take(said?));
+}
+
+/// Follows files of which metrics tell, and by which server.
+#[derive(Clone)]
+pub(crate) struct Follower {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// The hash of the server's name.
+    server: String,
+}
+
+impl Follower {
+    /// On `tasks` until `stop`.
+    pub(crate) fn new(server: &str, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        Self { tasks, stop, server: hash(server) }
+    }
+
+    /// Tells what is said in a file that holds from now on.
+    pub(crate) fn tell(&self, figures: &Figures, text: &str) {
+        figures.holds.reset();
+        figures.holds.set(&[&self.server, &hash(text)], 1.0);
+    }
+
+    /// [`follow`], told.
+    pub(crate) fn follow(
+        &self,
+        figures: &'static Figures,
+        path: PathBuf,
+        known: String,
+        mut take: impl FnMut(&str) -> Result<Change, String> + Send + 'static,
+    ) {
+        let this = self.clone();
+        attend(path, known, &self.tasks, self.stop.clone(), move |said| {
+            let (status, outcome) = match said.and_then(|text| take(text).map(|change| (text, change))) {
+                Ok((_, Change::Nothing)) => return Ok(()),
+                Ok((text, Change::Made)) => {
+                    this.tell(figures, text);
+                    ("success", Ok(()))
+                }
+                Err(why) => ("failure", Err(why)),
+            };
+            let labels = [this.server.as_str(), status];
+            figures.reloads.add(&labels, 1.0);
+            figures.last.set(&labels, Timestamp::now().as_microsecond() as f64 / 1e6);
+            outcome
+        });
+    }
+}
+
+/// How often a file was read again, when last, and what it says, by upstream's names.
+pub(crate) struct Figures {
+    pub(crate) reloads: Family,
+    pub(crate) last: Family,
+    pub(crate) holds: Family,
+}
+
+/// The figures of one file, as upstream calls it and for as stable as it holds them.
+macro_rules! figures {
+    ($what:literal, $stability:literal) => {
+        Figures {
+            reloads: Family::counter(
+                concat!("apiserver_", $what, "_config_controller_automatic_reloads_total"),
+                concat!($stability, " Times that the configuration of ", $what, " was read again, by what came of it"),
+                &["apiserver_id_hash", "status"],
+            ),
+            last: Family::gauge(
+                concat!("apiserver_", $what, "_config_controller_automatic_reload_last_timestamp_seconds"),
+                concat!($stability, " When the configuration of ", $what, " was last read again, by what came of it"),
+                &["apiserver_id_hash", "status"],
+            ),
+            holds: Family::gauge(
+                concat!("apiserver_", $what, "_config_controller_last_config_info"),
+                concat!("[ALPHA] The hash of the configuration of ", $what, " that holds"),
+                &["apiserver_id_hash", "hash"],
+            ),
+        }
+    };
+}
+
+pub(crate) static AUTHENTICATION: Figures = figures!("authentication", "[BETA]");
+pub(crate) static AUTHORIZATION: Figures = figures!("authorization", "[BETA]");
+pub(crate) static ENCRYPTION: Figures = figures!("encryption", "[ALPHA]");
+
+pub(crate) static FAMILIES: [&Family; 9] = [
+    &AUTHENTICATION.reloads,
+    &AUTHENTICATION.last,
+    &AUTHENTICATION.holds,
+    &AUTHORIZATION.reloads,
+    &AUTHORIZATION.last,
+    &AUTHORIZATION.holds,
+    &ENCRYPTION.reloads,
+    &ENCRYPTION.last,
+    &ENCRYPTION.holds,
+];
+
+/// As labels have it; nothing of nothing.
+fn hash(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{digits}")
+}
+
+/// Gives what a file says to `take` whenever it is another than `known`, and why it cannot be read.
+fn attend(
+    path: PathBuf,
+    known: String,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+    mut take: impl FnMut(Result<&str, String>) -> Taken + Send + 'static,
 ) {
     let watch = Watch::new(&path).inspect_err(|why| {
         warn!(path = %path.display(), %why, "its folder cannot be watched: changes are found within a minute");
@@ -51,24 +175,20 @@ pub fn follow(
     }));
 }
 
-fn look(path: &Path, known: &mut String, take: &mut impl FnMut(&str) -> Taken) {
+fn look(path: &Path, known: &mut String, take: &mut impl FnMut(Result<&str, String>) -> Taken) {
     let said = match std::fs::read_to_string(path) {
         Ok(text) if text == *known => return,
         Ok(text) => {
-            let taken = take(&text);
+            let taken = take(Ok(&text));
             *known = text;
             taken
         }
-        Err(why) => take_nothing(&why),
+        Err(why) => take(Err(why.to_string())),
     };
     match said {
         Ok(()) => info!(path = %path.display(), "configuration read again"),
         Err(why) => warn!(path = %path.display(), why, "configuration not taken: what was said before holds"),
     }
-}
-
-fn take_nothing(why: &io::Error) -> Taken {
-    Err(why.to_string())
 }
 
 struct Watch(AsyncFd<OwnedFd>);
@@ -132,6 +252,52 @@ mod tests {
         // A write is seen in steps: the emptied file is a text as well.
         write(&other, "third");
         while told.recv().await.as_deref() != Some("third") {}
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+    #[tokio::test]
+    async fn it_is_told_how_often_a_file_was_taken_and_what_holds() {
+        static TOLD: Figures = figures!("test", "[ALPHA]");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config");
+        write(&path, "first");
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let follower = Follower::new("server", tasks.clone(), stop.clone());
+        follower.tell(&TOLD, "first");
+        let text = || client::metrics::text([&TOLD.reloads, &TOLD.last, &TOLD.holds].into_iter());
+        let says = |name: &str, more: &str, value: &str| {
+            let server = hash("server");
+            let name = format!("apiserver_test_config_controller_{name}");
+            text().contains(&format!("{name}{{apiserver_id_hash=\"{server}\",{more}}} {value}"))
+        };
+        let first = "hash=\"sha256:a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e\"";
+        assert!(says("last_config_info", first, "1"), "{}", text());
+        assert!(!text().contains("status="), "{}", text());
+        follower.follow(&TOLD, path.clone(), "first".to_owned(), move |text| {
+            let outcome = match text {
+                "" | "same" => Ok(Change::Nothing),
+                "wrong" => Err(text.to_owned()),
+                _ => Ok(Change::Made),
+            };
+            tell.send(text.to_owned()).map_err(|why| why.to_string()).and(outcome)
+        });
+        // What is said of a file stands before the next is looked at.
+        let mut put = async |text: &str| {
+            let aside = folder.path().join("aside");
+            write(&aside, text);
+            std::fs::rename(&aside, &path).unwrap();
+            while told.recv().await.as_deref() != Some(text) {}
+        };
+        for text in ["same", "second", "wrong", "same"] {
+            put(text).await;
+        }
+        assert!(says("automatic_reloads_total", "status=\"success\"", "1"), "{}", text());
+        assert!(says("automatic_reloads_total", "status=\"failure\"", "1"), "{}", text());
+        let began = format!("{:.0}", Timestamp::now().as_second() / 1_000_000);
+        assert!(says("automatic_reload_last_timestamp_seconds", "status=\"failure\"", &began), "{}", text());
+        assert!(says("last_config_info", &format!("hash=\"{}\"", hash("second")), "1") && !text().contains(first));
         stop.cancel();
         tasks.close();
         tasks.wait().await;

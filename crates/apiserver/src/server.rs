@@ -43,6 +43,7 @@ use crate::nonresource;
 use crate::openapi::Documents;
 use crate::outbound::{Outbound, Places};
 use crate::registry::{Catalogue, Registry, Served};
+use crate::reload::Follower;
 use crate::serve::TlsOptions;
 use crate::services::{self, Ranges, ServiceAddresses};
 use crate::streaming::NodeDialer;
@@ -193,7 +194,8 @@ impl ApiServer {
     ) -> Result<Arc<Self>, StartError> {
         let store = Measured::over(store);
         let from = store.current();
-        let transformer = config.settings.encryption.open(config.transformer, tasks, stop.clone())?;
+        let files = Follower::new(&identity::name(&config.hostname), tasks.clone(), stop.clone());
+        let transformer = config.settings.encryption.open(config.transformer, &files)?;
         let caches = Caches::new(store.clone(), transformer);
         caches.recall().await?;
         let catalogue = Arc::new(Catalogue::default());
@@ -251,7 +253,7 @@ impl ApiServer {
         let audit = Audit::open(&config.settings.audit, &outbound, tasks, stop.clone())?;
         let (anonymous, others) = {
             let authentication = &config.settings.authentication;
-            authentication.open(&own_issuers, &outbound, tasks, stop.clone())?
+            authentication.open(&own_issuers, &outbound, &files)?
         };
         let secrets = cache("", "secrets")?;
         let bootstrap_tokens =
@@ -263,7 +265,7 @@ impl ApiServer {
             cache("resource.k8s.io", "resourceslices")?,
         );
         let (uses, tellers) = tracking::channel();
-        let authorizer = config.settings.authorization.open(nodes, rbac, &outbound, tasks, stop.clone())?;
+        let authorizer = config.settings.authorization.open(nodes, rbac, &outbound, &files)?;
         let webhooks = WebhookParts {
             catalogue: catalogue.clone(),
             namespaces: cache("", "namespaces")?,

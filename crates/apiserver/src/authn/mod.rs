@@ -31,8 +31,6 @@ use http::header::AUTHORIZATION;
 use parking_lot::RwLock;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 pub use self::anonymous::Anonymous;
@@ -48,7 +46,7 @@ use self::x509::{ClientCas, Proven, Unproven};
 use crate::clock;
 use crate::configfile::ConfigurationError;
 use crate::outbound::Outbound;
-use crate::reload;
+use crate::reload::{self, Change, Follower};
 
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
@@ -133,14 +131,13 @@ pub enum AuthenticationError {
 }
 
 impl Options {
-    /// Reads what is said in files, and follows the configuration on `tasks` until `stop`; who lets whom in without
-    /// credentials, and who else knows users. `own` are the issuers of ServiceAccount tokens.
+    /// Reads what is said in files, and has the configuration followed; who lets whom in without credentials, and who
+    /// else knows users. `own` are the issuers of ServiceAccount tokens.
     pub(crate) fn open(
         &self,
         own: &[String],
         outbound: &Arc<Outbound>,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
+        follower: &Follower,
     ) -> Result<(Anonymous, Others), AuthenticationError> {
         let read = |path: &PathBuf| {
             fs::read_to_string(path).map_err(|source| AuthenticationError::Read { path: path.clone(), source })
@@ -162,13 +159,14 @@ impl Options {
             *others.issuers.write() = believed(said.issuers, outbound)?;
             let (issuers, outbound, own) = (others.issuers.clone(), outbound.clone(), own.to_vec());
             let first = said.anonymous.clone();
-            reload::follow(path.clone(), text, tasks, stop, move |text| {
+            follower.tell(&reload::AUTHENTICATION, &text);
+            follower.follow(&reload::AUTHENTICATION, path.clone(), text, move |text| {
                 let said = Configuration::parse(text, &own).map_err(|why| why.to_string())?;
                 if said.anonymous != first {
                     return Err("anonymous: Forbidden: changed from initial configuration file".to_owned());
                 }
                 *issuers.write() = believed(said.issuers, &outbound).map_err(|why| why.to_string())?;
-                Ok(())
+                Ok(Change::Made)
             });
             anonymous = said.anonymous.unwrap_or(anonymous);
         }

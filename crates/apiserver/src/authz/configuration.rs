@@ -6,14 +6,13 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::codec::yaml;
 use api::duration::Duration as GoDuration;
 use api::field_path::Path;
 use api::names;
 use api::validation::Errors;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::abac::{Policies, Wrong};
 use super::chain::{Authorizer, Link, Way};
@@ -22,7 +21,7 @@ use super::webhook::{Manner, Webhook};
 use super::{NodeAuthorizer, Rbac};
 use crate::configfile::{self, ConfigurationError};
 use crate::outbound::{Outbound, kubeconfig};
-use crate::reload;
+use crate::reload::{self, Change, Follower};
 
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
 const KIND: &str = "AuthorizationConfiguration";
@@ -155,14 +154,13 @@ struct WantedWebhook {
 }
 
 impl Options {
-    /// Reads what is said in files, and follows the configuration on `tasks` until `stop`.
+    /// Reads what is said in files, and has the configuration followed.
     pub(crate) fn open(
         &self,
         nodes: NodeAuthorizer,
         rbac: Rbac,
         outbound: &Arc<Outbound>,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
+        follower: &Follower,
     ) -> Result<Arc<Authorizer>, AuthorizationError> {
         let Some(path) = &self.configuration else {
             let wanted = self.wanted()?;
@@ -180,10 +178,16 @@ impl Options {
         let required: BTreeSet<String> = kinds.collect();
         let authorizer = Arc::new(Authorizer::new(nodes, rbac, chain(wanted, outbound, &policies)?));
         let (turned, outbound) = (authorizer.clone(), outbound.clone());
-        reload::follow(path.clone(), text, tasks, stop, move |text| {
+        follower.tell(&reload::AUTHORIZATION, &text);
+        let mut known = yaml::parse(&text).unwrap_or_default();
+        follower.follow(&reload::AUTHORIZATION, path.clone(), text, move |text| {
             let wanted = parse(text, &required).map_err(|why| why.to_string())?;
+            let document = yaml::parse(text).unwrap_or_default();
+            if document == std::mem::replace(&mut known, document.clone()) {
+                return Ok(Change::Nothing);
+            }
             turned.turn(chain(wanted, &outbound, &policies).map_err(|why| why.to_string())?);
-            Ok(())
+            Ok(Change::Made)
         });
         Ok(authorizer)
     }

@@ -19,15 +19,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::configuration::Rule;
 pub use self::own::{BadKey, SecretEncryption};
 use self::providers::{MARK, Opened};
 use crate::cache::{ROOT, TransformError, Transformer};
 use crate::configfile::ConfigurationError;
-use crate::reload;
+use crate::reload::{self, Change, Follower};
 
 /// What is encrypted otherwise than by the server's own key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,12 +54,11 @@ struct Configured {
 }
 
 impl Options {
-    /// The way in which all is stored: `own`, or what is said in a file, which is followed on `tasks` until `stop`.
+    /// The way in which all is stored: `own`, or what is said in a file, which is followed if that is wanted.
     pub(crate) fn open(
         &self,
         own: Arc<dyn Transformer>,
-        tasks: &TaskTracker,
-        stop: CancellationToken,
+        follower: &Follower,
     ) -> Result<Arc<dyn Transformer>, EncryptionError> {
         let Some(path) = self.configuration.clone() else {
             return if self.reload { Err(EncryptionError::NothingToReload) } else { Ok(own) };
@@ -71,12 +68,13 @@ impl Options {
         let rules = configuration::parse(&text);
         let rules = rules.map_err(|source| EncryptionError::Configuration { path: path.clone(), source })?;
         let configured = Arc::new(Configured { rules: RwLock::new(rules.into()), own });
+        follower.tell(&reload::ENCRYPTION, &text);
         if self.reload {
             let turned = configured.clone();
-            reload::follow(path, text, tasks, stop, move |text| {
+            follower.follow(&reload::ENCRYPTION, path, text, move |text| {
                 let rules = configuration::parse(text).map_err(|why| why.to_string())?;
                 *turned.rules.write() = rules.into();
-                Ok(())
+                Ok(Change::Made)
             });
         }
         Ok(configured)

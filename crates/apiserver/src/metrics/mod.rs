@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, aggregation, audit, authn, authz, datastore, flowcontrol, health};
+use crate::{admission, aggregation, audit, authn, authz, datastore, flowcontrol, health, reload};
 
 pub(crate) use requests::{Record, SECONDS, Sent, elsewhere, noted, removed_release, terminated};
 
@@ -107,7 +107,8 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         .chain(audit::FAMILIES)
         .chain(flowcontrol::FAMILIES)
         .chain(authn::families())
-        .chain(authz::FAMILIES);
+        .chain(authz::FAMILIES)
+        .chain(reload::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, TEXT, text)
 }

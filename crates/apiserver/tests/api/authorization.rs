@@ -185,6 +185,20 @@ async fn who_is_asked_changes_with_the_file() {
     while list(&cluster, "bob", "").await.code != 403 {
         tokio::task::yield_now().await;
     }
+    // By this server's name, whose hash is told, and by that of what is said. Other tests' servers count here as well.
+    let told = async |line: &str| {
+        let metrics = cluster.send("GET", "/metrics", Value::Null).await;
+        String::from_utf8(metrics.bytes.to_vec()).unwrap().contains(line)
+    };
+    let of = "apiserver_authorization_config_controller";
+    let server = "apiserver_id_hash=\"sha256:73095bbbe8f317654631b5a70d7c53951e472e19c3daa5b71a50958a5e82991b\"";
+    assert!(told(&format!("{of}_last_config_info{{{server},hash=\"sha256:")).await);
+    write(&path, "kind: Nothing");
+    for line in ["automatic_reloads_total", "automatic_reload_last_timestamp_seconds"] {
+        while !told(&format!("{of}_{line}{{{server},status=\"failure\"}}")).await {
+            tokio::task::yield_now().await;
+        }
+    }
     write(&path, &kept);
     while list(&cluster, "bob", "").await.code != 200 {
         tokio::task::yield_now().await;
@@ -287,7 +301,19 @@ async fn policies_are_asked_only_where_they_were_from_the_start() {
     let cluster = start().await;
     list(&cluster, "bob", "").await.expect(403);
     // Taken as a whole or not at all: AlwaysAllow beside it does not count either.
+    let failures = async || {
+        let metrics = cluster.send("GET", "/metrics", Value::Null).await;
+        let text = String::from_utf8(metrics.bytes.to_vec()).unwrap();
+        let lines =
+            text.lines().filter(|line| line.starts_with("apiserver_authorization_config_controller_automatic_reloads"));
+        lines.filter(|line| line.contains("failure")).map(str::to_owned).collect::<String>()
+    };
+    let before = failures().await;
     write(&path, &of(&["RBAC", "ABAC", "AlwaysAllow"]));
+    while failures().await == before && list(&cluster, "bob", "").await.code == 403 {
+        tokio::task::yield_now().await;
+    }
+    list(&cluster, "bob", "").await.expect(403);
     write(&path, &of(&["RBAC", "AlwaysAllow"]));
     while list(&cluster, "bob", "").await.code != 200 {
         tokio::task::yield_now().await;
