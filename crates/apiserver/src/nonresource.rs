@@ -27,7 +27,8 @@ pub(crate) async fn answer(
     if let Some(answer) = zpages::answer(server, path, headers) {
         return answer;
     }
-    if !matches!(info.verb, "get" | "head") && !is_group(path) && !is_custom(server, path) {
+    let is_answered = || is_group(path) || is_custom(server, path) || is_schema(path);
+    if !matches!(info.verb, "get" | "head") && !is_answered() {
         return Err(match path {
             "/version" | "/api" | "/apis" | "/api/v1" => Status::method_not_allowed(),
             _ => Status::path_not_found(),
@@ -87,6 +88,11 @@ fn is_group_version(path: &str) -> bool {
 /// `/apis/GROUP`, which upstream answers whatever the method.
 fn is_group(path: &str) -> bool {
     matches!(path.split('/').skip(1).collect::<Vec<_>>().as_slice(), ["apis", _])
+}
+
+/// The documents of what is served, which upstream hands out whatever the method.
+pub(crate) fn is_schema(path: &str) -> bool {
+    matches!(path, "/openapi/v2" | "/openapi/v3") || path.starts_with("/openapi/v3/")
 }
 
 /// `/apis/GROUP/VERSION` of a group without built-in kinds: custom resources, about which upstream answers whatever the method.

@@ -258,7 +258,8 @@ impl ApiService {
         let path = info.path.trim_end_matches('/');
         let form = discovery::Form::asked(path, headers, |group| server.registry.catalogue.has_routes(group));
         let can = form.as_ref().and_then(|form| form.as_ref().ok());
-        let answer = if !matches!(info.verb, "get" | "head") || !server.aggregation.concerns(path) {
+        let (reads, is_schema) = (matches!(info.verb, "get" | "head"), nonresource::is_schema(path));
+        let mut answer = if !(reads || is_schema) || !server.aggregation.concerns(path) {
             nonresource::answer(server, info, query, headers, can).await?
         } else {
             // Whole: the rest is merged into it.
@@ -272,6 +273,10 @@ impl ApiService {
                 }
             }
         };
+        if is_schema && !reads && answer.status() == StatusCode::NOT_MODIFIED {
+            // Who does not read asks that it be another than the one that he has.
+            *answer.status_mut() = StatusCode::PRECONDITION_FAILED;
+        }
         match form {
             Some(form) if answer.status() != StatusCode::NOT_FOUND => form?.write(answer).await,
             _ => Ok(answer),

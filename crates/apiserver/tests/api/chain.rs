@@ -211,6 +211,34 @@ async fn a_document_that_is_no_longer_leads_to_the_one_that_is() {
 }
 
 #[tokio::test]
+async fn schemas_are_handed_out_whatever_the_method() {
+    let cluster = Cluster::start().await;
+    for path in ["/openapi/v2", "/openapi/v3", "/openapi/v3/apis/batch/v1"] {
+        let read = send(&cluster, &admin(), "GET", path, &[]).await;
+        let known = read.headers["etag"].to_str().unwrap().to_owned();
+        let said = [("if-none-match", known.as_str())];
+        read.expect_code(200);
+        send(&cluster, &admin(), "GET", path, &said).await.expect_code(304);
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+            let answer = send(&cluster, &admin(), method, path, &[]).await;
+            assert_eq!((answer.code, answer.bytes == read.bytes), (200, true), "{method} {path}");
+            let answer = send(&cluster, &admin(), method, path, &said).await;
+            assert_eq!((answer.code, answer.bytes.is_empty()), (412, true), "{method} {path}");
+        }
+        // Whoever may read may not ask otherwise.
+        let bob = User::component("bob", &[]);
+        let codes =
+            [send(&cluster, &bob, "GET", path, &[]).await.code, send(&cluster, &bob, "POST", path, &[]).await.code];
+        assert_eq!(codes, [200, 403], "{path}");
+    }
+    let moved = send(&cluster, &admin(), "POST", "/openapi/v3/apis/batch/v1?hash=AB", &[]).await;
+    assert_eq!(moved.code, 301);
+    for path in ["/openapi/v3/apis/batch/v9", "/openapi/v4"] {
+        send(&cluster, &admin(), "POST", path, &[]).await.expect_code(404);
+    }
+}
+
+#[tokio::test]
 async fn a_server_says_that_it_is_there_until_it_is_not() {
     let cluster = Cluster::start().await;
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
