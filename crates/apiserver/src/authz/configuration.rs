@@ -77,9 +77,9 @@ pub enum AuthorizationError {
     #[error("authorization-mode ABAC needs authorization-policy-file, and that needs the mode")]
     NoPolicy,
     #[error(
-        "authorizer type ABAC is not allowed if it was not enabled at initial server startup: start the server again"
+        "authorizer type {0} is not allowed if it was not enabled at initial server startup: start the server again"
     )]
-    LatePolicy,
+    Late(String),
     #[error("reading the policy file {}: {source}", path.display())]
     PolicyFile { path: PathBuf, source: std::io::Error },
     #[error("reading the policy file {}, line {line}: {text}: {why}", path.display())]
@@ -186,6 +186,11 @@ impl Options {
             if document == std::mem::replace(&mut known, document.clone()) {
                 return Ok(Change::Nothing);
             }
+            // What these decide by is readied at the start.
+            let mut late = wanted.iter().filter(|it| ["Node", "RBAC", ABAC].contains(&it.kind.as_str()));
+            if let Some(late) = late.find(|it| !required.contains(&it.kind)) {
+                return Err(AuthorizationError::Late(late.kind.clone()).to_string());
+            }
             turned.turn(chain(wanted, &outbound, &policies).map_err(|why| why.to_string())?);
             Ok(Change::Made)
         });
@@ -254,7 +259,7 @@ fn chain(
         let way = match (kind.as_str(), webhook) {
             ("Node", _) => Way::Node,
             ("RBAC", _) => Way::Rbac,
-            (ABAC, _) => Way::Abac(policies.clone().ok_or(AuthorizationError::LatePolicy)?),
+            (ABAC, _) => Way::Abac(policies.clone().ok_or(AuthorizationError::Late(kind.clone()))?),
             ("AlwaysAllow", _) => Way::AlwaysAllow,
             (_, Some(WantedWebhook { manner, conditions, file })) => {
                 let callee = kubeconfig(&file);
