@@ -4,21 +4,22 @@
 //! symbolic link. Where nothing tells of changes (some network file systems do not) the file is looked at once a minute.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use client::folder::{Folder, WatchFlags};
 use client::metrics::Family;
+use futures::future::{BoxFuture, FutureExt as _, pending, select_all};
 use jiff::Timestamp;
 use ring::digest;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+/// What may have made a file another.
+const CHANGES: WatchFlags =
+    WatchFlags::CLOSE_WRITE.union(WatchFlags::MOVED_TO).union(WatchFlags::CREATE).union(WatchFlags::DELETE);
 /// How long a change may stay unseen where the folder says nothing.
 const BACKED_UP: Duration = Duration::from_secs(60);
 
@@ -32,15 +33,16 @@ pub(crate) enum Change {
     Nothing,
 }
 
-/// Gives the text of a file to `take` whenever it is another than `known`, on `tasks` until `stop`.
-pub fn follow(
-    path: PathBuf,
-    known: String,
+/// Gives the texts of files that belong together to `take` whenever one of them is another than `known`, on `tasks` until
+/// `stop`. They are written one after the other: what is not taken because the rest is still to come is given again with it.
+pub fn follow_all<const COUNT: usize>(
+    paths: [PathBuf; COUNT],
+    known: [String; COUNT],
     tasks: &TaskTracker,
     stop: CancellationToken,
-    mut take: impl FnMut(&str) -> Taken + Send + 'static,
+    mut take: impl FnMut(&[String; COUNT]) -> Taken + Send + 'static,
 ) {
-    attend(path, known, tasks, stop, move |said| take(said?));
+    attend(paths, known, tasks, stop, move |said| take(said?));
 }
 
 /// Follows files of which metrics tell, and by which server.
@@ -64,7 +66,7 @@ impl Follower {
         figures.holds.set(&[&self.server, &hash(text)], 1.0);
     }
 
-    /// [`follow`], told.
+    /// Gives the text of a file to `take` whenever it is another than `known`, and tells of that.
     pub(crate) fn follow(
         &self,
         figures: &'static Figures,
@@ -73,8 +75,8 @@ impl Follower {
         mut take: impl FnMut(&str) -> Result<Change, String> + Send + 'static,
     ) {
         let this = self.clone();
-        attend(path, known, &self.tasks, self.stop.clone(), move |said| {
-            let (status, outcome) = match said.and_then(|text| take(text).map(|change| (text, change))) {
+        attend([path], [known], &self.tasks, self.stop.clone(), move |said| {
+            let (status, outcome) = match said.and_then(|[text]| take(text).map(|change| (text, change))) {
                 Ok((_, Change::Nothing)) => return Ok(()),
                 Ok((text, Change::Made)) => {
                     this.tell(figures, text);
@@ -146,84 +148,74 @@ fn hash(text: &str) -> String {
     format!("sha256:{digits}")
 }
 
-/// Gives what a file says to `take` whenever it is another than `known`, and why it cannot be read.
-fn attend(
-    path: PathBuf,
-    known: String,
+/// Gives what files say to `take` whenever it is another than `known`, and why they cannot be read.
+fn attend<const COUNT: usize>(
+    paths: [PathBuf; COUNT],
+    known: [String; COUNT],
     tasks: &TaskTracker,
     stop: CancellationToken,
-    mut take: impl FnMut(Result<&str, String>) -> Taken + Send + 'static,
+    mut take: impl FnMut(Result<&[String; COUNT], String>) -> Taken + Send + 'static,
 ) {
-    let watch = Watch::new(&path).inspect_err(|why| {
-        warn!(path = %path.display(), %why, "its folder cannot be watched: changes are found within a minute");
-    });
-    let mut watch = watch.ok();
+    let watch = |path: &PathBuf| {
+        let folder = Folder::of(path, CHANGES).inspect_err(|why| {
+            warn!(path = %path.display(), %why, "its folder cannot be watched: changes are found within a minute");
+        });
+        folder.ok()
+    };
+    let mut folders: Vec<Folder> = paths.iter().filter_map(watch).collect();
     let mut known = known;
     tasks.spawn(stop.run_until_cancelled_owned(async move {
         loop {
-            match &mut watch {
-                Some(open) => {
-                    if let Ok(Err(why)) = timeout(BACKED_UP, open.changed()).await {
-                        warn!(path = %path.display(), %why, "its folder can no longer be watched");
-                        watch = None;
-                    }
-                }
-                None => drop(timeout(BACKED_UP, std::future::pending::<()>()).await),
+            if let Ok(Err(why)) = timeout(BACKED_UP, any_changed(&folders)).await {
+                warn!(path = %paths[0].display(), %why, "its folder can no longer be watched");
+                folders.clear();
             }
-            look(&path, &mut known, &mut take);
+            look(&paths, &mut known, &mut take);
         }
     }));
 }
 
-fn look(path: &Path, known: &mut String, take: &mut impl FnMut(Result<&str, String>) -> Taken) {
-    let said = match std::fs::read_to_string(path) {
-        Ok(text) if text == *known => return,
-        Ok(text) => {
-            let taken = take(Ok(&text));
-            *known = text;
+fn any_changed(folders: &[Folder]) -> BoxFuture<'_, io::Result<()>> {
+    if folders.is_empty() {
+        return pending().boxed();
+    }
+    let changes = folders.iter().map(|folder| folder.changed().boxed());
+    select_all(changes).map(|(changed, ..)| changed.map(drop)).boxed()
+}
+
+fn look<const COUNT: usize>(
+    paths: &[PathBuf; COUNT],
+    known: &mut [String; COUNT],
+    take: &mut impl FnMut(Result<&[String; COUNT], String>) -> Taken,
+) {
+    let said = match read(paths) {
+        Ok(texts) if texts == *known => return,
+        Ok(texts) => {
+            let taken = take(Ok(&texts));
+            *known = texts;
             taken
         }
         Err(why) => take(Err(why.to_string())),
     };
+    let path = paths[0].display();
     match said {
-        Ok(()) => info!(path = %path.display(), "configuration read again"),
-        Err(why) => warn!(path = %path.display(), why, "configuration not taken: what was said before holds"),
+        Ok(()) => info!(%path, "configuration read again"),
+        Err(why) => warn!(%path, why, "configuration not taken: what was said before holds"),
     }
 }
 
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(path: &Path) -> io::Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::DELETE;
-        inotify::add_watch(&fd, folder, flags)?;
-        #[expect(deprecated, reason = "the successor is unsafe; what it asks for, an OwnedFd keeps")]
-        let fd = AsyncFd::new(fd)?;
-        Ok(Self(fd))
+fn read<const COUNT: usize>(paths: &[PathBuf; COUNT]) -> io::Result<[String; COUNT]> {
+    let mut texts = [const { String::new() }; COUNT];
+    for (text, path) in texts.iter_mut().zip(paths) {
+        *text = std::fs::read_to_string(path)?;
     }
-
-    /// Completes when something in the folder has changed.
-    async fn changed(&mut self) -> io::Result<()> {
-        let mut ready = self.0.readable().await?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-        loop {
-            match events.next() {
-                Ok(_) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        ready.clear_ready();
-        Ok(())
-    }
+    Ok(texts)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::path::Path;
 
     use tokio::sync::mpsc;
 
@@ -241,8 +233,8 @@ mod tests {
         std::os::unix::fs::symlink("one", at("config")).unwrap();
         let (tell, mut told) = mpsc::unbounded_channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        follow(at("config"), "first".to_owned(), &tasks, stop.clone(), move |text| {
-            tell.send(text.to_owned()).map_err(|why| why.to_string())
+        follow_all([at("config")], ["first".to_owned()], &tasks, stop.clone(), move |[text]| {
+            tell.send(text.clone()).map_err(|why| why.to_string())
         });
         let (other, link) = (at("two"), at("link"));
         write(&other, "second");
@@ -256,50 +248,24 @@ mod tests {
         tasks.close();
         tasks.wait().await;
     }
+
     #[tokio::test]
-    async fn it_is_told_how_often_a_file_was_taken_and_what_holds() {
-        static TOLD: Figures = figures!("test", "[ALPHA]");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("config");
-        write(&path, "first");
+    async fn what_was_refused_is_given_again_with_the_rest_of_it() {
+        let [one, other] = [0; 2].map(|_| tempfile::tempdir().unwrap());
+        let paths = [one.path().join("a"), other.path().join("b")];
+        write(&paths[0], "1");
+        write(&paths[1], "1");
         let (tell, mut told) = mpsc::unbounded_channel();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let follower = Follower::new("server", tasks.clone(), stop.clone());
-        follower.tell(&TOLD, "first");
-        let text = || client::metrics::text([&TOLD.reloads, &TOLD.last, &TOLD.holds].into_iter());
-        let says = |name: &str, more: &str, value: &str| {
-            let server = hash("server");
-            let name = format!("apiserver_test_config_controller_{name}");
-            text().contains(&format!("{name}{{apiserver_id_hash=\"{server}\",{more}}} {value}"))
-        };
-        let first = "hash=\"sha256:a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e\"";
-        assert!(says("last_config_info", first, "1"), "{}", text());
-        assert!(!text().contains("status="), "{}", text());
-        follower.follow(&TOLD, path.clone(), "first".to_owned(), move |text| {
-            let outcome = match text {
-                "" | "same" => Ok(Change::Nothing),
-                "wrong" => Err(text.to_owned()),
-                _ => Ok(Change::Made),
-            };
-            tell.send(text.to_owned()).map_err(|why| why.to_string()).and(outcome)
+        let known = ["1".to_owned(), "1".to_owned()];
+        follow_all(paths.clone(), known, &tasks, stop.clone(), move |texts| {
+            tell.send(texts.concat()).map_err(|why| why.to_string())?;
+            if texts[0] == texts[1] { Ok(()) } else { Err("they do not match".to_owned()) }
         });
-        // What is said of a file stands before the next is looked at.
-        let mut put = async |text: &str| {
-            let aside = folder.path().join("aside");
-            write(&aside, text);
-            std::fs::rename(&aside, &path).unwrap();
-            while told.recv().await.as_deref() != Some(text) {}
-        };
-        for text in ["same", "second", "wrong", "same"] {
-            put(text).await;
-        }
-        assert!(says("automatic_reloads_total", "status=\"success\"", "1"), "{}", text());
-        assert!(says("automatic_reloads_total", "status=\"failure\"", "1"), "{}", text());
-        let began = format!("{:.0}", Timestamp::now().as_second() / 1_000_000);
-        assert!(says("automatic_reload_last_timestamp_seconds", "status=\"failure\"", &began), "{}", text());
-        assert!(says("last_config_info", &format!("hash=\"{}\"", hash("second")), "1") && !text().contains(first));
+        write(&paths[0], "2");
+        while told.recv().await.as_deref() != Some("21") {}
+        write(&paths[1], "2");
+        while told.recv().await.as_deref() != Some("22") {}
         stop.cancel();
-        tasks.close();
-        tasks.wait().await;
     }
 }

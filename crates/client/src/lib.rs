@@ -12,12 +12,13 @@
 //! lease      leader election                              clock      time, injected
 //! metrics    counters for Prometheus                     tls        to servers that cannot prove who they are
 //! testing    a cluster in memory, for tests            listener   limits of those who listen
-//! supervise  what is begun again when it dies
+//! supervise  what is begun again when it dies         folder     what changes among files
 //! ```
 
 pub mod backoff;
 pub mod clock;
 pub mod events;
+pub mod folder;
 pub mod informer;
 pub mod lease;
 pub mod listener;

@@ -125,10 +125,10 @@ fn followed(
     let failed = |source| ServingError::Certificate { path: certificate.to_owned(), source };
     let shown = Certificate::new(&pair).map_err(failed)?;
     let replaced = shown.clone();
-    let paths = (certificate.to_owned(), key.to_owned());
-    // Of the two the certificate tells: a key without its certificate is not taken, and the other comes after it.
-    reload::follow(certificate.to_owned(), pair.certificate.clone(), tasks, stop.clone(), move |_| {
-        let pair = read(&paths.0, &paths.1).map_err(|why| why.to_string())?;
+    let paths = [certificate, key].map(Path::to_owned);
+    let known = [pair.certificate.clone(), pair.key.clone()];
+    reload::follow_all(paths, known, tasks, stop.clone(), move |[certificate, key]| {
+        let pair = Pair { certificate: certificate.clone(), key: key.clone() };
         replaced.replace(&pair).map_err(|why| why.to_string())
     });
     let leaf = pair.chain().into_iter().next();
@@ -175,6 +175,11 @@ impl ResolvesServerCert for Shown {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     fn made(names: &[&str]) -> (Arc<Certificate>, Pair) {
@@ -215,6 +220,13 @@ mod tests {
         assert_eq!(names, ["a.example"]);
         write(&second);
         while shown.current().cert != second.chain() {
+            tokio::task::yield_now().await;
+        }
+        // Whichever of the two is written last.
+        linux::files::write_atomic(&certificate, first.certificate.as_bytes(), 0o600).unwrap();
+        drop(timeout(Duration::from_millis(200), pending::<()>()).await);
+        linux::files::write_atomic(&key, first.key.as_bytes(), 0o600).unwrap();
+        while shown.current().cert != first.chain() {
             tokio::task::yield_now().await;
         }
         stop.cancel();

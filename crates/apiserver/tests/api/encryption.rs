@@ -59,6 +59,18 @@ async fn keys_are_rotated_while_the_server_runs() {
         tokio::task::yield_now().await;
     }
     assert!(stored(&store, "a").await.starts_with("k8s:enc:aesgcm:v1:two:"));
+    // Which keys are in use is told, since nobody is to write anew before all servers have them.
+    let figures = cluster.send("GET", "/metrics", Value::Null).await;
+    let figures = String::from_utf8_lossy(&figures.bytes);
+    let told = |name: &str, label: &str| {
+        let name = format!("apiserver_encryption_config_controller_{name}{{apiserver_id_hash=\"sha256:");
+        figures.lines().any(|line| line.starts_with(&name) && line.contains(label))
+    };
+    assert!(told("automatic_reloads_total", "status=\"success\"} "));
+    assert!(told("automatic_reload_last_timestamp_seconds", "status=\"success\"} 1"));
+    let digest = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&path).unwrap());
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(told("last_config_info", &format!("hash=\"sha256:{digest}\"}} 1")));
     cluster.end().await;
 
     // Another server reads it with the new key alone.

@@ -4,16 +4,13 @@
 //! place (rotation) alike. That the container has ended is told by who opened the log.
 
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use client::folder::{Folder, WatchFlags};
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt as _};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use tokio::io::unix::AsyncFd;
 
 use super::filter::Filter;
 use super::{LogOptions, tail};
@@ -22,6 +19,8 @@ use super::{LogOptions, tail};
 const BLOCK: usize = 64 * 1024;
 /// A line longer than this is no line of a log: the runtime cuts at 16 KiB.
 const LONGEST_LINE: usize = 1 << 20;
+/// New text, and a new file.
+const CHANGES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CREATE).union(WatchFlags::MOVED_TO);
 
 /// Completes when the container has ended; what it wrote before that is in the file then.
 pub(crate) type Ends = BoxFuture<'static, ()>;
@@ -35,7 +34,7 @@ pub(crate) fn open(path: &Path, options: LogOptions, ends: Ends) -> io::Result<B
     };
     file.seek(SeekFrom::Start(at))?;
     // Watched before it is read: nothing can be missed between.
-    let watch = if options.follow { Some(Watch::new(path)?) } else { None };
+    let watch = if options.follow { Some(Folder::of(path, CHANGES)?) } else { None };
     if options.limit_bytes == Some(0) {
         return Ok(stream::empty().boxed());
     }
@@ -67,7 +66,7 @@ fn open_file(path: &Path) -> io::Result<std::fs::File> {
 struct Reader {
     path: PathBuf,
     file: std::fs::File,
-    watch: Option<Watch>,
+    watch: Option<Folder>,
     /// Taken once the container has ended: then the end of the file is the end.
     ends: Option<Ends>,
     filter: Filter,
@@ -118,14 +117,14 @@ impl Reader {
 
     /// At the end of the file: true when there may be more.
     async fn wait(&mut self) -> io::Result<bool> {
-        let Some(watch) = &mut self.watch else { return Ok(false) };
+        let Some(watch) = &self.watch else { return Ok(false) };
         if replaced(&self.path, &self.file) {
             self.file = open_file(&self.path)?;
             return Ok(true);
         }
         let Some(ends) = &mut self.ends else { return Ok(false) };
         tokio::select! {
-            changed = watch.changed() => changed?,
+            changed = watch.changed() => drop(changed?),
             () = ends => self.ends = None,
         }
         Ok(true)
@@ -137,34 +136,5 @@ fn replaced(path: &Path, file: &std::fs::File) -> bool {
     match (std::fs::symlink_metadata(path), file.metadata()) {
         (Ok(there), Ok(open)) => (there.dev(), there.ino()) != (open.dev(), open.ino()),
         _ => false,
-    }
-}
-
-struct Watch(AsyncFd<OwnedFd>);
-
-impl Watch {
-    fn new(path: &Path) -> io::Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&fd, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-        #[expect(deprecated, reason = "the successor is unsafe; what it asks for, an OwnedFd keeps")]
-        let fd = AsyncFd::new(fd)?;
-        Ok(Self(fd))
-    }
-
-    /// Completes when something in the folder has changed.
-    async fn changed(&mut self) -> io::Result<()> {
-        let mut ready = self.0.readable().await?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(self.0.get_ref(), &mut buffer);
-        loop {
-            match events.next() {
-                Ok(_) => {}
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        ready.clear_ready();
-        Ok(())
     }
 }

@@ -5,21 +5,18 @@
 //! the archive can wait for the answer.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::backoff::Backoff;
+use client::folder::{self, WatchFlags};
 use client::request::Requests;
 use client::typed::resource_of;
 use containers::Runtime;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use serde_json::{Value, json};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -48,25 +45,20 @@ struct Outcome {
 
 /// The folder, watched since before it was first looked at.
 pub(super) struct Folder {
-    path: PathBuf,
     runtime: Arc<Runtime>,
-    watch: AsyncFd<OwnedFd>,
+    files: folder::Folder,
 }
 
 impl Folder {
-    pub(super) fn open(path: PathBuf, runtime: Arc<Runtime>) -> io::Result<Self> {
-        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&watch, &path, WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO)?;
-        #[expect(deprecated, reason = "the successor is unsafe; what it asks for, an OwnedFd keeps")]
-        let watch = AsyncFd::new(watch)?;
-        Ok(Self { path, runtime, watch })
+    pub(super) fn open(path: &Path, runtime: Arc<Runtime>) -> io::Result<Self> {
+        let files = folder::Folder::open(path, WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO)?;
+        Ok(Self { runtime, files })
     }
 
     /// Takes in what is there, so that the node starts with it, then what comes until `stop`. One archive that cannot be
     /// read is told of and stops nothing.
     pub(super) fn run(self, node: &str, client: kube::Client, tasks: &TaskTracker, stop: CancellationToken) {
-        let there = std::fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut names: Vec<String> = there.filter_map(|it| it.file_name().into_string().ok()).collect();
+        let mut names = self.files.names().unwrap_or_default();
         names.sort();
         let first = tokio::task::block_in_place(|| self.import_all(&names));
         let (outcomes, told) = mpsc::channel(QUEUE);
@@ -80,10 +72,10 @@ impl Folder {
                 outcomes.send(outcome).await.ok()?;
             }
             loop {
-                let names = match self.changed().await {
+                let names = match self.files.changed().await {
                     Ok(names) => names,
                     Err(why) => {
-                        warn!(folder = %self.path.display(), %why, "new image archives are not noticed any more");
+                        warn!(folder = %self.files.path().display(), %why, "new image archives are not noticed any more");
                         return None::<()>;
                     }
                 };
@@ -95,36 +87,13 @@ impl Folder {
         tokio::select! { () = stop.cancelled() => {} _ = following => {} }
     }
 
-    /// The files that have come.
-    async fn changed(&self) -> io::Result<Vec<String>> {
-        let mut ready = self.watch.readable().await?;
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(self.watch.get_ref(), &mut buffer);
-        let mut names = Vec::new();
-        loop {
-            match events.next() {
-                // More has come than the kernel noted.
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {
-                    let there = std::fs::read_dir(&self.path)?.flatten();
-                    names.extend(there.filter_map(|it| it.file_name().into_string().ok()));
-                }
-                Ok(event) => names.extend(event.file_name().and_then(|it| it.to_str().ok()).map(str::to_owned)),
-                Err(rustix::io::Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        ready.clear_ready();
-        names.dedup();
-        Ok(names)
-    }
-
     /// Names with a dot in front are files that somebody is still writing.
     fn import_all(&self, names: &[String]) -> Vec<Outcome> {
         names.iter().filter(|it| !it.starts_with('.')).map(|it| self.import(it)).collect()
     }
 
     fn import(&self, archive: &str) -> Outcome {
-        let path = self.path.join(archive);
+        let path = self.files.path().join(archive);
         let imported = std::fs::File::open(&path)
             .map_err(|why| why.to_string())
             .and_then(|file| self.runtime.images().import(file).map_err(|why| why.to_string()));

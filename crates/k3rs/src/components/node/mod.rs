@@ -101,7 +101,7 @@ pub async fn start(
     })
     .await?;
     let folder = layout.agent("images");
-    let archives = images::Folder::open(folder.clone(), Arc::clone(&runtime));
+    let archives = images::Folder::open(&folder, Arc::clone(&runtime));
     let archives = archives.map_err(|source| NodeError::Images { path: folder, source })?;
     archives.run(&options.name, access.kubelet.clone(), tasks, stop.clone());
 
