@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::custom::{has_condition, overlaps_builtin};
 use api::object::ObjectKey;
+use api::status::Status;
 use client::reconcile::Action;
 use client::workqueue::WorkQueue;
 use parking_lot::Mutex;
@@ -13,13 +14,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::plan::{Condition, FINALIZER, set_condition};
-use super::{Definitions, Fault};
+use super::{Definitions, Fault, serve};
 use crate::authn::{MASTERS, User};
 use crate::cache::{Filter, ResourceCache, Start};
 use crate::clock;
 use crate::document::Document;
 use crate::registry::{Call, DeleteOptions, Served};
 use crate::request::ResourceRequest;
+
+const IN_PROGRESS: &str = "InstanceDeletionInProgress";
+const FAILED: &str = "InstanceDeletionFailed";
 
 /// The definitions whose instances are being waited for, by uid.
 #[derive(Default)]
@@ -42,18 +46,27 @@ impl Definitions {
         } else if !has_condition(&definition, "Established") {
             ("NeverEstablished", "resource was never established")
         } else {
-            let progress = ("InstanceDeletionInProgress", "CustomResource deletion is in progress");
-            if is_other(&definition, progress.0) {
+            let progress = (IN_PROGRESS, "CustomResource deletion is in progress");
+            if !is_begun(&definition) {
                 say(&mut definition, "True", progress);
                 self.write_status(definition).await?;
                 return Ok(Action::Done);
             }
-            let Some(served) = self.server.registry.catalogue.preferred(&group, &plural) else {
+            let Some(instances) = serve::stored(&self.server, &definition).await? else {
                 return self.end(definition, ("InstanceDeletionCompleted", "removed all instances")).await;
             };
-            if !self.delete_instances(&served).await? {
-                self.wait_for(&definition, &served, queue, tasks, stop);
-                return Ok(Action::Done);
+            match self.delete_instances(&instances).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.wait_for(&definition, &instances, queue, tasks, stop);
+                    return Ok(Action::Done);
+                }
+                Err(why) => {
+                    let message = format!("could not issue all deletes: {}", why.message);
+                    say(&mut definition, "True", (FAILED, &message));
+                    self.write_status(definition).await?;
+                    return Err(why.into());
+                }
             }
             ("InstanceDeletionCompleted", "removed all instances")
         };
@@ -73,28 +86,35 @@ impl Definitions {
         Ok(Action::Done)
     }
 
-    /// Deletes what there is. True when nothing is left, as the datastore has it.
-    async fn delete_instances(&self, served: &Arc<Served>) -> Result<bool, Fault> {
-        let Some(cache) = &served.cache else { return Ok(true) };
+    /// Deletes what there is, whatever webhooks and policies say of it: those of a program that was removed would hold its
+    /// definitions for ever. True when nothing is left, as the datastore has it; else why one of them could not be
+    /// deleted.
+    async fn delete_instances(&self, instances: &Served) -> Result<bool, Status> {
+        let Some(cache) = &instances.cache else { return Ok(true) };
         self.server.registry.caches.reach_current().await;
+        let mut failed = None;
         for entry in cache.list(&Filter::default()).entries {
             if entry.relations().deletion_timestamp.is_some() {
                 continue;
             }
             let target = ResourceRequest {
-                group: served.row.group.clone(),
-                version: served.version.name.clone(),
+                group: instances.row.group.clone(),
+                version: instances.version.name.clone(),
                 namespace: entry.key.namespace.clone(),
-                resource: served.row.plural.clone(),
+                resource: instances.row.plural.clone(),
                 name: entry.key.name.clone(),
                 ..ResourceRequest::default()
             };
             let user = User::component("system:apiserver", &[MASTERS]);
             let mut call = Call::internal(user, "delete", target, bytes::Bytes::new());
-            match self.server.registry.delete_with(served, &mut call, DeleteOptions::default()).await {
-                Err(status) if !status.is_not_found() => return Err(status.into()),
+            call.admitted = true;
+            match self.server.registry.delete_with(instances, &mut call, DeleteOptions::default()).await {
+                Err(status) if !status.is_not_found() => failed = Some(status),
                 _ => {}
             }
+        }
+        if let Some(why) = failed {
+            return Err(why);
         }
         self.server.registry.caches.reach_current().await;
         Ok(cache.is_empty())
@@ -139,10 +159,12 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// True unless the definition already says of its end that it is at `reason`.
-fn is_other(definition: &Value, reason: &str) -> bool {
+/// True when the definition says that its instances are being deleted, or why they could not be.
+fn is_begun(definition: &Value) -> bool {
     let conditions = definition["status"]["conditions"].as_array().into_iter().flatten();
-    !conditions.into_iter().any(|condition| condition["type"] == "Terminating" && condition["reason"] == reason)
+    conditions.into_iter().any(|condition| {
+        condition["type"] == "Terminating" && (condition["reason"] == IN_PROGRESS || condition["reason"] == FAILED)
+    })
 }
 
 fn say(definition: &mut Value, status: &str, (reason, message): (&str, &str)) {

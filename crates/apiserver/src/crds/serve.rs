@@ -75,26 +75,9 @@ impl Catalog {
         if let Some((_, true)) = replaced {
             server.registry.caches.remove(&next.group, &next.plural);
         }
-        let read = Arc::new(Definition::read(definition));
-        let row = Arc::new(read.row.clone());
-        let cache = server.registry.caches.add(&row.group, &row.plural, row.selectable.clone()).await?;
-        let versions = row.versions.iter().enumerate().map(|(at, version)| Served {
-            row: row.clone(),
-            version: version.clone(),
-            built_in: None,
-            cache: Some(cache.clone()),
-            form: FormName::mint(),
-            custom: Some(Custom {
-                definition: read.clone(),
-                at,
-                converter: converter(server, &read),
-                published: Arc::new(Published::new(&read, at)),
-                retired: next.retired.clone(),
-            }),
-        });
-        let versions: Vec<Served> = versions.collect();
+        let versions = versions(server, definition, &next.retired).await?;
         match versions.is_empty() {
-            true => server.registry.catalogue.remove(&row.group, &row.plural),
+            true => server.registry.catalogue.remove(&next.group, &next.plural),
             false => server.registry.catalogue.add(versions),
         }
         self.served.lock().insert(definition.name().to_owned(), next);
@@ -111,6 +94,42 @@ impl Catalog {
         server.registry.caches.remove(&known.group, &known.plural);
         known.retired.cancel();
     }
+}
+
+/// The versions that a definition serves.
+async fn versions(
+    server: &ApiServer,
+    definition: &Value,
+    retired: &CancellationToken,
+) -> Result<Vec<Served>, store::Error> {
+    let read = Arc::new(Definition::read(definition));
+    let row = Arc::new(read.row.clone());
+    let cache = server.registry.caches.add(&row.group, &row.plural, row.selectable.clone()).await?;
+    let versions = row.versions.iter().enumerate().map(|(at, version)| Served {
+        row: row.clone(),
+        version: version.clone(),
+        built_in: None,
+        cache: Some(cache.clone()),
+        form: FormName::mint(),
+        custom: Some(Custom {
+            definition: read.clone(),
+            at,
+            converter: converter(server, &read),
+            published: Arc::new(Published::new(&read, at)),
+            retired: retired.clone(),
+        }),
+    });
+    Ok(versions.collect())
+}
+
+/// A definition's instances as they are stored, in a version that clients may not be served: who works on them so needs
+/// nobody to convert them.
+pub(super) async fn stored(server: &ApiServer, definition: &Value) -> Result<Option<Served>, store::Error> {
+    let mut definition = definition.clone();
+    for version in definition["spec"]["versions"].as_array_mut().into_iter().flatten() {
+        version["served"] = version["storage"].clone();
+    }
+    Ok(versions(server, &definition, &CancellationToken::new()).await?.pop())
 }
 
 fn converter(server: &ApiServer, definition: &Definition) -> Arc<dyn Converter> {

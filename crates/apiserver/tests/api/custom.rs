@@ -378,6 +378,43 @@ async fn an_instance_that_is_held_holds_its_definition() {
     assert_eq!(cluster.get(&path).await.code, 404);
 }
 
+/// As when a program is uninstalled: its webhooks are not there any more when its definitions go.
+#[tokio::test]
+async fn a_definition_ends_whoever_would_object() {
+    let cluster = Cluster::start().await;
+    let mut versions = definition();
+    let mut newer = versions["spec"]["versions"][0].clone();
+    newer["name"] = json!("v2");
+    newer["storage"] = json!(false);
+    versions["spec"]["versions"].as_array_mut().unwrap().push(newer);
+    cluster.define(versions.clone()).await;
+    cluster.send("POST", WIDGETS, widget("one", json!({"size": 1}))).await.expect(201);
+    let nowhere = "https://127.0.0.1:1/";
+    let hook = json!({
+        "metadata": {"name": "gone"},
+        "webhooks": [{
+            "name": "gone.example.com", "clientConfig": {"url": nowhere}, "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "rules": [{"apiGroups": ["example.com"], "apiVersions": ["*"], "resources": ["*"], "operations": ["DELETE"]}],
+        }],
+    });
+    let hooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    cluster.send("POST", hooks, hook).await.expect(201);
+    let conversion = json!({"spec": {"conversion": {"strategy": "Webhook", "webhook": {
+        "clientConfig": {"url": nowhere}, "conversionReviewVersions": ["v1"]}}}});
+    let path = format!("{DEFINITIONS}/widgets.example.com");
+    cluster.patch(&path, "merge-patch+json", conversion).await.expect(200);
+    cluster.server.registry.caches.reach_current().await;
+    let one = format!("{WIDGETS}/one");
+    cluster.send("DELETE", &one, Value::Null).await.expect(500);
+    let mut watch = cluster.open(&format!("{DEFINITIONS}?watch=1"), "application/json").await;
+    cluster.send("DELETE", &path, Value::Null).await.expect(200);
+    while watch.line().await.unwrap()["type"] != "DELETED" {}
+    // Nothing of it comes back with another definition of that name.
+    cluster.define(definition()).await;
+    assert_eq!(cluster.get(&one).await.code, 404);
+}
+
 /// What is stored is read with the defaults of the version that it is stored in, which the others are then made of.
 #[tokio::test]
 async fn other_versions_have_the_defaults_of_what_is_stored() {
