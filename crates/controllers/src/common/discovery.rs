@@ -47,6 +47,10 @@ impl Catalogue {
         for (version, path) in versions {
             match requests.get_path(&path).await {
                 Ok(document) => catalogue.add(&version, &document),
+                // As clients say it of a server behind this one that does not answer.
+                Err(error) if error.code() == Some(503) => {
+                    catalogue.failures.push(format!("{version}: stale GroupVersion discovery: {version}"));
+                }
                 Err(error) => catalogue.failures.push(format!("{version}: {}", error.message())),
             }
         }

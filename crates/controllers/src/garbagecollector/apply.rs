@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use api::object::ObjectKey;
+use api::resource::api_version;
 use client::patch::Patch;
 use client::reconcile::Action;
 use client::request::Delete;
 use client::view::Owner as Reference;
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::{Value, json};
 
 use super::Collector;
@@ -25,7 +27,7 @@ impl Collector {
             let Some(node) = graph.get(uid).cloned() else { return Ok(None) };
             let dependents = graph.dependents(uid).cloned().collect();
             let known: Vec<Option<Owner>> =
-                node.owners.iter().map(|owner| state_of(graph.get(&owner.uid), &node)).collect();
+                node.owners.iter().map(|owner| state_of(graph.get(&owner.uid), owner, &node)).collect();
             (node, dependents, known)
         };
         let mut owners = Vec::with_capacity(known.len());
@@ -38,6 +40,24 @@ impl Collector {
             owners.push((reference.uid.clone(), state));
         }
         Ok(Some(Observed { node, owners, dependents }))
+    }
+
+    /// Tells of a reference to an owner that it cannot reach.
+    pub(super) fn warn(&self, node: &Node, reference: &Reference) {
+        let (catalogue, namespace) = (self.catalogue.read().clone(), &node.key.namespace);
+        let kind = catalogue.resources.iter().find(|known| known.resource == *node.resource);
+        let about = ObjectReference {
+            api_version: Some(api_version(&node.resource.group, &node.resource.version)),
+            kind: kind.map(|known| known.kind.clone()),
+            name: Some(node.key.name.clone()),
+            namespace: (!namespace.is_empty()).then(|| namespace.clone()),
+            uid: Some(node.uid.to_string()),
+            ..ObjectReference::default()
+        };
+        let Reference { api_version, kind, name, uid, .. } = reference;
+        let owner = format!("[{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}]");
+        let why = format!("ownerRef {owner} does not exist in namespace {namespace:?}");
+        self.recorder.warning(&about, "OwnerRefInvalidNamespace", why);
     }
 
     /// Reads an owner from the server.
@@ -160,12 +180,9 @@ impl Collector {
 }
 
 /// How an owner stands by the graph; `None` if the server must be asked.
-fn state_of(owner: Option<&Node>, dependent: &Node) -> Option<Owner> {
-    let owner = owner?;
-    // A reference across namespaces points at nothing, whatever the uid says.
-    if !owner.key.namespace.is_empty() && owner.key.namespace != dependent.key.namespace {
-        return None;
-    }
+fn state_of(owner: Option<&Node>, reference: &Reference, dependent: &Node) -> Option<Owner> {
+    // A reference to another place points at nothing, whatever the uid says.
+    let owner = owner.filter(|owner| owner.is_meant_by(reference, dependent))?;
     Some(if owner.deleting && owner.foreground { Owner::Waiting } else { Owner::Solid })
 }
 

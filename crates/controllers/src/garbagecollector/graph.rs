@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use api::object::{Entry, ObjectKey};
-use api::resource::GroupVersionResource;
+use api::resource::{GroupVersionResource, split_api_version};
 use client::view::{Owner, Relations};
 
 /// The finalizer of an object that waits for its dependents to be deleted.
@@ -24,6 +24,19 @@ pub(super) struct Node {
     pub(super) foreground: bool,
     /// Has the finalizer [`ORPHAN`].
     pub(super) orphan: bool,
+}
+
+impl Node {
+    /// Whether a dependent's reference to this object's uid points at it otherwise, too.
+    pub(super) fn is_meant_by(&self, reference: &Owner, dependent: &Node) -> bool {
+        let (group, _) = split_api_version(&reference.api_version);
+        self.is_within_reach_of(dependent) && self.key.name == reference.name && self.resource.group == group
+    }
+
+    /// References stay within their namespace, or point at what is in none.
+    fn is_within_reach_of(&self, dependent: &Node) -> bool {
+        self.key.namespace.is_empty() || self.key.namespace == dependent.key.namespace
+    }
 }
 
 /// All objects that can be collected, by uid.
@@ -62,8 +75,9 @@ impl Graph {
             self.dependents.entry(owner.uid.clone()).or_default().insert(node.uid.clone());
         }
         let mut concerned = Vec::new();
+        let stays = |owner: &Node, reference: &Owner| !owner.deleting && owner.is_meant_by(reference, &node);
         let unknown_owner =
-            node.owners.iter().any(|owner| self.nodes.get(owner.uid.as_str()).is_none_or(|owner| owner.deleting));
+            node.owners.iter().any(|it| !self.nodes.get(it.uid.as_str()).is_some_and(|owner| stays(owner, it)));
         let finishing = node.deleting && (node.foreground || node.orphan);
         if unknown_owner || finishing {
             concerned.push(node.uid.to_string());
@@ -72,6 +86,17 @@ impl Graph {
         concerned.extend(self.waiting(old.iter().flat_map(|old| &old.owners)));
         self.nodes.insert(node.uid.clone(), node);
         concerned
+    }
+
+    /// The references of an object, and with `to_it` those of others to it, to objects that they cannot reach.
+    pub(super) fn astray(&self, uid: &str, to_it: bool) -> Vec<(Node, Owner)> {
+        let dependents = self.dependents(uid).filter(|_| to_it).chain(self.get(uid));
+        let references = dependents.flat_map(|node| node.owners.iter().map(move |reference| (node, reference)));
+        let astray = references.filter(|(node, reference)| {
+            let concerns = *node.uid == *uid || reference.uid == uid;
+            concerns && self.get(&reference.uid).is_some_and(|owner| !owner.is_within_reach_of(node))
+        });
+        astray.map(|(node, reference)| (node.clone(), reference.clone())).collect()
     }
 
     /// An object is gone. Returns whom to look at: what it owned, and owners that waited for it.

@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::resource::GroupVersionResource;
+use client::events::Recorder;
 use client::informer::{Change, Informer, Informers, Scope};
 use client::reconcile::{Action, Controller, changed};
 use client::request::Requests;
-use client::view::View;
+use client::view::{Relations, View};
 use client::workqueue::WorkQueue;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
@@ -37,6 +38,7 @@ const DISCOVER_AGAIN: Duration = Duration::from_secs(30);
 
 struct Collector {
     requests: Requests,
+    recorder: Recorder,
     graph: Mutex<Graph>,
     catalogue: RwLock<Arc<Catalogue>>,
     queue: Arc<WorkQueue<String>>,
@@ -48,6 +50,7 @@ pub async fn run(context: Context, token: CancellationToken) {
     let controller = Controller::new(NAME, context.clock.clone()).workers(10);
     let this = Arc::new(Collector {
         requests: session.requests,
+        recorder: session.recorder,
         graph: Mutex::default(),
         catalogue: RwLock::default(),
         queue: controller.queue(),
@@ -79,12 +82,24 @@ impl Collector {
     /// Takes a change into the graph and queues whom it concerns.
     fn absorb(&self, resource: &Arc<GroupVersionResource>, change: &Change) {
         let mut graph = self.graph.lock();
-        let concerned = match change {
-            Change::Applied { new, .. } => graph.observe(resource, new),
-            Change::Deleted(last) => graph.forget(&last.uid),
-            Change::Synced | Change::Resync => Vec::new(),
+        let (concerned, astray) = match change {
+            Change::Applied { old, new } => {
+                let concerned = graph.observe(resource, new);
+                let astray = match old {
+                    Some(old) if Relations::of(old).owner_references == Relations::of(new).owner_references => {
+                        Vec::new()
+                    }
+                    old => graph.astray(&new.uid, old.is_none()),
+                };
+                (concerned, astray)
+            }
+            Change::Deleted(last) => (graph.forget(&last.uid), Vec::new()),
+            Change::Synced | Change::Resync => (Vec::new(), Vec::new()),
         };
         drop(graph);
+        for (node, reference) in astray {
+            self.warn(&node, &reference);
+        }
         for uid in concerned {
             self.queue.add(uid);
         }

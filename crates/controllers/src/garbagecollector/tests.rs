@@ -3,7 +3,7 @@ use client::request::Delete;
 use client::testing::FakeCluster;
 use client::typed::resource_of;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 
 use super::*;
@@ -126,5 +126,35 @@ async fn objects_that_own_each_other_in_a_circle_all_go() {
     delete(&cluster, "Foreground").await;
     let left = || ["web", "second", "third"].iter().filter(|it| cluster.get(&resource, &key(it)).is_some()).count();
     eventually(|| left() == 0).await;
+    harness.stop().await;
+}
+
+#[tokio::test]
+async fn references_to_other_places_point_at_nothing() {
+    let cluster = cluster();
+    let set = put(&cluster, &resource_of::<ReplicaSet>(), "there", &[]);
+    let elsewhere = |name: &str, namespace: &str, owner: &str| {
+        let reference =
+            json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": set["metadata"]["uid"]});
+        json!({"metadata": {"namespace": namespace, "name": name, "ownerReferences": [reference]}})
+    };
+    let pods = resource_of::<Pod>();
+    cluster.put(&pods, elsewhere("mine", "shop", "there"));
+    let harness = Harness::start(&cluster, run);
+    cluster.put(&pods, elsewhere("far", "other", "there"));
+    cluster.put(&pods, elsewhere("misnamed", "shop", "them"));
+    let far = ObjectKey::new("other", "far");
+    eventually(|| cluster.get(&pods, &far).is_none() && cluster.get(&pods, &key("misnamed")).is_none()).await;
+    assert!(cluster.get(&pods, &key("mine")).is_some());
+    let events = || cluster.list(&resource_of::<Event>());
+    eventually(|| !events().is_empty()).await;
+    let [event] = <[Value; 1]>::try_from(events()).unwrap();
+    assert_eq!((&event["reason"], &event["type"]), (&json!("OwnerRefInvalidNamespace"), &json!("Warning")));
+    assert_eq!((&event["involvedObject"]["kind"], &event["involvedObject"]["name"]), (&json!("Pod"), &json!("far")));
+    let uid = set["metadata"]["uid"].as_str().unwrap();
+    let expected = format!(
+        "ownerRef [apps/v1/ReplicaSet, namespace: other, name: there, uid: {uid}] does not exist in namespace \"other\""
+    );
+    assert_eq!(event["message"], expected);
     harness.stop().await;
 }

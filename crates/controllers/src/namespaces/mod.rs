@@ -97,7 +97,7 @@ impl Namespaces {
         let catalogue = match Catalogue::read(&self.requests).await {
             Ok(catalogue) => catalogue,
             Err(error) => {
-                survey.discovery_failures.push(error.to_string());
+                survey.unknown = Some(error.to_string());
                 return survey;
             }
         };

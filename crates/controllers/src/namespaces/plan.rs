@@ -11,6 +11,9 @@ use crate::common::conditions;
 /// What was found after everything was told to go.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
+    /// Why nothing is known of what there is.
+    pub(super) unknown: Option<String>,
+    /// The group versions that nothing is known of, each with the reason.
     pub(super) discovery_failures: Vec<String>,
     pub(super) content_failures: Vec<String>,
     pub(super) remaining: Vec<Remaining>,
@@ -28,7 +31,22 @@ pub(super) struct Remaining {
 
 impl Survey {
     pub(super) fn is_empty(&self) -> bool {
-        self.discovery_failures.is_empty() && self.content_failures.is_empty() && self.remaining.is_empty()
+        self.discovery().is_none() && self.content_failures.is_empty() && self.remaining.is_empty()
+    }
+
+    fn discovery(&self) -> Option<String> {
+        let (count, each) = (self.discovery_failures.len(), self.discovery_failures.join(", "));
+        let some = format!(
+            "Discovery failed for some groups, {count} failing: unable to retrieve the complete list of server APIs: {each}"
+        );
+        self.unknown.clone().or_else(|| (count > 0).then_some(some))
+    }
+
+    fn content(&self) -> Option<String> {
+        let mut each = self.content_failures.clone();
+        each.sort();
+        let (count, each) = (each.len(), each.join(", "));
+        (count > 0).then(|| format!("Failed to delete all resource types, {count} remaining: {each}"))
     }
 }
 
@@ -37,13 +55,10 @@ pub(super) fn status(old: &NamespaceStatus, survey: &Survey, now: Timestamp) -> 
     let mut status = old.clone();
     status.phase = Some("Terminating".to_owned());
     let list = status.conditions.get_or_insert_default();
-    let discovery = survey.discovery_failures.join("; ");
-    let content = survey.content_failures.join("; ");
     let findings = [
         (
             "NamespaceDeletionDiscoveryFailure",
-            (!discovery.is_empty())
-                .then(|| ("DiscoveryFailed", format!("Discovery failed for some groups, {discovery}"))),
+            survey.discovery().map(|why| ("DiscoveryFailed", why)),
             ("ResourcesDiscovered", "All resources successfully discovered"),
         ),
         (
@@ -53,8 +68,7 @@ pub(super) fn status(old: &NamespaceStatus, survey: &Survey, now: Timestamp) -> 
         ),
         (
             "NamespaceDeletionContentFailure",
-            (!content.is_empty())
-                .then(|| ("ContentDeletionFailed", format!("Failed to delete all resource types, {content}"))),
+            survey.content().map(|why| ("ContentDeletionFailed", why)),
             ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
         ),
         ("NamespaceContentRemaining", resources(survey), ("ContentRemoved", "All content successfully removed")),
@@ -109,4 +123,32 @@ fn finalizers(survey: &Survey) -> Option<(&'static str, String)> {
         counts.iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances")).collect();
     let message = format!("Some content in the namespace has finalizers remaining: {}", found.join(", "));
     (!found.is_empty()).then_some(("SomeFinalizersRemain", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_in_upstreams_words() {
+        let message = |survey: &Survey, kind: &str| {
+            let status = status(&NamespaceStatus::default(), survey, Timestamp::UNIX_EPOCH);
+            let found = status.conditions.unwrap().into_iter().find(|it| it.type_ == kind).unwrap();
+            (found.status == "True").then(|| found.message.unwrap())
+        };
+        let discovery = "NamespaceDeletionDiscoveryFailure";
+        let stale = "metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1".to_owned();
+        let survey = Survey { discovery_failures: vec![stale], ..Survey::default() };
+        let expected = "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server \
+                        APIs: metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1";
+        assert_eq!(message(&survey, discovery).unwrap(), expected);
+        let survey = Survey { unknown: Some("no answer".to_owned()), ..Survey::default() };
+        assert_eq!(message(&survey, discovery).unwrap(), "no answer");
+        assert!(!survey.is_empty());
+        let failures = ["b", "a"].map(str::to_owned).to_vec();
+        let survey = Survey { content_failures: failures, ..Survey::default() };
+        let expected = "Failed to delete all resource types, 2 remaining: a, b";
+        assert_eq!(message(&survey, "NamespaceDeletionContentFailure").unwrap(), expected);
+        assert_eq!(message(&survey, discovery), None);
+    }
 }
