@@ -378,6 +378,34 @@ async fn an_instance_that_is_held_holds_its_definition() {
     assert_eq!(cluster.get(&path).await.code, 404);
 }
 
+/// Clients that look at metadata alone, as collectors of garbage do, ask for it so of everything.
+#[tokio::test]
+async fn metadata_comes_in_protobuf() {
+    let cluster = Cluster::start().await;
+    cluster.define(definition()).await;
+    cluster.send("POST", WIDGETS, widget("one", json!({"size": 1}))).await.expect(201);
+    let asked = |kind: &str| format!("application/vnd.kubernetes.protobuf;as={kind};v=v1;g=meta.k8s.io");
+    let read = async |target: &str, kind: &str| {
+        let answer = cluster.open(target, &asked(kind)).await.read().await;
+        assert_eq!(answer.headers["content-type"], "application/vnd.kubernetes.protobuf");
+        decoded(&answer.bytes)
+    };
+    let one = read(&format!("{WIDGETS}/one"), "PartialObjectMetadata").await;
+    assert_eq!((&one["apiVersion"], &one["kind"]), (&json!("meta.k8s.io/v1"), &json!("PartialObjectMetadata")));
+    assert_eq!((&one["metadata"]["name"], &one["spec"]), (&json!("one"), &Value::Null));
+    let list = read(WIDGETS, "PartialObjectMetadataList").await;
+    assert_eq!((&list["kind"], &list["items"][0]["metadata"]), (&json!("PartialObjectMetadataList"), &one["metadata"]));
+    let mut watch = cluster.open(&format!("{WIDGETS}?watch=1"), &asked("PartialObjectMetadata")).await;
+    let event = watch.piece().await.unwrap().unwrap();
+    let (told, object) = api::codec::protobuf::parse_watch_event(&event[4..]).unwrap();
+    assert_eq!((told.as_str(), decoded(&object)), ("ADDED", one));
+}
+
+/// A message in its envelope.
+fn decoded(bytes: &[u8]) -> Value {
+    api::codec::protobuf::from_protobuf(bytes, api::resources::model_of).unwrap()
+}
+
 /// As when a program is uninstalled: its webhooks are not there any more when its definitions go.
 #[tokio::test]
 async fn a_definition_ends_whoever_would_object() {

@@ -101,17 +101,18 @@ async fn fault_41_a_converter_that_fails_holds_up_nothing_else() {
         .await
         .expect(201);
     let before = resident();
-    for (port, path) in [
-        (server.port, "/babbles"),
-        (server.port, "/moved"),
-        (server.port, "/huge"),
-        (server.port, "/fails"),
-        (server.port, "/dies"),
-        (1, "/down"),
+    for (port, path, why) in [
+        (server.port, "/babbles", "invalid"),
+        (server.port, "/moved", "the server responded with the status code 307 but did not return more information"),
+        (server.port, "/huge", "unable to read the response body"),
+        (server.port, "/fails", "an error on the server (\"unknown\") has prevented the request from succeeding"),
+        (server.port, "/dies", "unable to read the response body"),
+        (1, "/down", "connect: connection refused"),
     ] {
         convert_by(conversion(port, path)).await;
         let said = cluster.send("GET", &thing("v2"), Value::Null).await.expect(500).to_string();
         assert!(said.contains("conversion webhook for example.com/v1, Kind=Thing failed"), "{path}: {said}");
+        assert!(said.replace("\\\"", "\"").contains(why), "{path}: {said}");
         assert!(!said.contains(SECRET) && said.len() < 1000, "{path}: {said}");
         cluster.send("GET", &thing("v1"), Value::Null).await.expect(200);
     }
