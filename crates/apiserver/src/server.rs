@@ -159,6 +159,7 @@ pub struct ApiServer {
     pub(crate) streams: TaskTracker,
     /// Where ClusterIPs come from, primary family first, as the server was told.
     pub(crate) service_cidrs: Vec<IpNet>,
+    pub(crate) node_ports: RangeInclusive<u16>,
     /// What `/livez`, `/readyz` and `/healthz` tell.
     pub health: Health,
     pub(crate) stop: CancellationToken,
@@ -313,7 +314,8 @@ impl ApiServer {
         let service_cidrs = config.service_cidrs;
         let ranges =
             Ranges::new(service_cidrs.clone(), cache(NETWORKING, "servicecidrs")?, cache(NETWORKING, "ipaddresses")?);
-        let addresses = ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports);
+        let addresses =
+            ServiceAddresses::new(caches.clone(), cache("", "services")?, ranges, config.node_ports.clone());
         let at_this_server = || format!("https://{}{}", config.external_address, nonresource::KEYS_PATH);
         let keys_uri = config.settings.keys_uri.unwrap_or_else(at_this_server);
         let health = Health::new(store.clone(), following);
@@ -356,6 +358,7 @@ impl ApiServer {
             documents: Arc::default(),
             streams: tasks.clone(),
             service_cidrs,
+            node_ports: config.node_ports,
             stop: stop.clone(),
             health,
         });

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::response::{self, Response};
 use crate::server::ApiServer;
-use crate::{admission, aggregation, audit, authn, authz, datastore, flowcontrol, health, reload};
+use crate::{admission, aggregation, audit, authn, authz, datastore, flowcontrol, health, reload, services};
 
 pub(crate) use requests::{Record, SECONDS, Sent, elsewhere, noted, removed_release, terminated};
 
@@ -83,6 +83,7 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         STORAGE_SIZE.set(&["etcd-0"], bytes as f64);
     }
     aggregation::tell_unavailable(server);
+    services::tell(server);
     workqueue::tell_busy();
     // What is no longer served is no longer told.
     OBJECTS.reset();
@@ -108,7 +109,8 @@ pub(crate) fn answer(server: &ApiServer) -> Response {
         .chain(flowcontrol::FAMILIES)
         .chain(authn::families())
         .chain(authz::FAMILIES)
-        .chain(reload::FAMILIES);
+        .chain(reload::FAMILIES)
+        .chain(services::FAMILIES);
     let text = metrics::text(families.chain(metrics::FAMILIES));
     response::bytes(StatusCode::OK, TEXT, text)
 }

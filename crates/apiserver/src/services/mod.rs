@@ -4,6 +4,7 @@
 //! no table of its own can drift from them.
 
 mod families;
+mod figures;
 mod index;
 mod keeper;
 mod ranges;
@@ -27,6 +28,7 @@ use crate::document::Document;
 use families::Family;
 use index::Index;
 
+pub(crate) use figures::{FAMILIES, tell};
 pub(crate) use keeper::{ensure_default, keep};
 pub(crate) use ranges::Ranges;
 

@@ -49,7 +49,7 @@ pub(super) fn is_of_service(address: &Entry) -> bool {
 }
 
 /// The ranges of a ServiceCIDR, unless it is going or says that it is not ready.
-fn ready(range: &Value) -> Vec<IpNet> {
+pub(super) fn ready(range: &Value) -> Vec<IpNet> {
     let mut conditions = range["status"]["conditions"].as_array().into_iter().flatten();
     let refuses = conditions.any(|condition| condition["type"] == "Ready" && condition["status"] != "True");
     if refuses || range.is_terminating() {

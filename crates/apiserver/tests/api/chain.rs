@@ -278,6 +278,9 @@ async fn what_was_asked_is_counted() {
         "service": {"namespace": "default", "name": "none"}, "insecureSkipTLSVerify": true,
     }});
     cluster.send("POST", "/apis/apiregistration.k8s.io/v1/apiservices", service).await.expect(201);
+    let exposed = json!({"metadata": {"name": "a"}, "spec": {"type": "NodePort", "ports": [{"name": "a", "port": 80},
+        {"name": "b", "port": 81}]}});
+    cluster.send("POST", "/api/v1/namespaces/default/services", exposed).await.expect(201);
     for _ in 0..3 {
         send(&cluster, &admin(), "GET", "/api/v1/namespaces/counted/podtemplates", &[]).await.expect(200);
     }
@@ -320,6 +323,10 @@ async fn what_was_asked_is_counted() {
         "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n",
         "apiserver_storage_objects{resource=\"namespaces\"} 4\n",
         "apiserver_storage_objects{resource=\"deployments.apps\"} 0\n",
+        "kube_apiserver_clusterip_allocator_allocated_ips{cidr=\"10.43.0.0/16\"} 1\n",
+        "kube_apiserver_clusterip_allocator_available_ips{cidr=\"10.43.0.0/16\"} 65533\n",
+        "kube_apiserver_nodeport_allocator_allocated_ports 2\n",
+        "kube_apiserver_nodeport_allocator_available_ports 2766\n",
         "kubernetes_build_info{",
         "process_resident_memory_bytes ",
         &format!("{watching} 1\n"),
