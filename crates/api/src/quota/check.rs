@@ -1,9 +1,12 @@
 //! Whether a write fits into the quotas of its namespace, and what it would leave them with
 //! (`k8s.io/apiserver/pkg/admission/plugin/resourcequota`, `CheckRequest`).
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::amounts::Amounts;
+use super::limits::{Limit, Required};
 use super::scopes::selectors;
 use super::{DeviceClasses, Evaluator, Surroundings};
 
@@ -29,6 +32,20 @@ pub struct Write<'a> {
 pub struct Charge {
     pub quota: String,
     pub used: Amounts,
+}
+
+/// Why a write is not charged, in upstream's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Forbidden(String),
+    /// A fault that upstream gives no reason.
+    Unreasoned(String),
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Forbidden(why)
+    }
 }
 
 impl Quota {
@@ -73,18 +90,21 @@ impl Quota {
     }
 }
 
-/// What the quotas that a write changes are left with; none where it uses nothing more. Refusals are in upstream's words.
+/// What the quotas that a write changes are left with; none where it uses nothing more. What is among the `limits` must be
+/// what a quota is about.
 pub fn check(
     evaluator: &Evaluator,
+    limits: &[Limit],
     quotas: &[Quota],
     write: &Write<'_>,
     surroundings: &dyn Surroundings,
-) -> Result<Vec<Charge>, String> {
+) -> Result<Vec<Charge>, Refusal> {
     if !evaluator.handles(write) {
         return Ok(Vec::new());
     }
     let classes = surroundings.device_classes();
     let mut concerned = Vec::new();
+    let mut counted = BTreeSet::new();
     for quota in quotas {
         let restricted = quota.restricted(evaluator, &classes);
         if restricted.is_empty() || !quota.is_about(evaluator, write.object) {
@@ -93,27 +113,38 @@ pub fn check(
         let constraints = evaluator.constraints(&restricted, write.object);
         constraints.map_err(|why| format!("failed quota: {}: {why}", quota.name))?;
         if restricted.iter().any(|name| quota.used.get(name).is_none()) {
-            return Err(format!("status unknown for quota: {}, resources: {}", quota.name, restricted.join(",")));
+            let why = format!("status unknown for quota: {}, resources: {}", quota.name, restricted.join(","));
+            return Err(why.into());
         }
+        counted.extend(restricted);
         concerned.push(quota);
     }
-    if concerned.is_empty() {
+    if concerned.is_empty() && limits.is_empty() {
         return Ok(Vec::new());
     }
     let usage = evaluator.usage(write.object, surroundings);
     let negative: Vec<&str> = usage.iter().filter(|(_, amount)| amount.signum() < 0).map(|(name, _)| name).collect();
     if !negative.is_empty() {
-        return Err(format!("quota usage is negative for resource(s): {}", negative.join(",")));
+        return Err(format!("quota usage is negative for resource(s): {}", negative.join(",")).into());
     }
-    let mut charges = Vec::new();
-    for quota in concerned {
-        // What comes into a quota's scope is new to it.
-        let before = write.old.filter(|old| quota.is_about(evaluator, old));
+    let beyond = |before: Option<&Value>| {
         let delta = before.map_or_else(|| usage.clone(), |old| usage.beyond(&evaluator.usage(old, surroundings)));
-        let delta = delta.without_zeros();
-        if delta.is_empty() {
-            continue;
-        }
+        Some(delta.without_zeros()).filter(|delta| !delta.is_empty())
+    };
+    let uses_more = concerned.is_empty() && beyond(write.old).is_some();
+    // What comes into a quota's scope is new to it.
+    let delta = |quota: &Quota| beyond(write.old.filter(|old| quota.is_about(evaluator, old)));
+    let concerned: Vec<(&Quota, Amounts)> =
+        concerned.into_iter().filter_map(|quota| Some((quota, delta(quota)?))).collect();
+    if concerned.is_empty() && !uses_more {
+        return Ok(Vec::new());
+    }
+    let scopes: Vec<&Value> = quotas.iter().flat_map(|quota| &quota.selectors).collect();
+    let scopes: Vec<&Value> =
+        scopes.into_iter().filter(|selector| evaluator.is_in_scope(selector, write.object)).collect();
+    Required::of(limits, evaluator, write.object, &usage).check(&counted, &scopes)?;
+    let mut charges = Vec::new();
+    for (quota, delta) in concerned {
         let used = quota.charged(&delta, write.subresource)?;
         if used != quota.used {
             charges.push(Charge { quota: quota.name.clone(), used });

@@ -7,6 +7,7 @@ mod amounts;
 mod check;
 mod claims;
 mod devices;
+mod limits;
 mod pods;
 mod scopes;
 mod services;
@@ -18,9 +19,10 @@ use serde_json::Value;
 use crate::quantity::Quantity;
 
 pub use amounts::Amounts;
-pub use check::{Charge, Quota, Write, check};
+pub use check::{Charge, Quota, Refusal, Write, check};
 pub use claims::class as storage_class;
 pub use devices::DeviceClasses;
+pub use limits::Limit;
 pub use scopes::selectors;
 
 /// What is never counted: answers, which are not stored, and Events.

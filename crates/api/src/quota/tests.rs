@@ -43,10 +43,48 @@ fn usage(group: &str, resource: &str, object: &Value, expected: &str) {
 fn charge(group: &str, resource: &str, quota: &Value, object: &Value, old: Option<&Value>) -> String {
     let evaluator = Evaluator::of(group, resource).unwrap();
     let write = Write { subresource: "", object, old };
-    match check(&evaluator, &[Quota::from_json(quota)], &write, &Alone) {
+    outcome(check(&evaluator, &[], &[Quota::from_json(quota)], &write, &Alone))
+}
+
+fn outcome(checked: Result<Vec<Charge>, Refusal>) -> String {
+    match checked {
         Ok(charges) => charges.iter().map(|charge| charge.used.listed()).collect(),
-        Err(why) => why,
+        Err(Refusal::Forbidden(why) | Refusal::Unreasoned(why)) => why,
     }
+}
+
+#[test]
+fn what_is_limited_must_be_what_a_quota_is_about() {
+    let limit = |group: &str, resource: &str, part: &str| Limit {
+        api_group: group.to_owned(),
+        resource: resource.to_owned(),
+        match_contains: vec![part.to_owned()],
+        ..Limit::default()
+    };
+    let limits = [limit("", "persistentvolumeclaims", "requests."), limit("apps", "deployments", "count/")];
+    let claim = |size: &str| json!({"spec": {"resources": {"requests": {"storage": size}}}});
+    let write = |group: &str, resource: &str, object: &Value, old: Option<&Value>, quotas: &[Quota]| {
+        let evaluator = Evaluator::of(group, resource).unwrap();
+        outcome(check(&evaluator, &limits, quotas, &Write { subresource: "", object, old }, &Alone))
+    };
+    let claims = |object: Value, old: Option<Value>, quotas: &[Quota]| {
+        write("", "persistentvolumeclaims", &object, old.as_ref(), quotas)
+    };
+    let missing = "insufficient quota to consume: requests.storage";
+    assert_eq!(claims(claim("1Gi"), None, &[]), missing);
+    assert_eq!(claims(claim("2Gi"), Some(claim("1Gi")), &[]), missing);
+    // What uses no more needs no quota, nor does what is not limited.
+    assert_eq!(claims(claim("1Gi"), Some(claim("1Gi")), &[]), "");
+    assert_eq!(write("", "pods", &pod(json!({"cpu": "1"}), Value::Null), None, &[]), "");
+    assert_eq!(
+        write("apps", "deployments", &json!({}), None, &[]),
+        "insufficient quota to consume: count/deployments.apps"
+    );
+    let of = |hard: Value, used: Value| [Quota::from_json(&quota(hard, used))];
+    let other = of(json!({"persistentvolumeclaims": "2"}), json!({"persistentvolumeclaims": "0"}));
+    assert_eq!(claims(claim("1Gi"), None, &other), missing);
+    let both = of(json!({"requests.storage": "2Gi"}), json!({"requests.storage": "0"}));
+    assert_eq!(claims(claim("1Gi"), None, &both), "requests.storage=1Gi");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use api::codec::yaml;
 use api::podsecurity::Policy;
+use api::quota;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::warn;
@@ -111,6 +112,7 @@ pub(crate) struct Configuration {
     pub(super) exemptions: Exemptions,
     pub(super) node_selectors: BTreeMap<String, String>,
     pub(super) event_limits: Vec<Limit>,
+    pub(super) quota_limits: Vec<quota::Limit>,
     pub(super) pod_tolerations: podtolerations::Told,
     /// Taken by what opens the way to the server that is asked.
     pub(crate) image_policy: Option<imagepolicy::Told>,
@@ -147,6 +149,13 @@ struct PodSecurityDocument {
 struct NodeSelectorDocument {
     #[serde(default)]
     pod_node_selector_plugin_config: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QuotaDocument {
+    #[serde(default)]
+    limited_resources: Vec<quota::Limit>,
 }
 
 #[derive(Deserialize)]
@@ -244,6 +253,7 @@ impl Configuration {
                 self.event_limits = read::<EventLimitDocument>(told)?.limits;
                 self.event_limits.iter().try_for_each(Limit::check)?;
             }
+            "ResourceQuota" => self.quota_limits = quota_limits(told)?,
             "PodTolerationRestriction" => self.pod_tolerations = podtolerations::Told::read(told)?,
             IMAGE_POLICY => self.image_policy = Some(imagepolicy::Told::read(told)?),
             _ => return Err("it takes no configuration here".to_owned()),
@@ -254,6 +264,21 @@ impl Configuration {
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
     serde_json::from_value(value).map_err(|why| why.to_string())
+}
+
+/// What nobody may use that no quota is about.
+fn quota_limits(document: Value) -> Result<Vec<quota::Limit>, String> {
+    let said = ["apiVersion", "kind"].map(|field| document[field].as_str().unwrap_or_default());
+    match said {
+        ["apiserver.config.k8s.io/v1", "ResourceQuotaConfiguration"]
+        | ["resourcequota.admission.k8s.io/v1beta1" | "resourcequota.admission.k8s.io/v1alpha1", "Configuration"] => {}
+        _ => return Err("write apiVersion: apiserver.config.k8s.io/v1 and kind: ResourceQuotaConfiguration".to_owned()),
+    }
+    let limits = read::<QuotaDocument>(document)?.limited_resources;
+    match limits.iter().position(|limit| limit.resource.is_empty()) {
+        Some(at) => Err(format!("limitedResources[{at}].resource: Required value")),
+        None => Ok(limits),
+    }
 }
 
 /// What counts for namespaces that say nothing: read as labels are, of which each mode has two.
@@ -322,6 +347,16 @@ mod tests {
         );
         let refused = refused("- {name: PodTolerationRestriction, configuration: {default: []}}\n");
         assert!(refused.starts_with("plugin PodTolerationRestriction: write apiVersion"), "{refused}");
+        let limits = |version: &str, resource: &str| {
+            parse(&format!(
+                "- name: ResourceQuota\n  configuration:\n    apiVersion: {version}\n    kind: \
+                 ResourceQuotaConfiguration\n    limitedResources: [{{resource: '{resource}', matchContains: [a]}}]\n"
+            ))
+        };
+        let said = limits("apiserver.config.k8s.io/v1", "pods").unwrap().quota_limits;
+        assert_eq!((said[0].resource.as_str(), said[0].match_contains.as_slice()), ("pods", &["a".to_owned()][..]));
+        assert!(limits("v1", "pods").unwrap_err().contains("write apiVersion"));
+        assert!(limits("apiserver.config.k8s.io/v1", "").unwrap_err().ends_with("[0].resource: Required value"));
         let alone = |text: &str| Configuration::parse(text, Path::new("/")).unwrap();
         assert!(alone("imagePolicy: {kubeConfigFile: /a}\n").image_policy.is_some());
         let said = alone("podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: a=b}\n");

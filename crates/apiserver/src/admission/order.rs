@@ -212,6 +212,7 @@ impl Sources {
                     device_classes: self.device_classes,
                     resource_claims: self.resource_claims,
                     queues: super::quotas::Queues::default(),
+                    limits: told.quota_limits,
                 },
             ),
             Placed::new("AlwaysDeny", Steps::Both, AlwaysDeny),

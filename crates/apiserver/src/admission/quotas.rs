@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use api::object::{Entry, ObjectKey};
-use api::quota::{self, Charge, DeviceClasses, Evaluator, Quota, Surroundings};
+use api::quota::{self, Charge, DeviceClasses, Evaluator, Limit, Quota, Refusal, Surroundings};
 use api::status::Status;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -33,6 +33,8 @@ pub struct ResourceQuotas {
     pub device_classes: Arc<ResourceCache>,
     pub resource_claims: Arc<ResourceCache>,
     pub queues: Queues,
+    /// What nobody may use that no quota is about.
+    pub limits: Vec<Limit>,
 }
 
 /// One place in line for each namespace where something is being charged.
@@ -65,7 +67,7 @@ impl ResourceQuotas {
         let Some(evaluator) = Evaluator::of(&request.group, &request.resource) else { return Ok(()) };
         let write = quota::Write { subresource: &request.subresource, object, old: request.old.as_ref() };
         // Asked before standing in line: a charge is itself a write, of a status that nobody counts.
-        if !evaluator.handles(&write) || self.of(&request.namespace).is_empty() {
+        if !evaluator.handles(&write) || (self.limits.is_empty() && self.of(&request.namespace).is_empty()) {
             return Ok(());
         }
         // A server that is gone takes no writes.
@@ -75,7 +77,10 @@ impl ResourceQuotas {
         let mut entries = self.of(&request.namespace);
         for _ in 0..ROUNDS {
             let quotas: Vec<Quota> = entries.iter().map(|entry| Quota::from_json(&entry.to_value())).collect();
-            let charges = quota::check(&evaluator, &quotas, &write, self).map_err(|why| request.forbid(&why))?;
+            let charges = quota::check(&evaluator, &self.limits, &quotas, &write, self).map_err(|why| match why {
+                Refusal::Forbidden(why) => request.forbid(&why),
+                Refusal::Unreasoned(why) => Status::unreasoned(why),
+            })?;
             if charges.is_empty() || request.dry_run {
                 return Ok(());
             }

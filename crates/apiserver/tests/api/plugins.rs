@@ -252,3 +252,50 @@ async fn nothing_is_changed_where_all_is_denied() {
     cluster.send("DELETE", "/api/v1/namespaces/default", Value::Null).await.expect_code(403);
     cluster.send("GET", "/api/v1/namespaces/default", Value::Null).await.expect(200);
 }
+
+#[tokio::test]
+async fn what_is_limited_is_used_only_where_a_quota_is_about_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let scope = json!({"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical", "high"]});
+    let configuration = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration",
+        "limitedResources": [
+            {"resource": "configmaps", "matchContains": ["count/"]},
+            {"resource": "pods", "matchScopes": [scope]},
+        ],
+    });
+    let admission = Options { enable: Vec::new(), ..told(folder.path(), "ResourceQuota", configuration) };
+    let cluster = start(admission).await;
+    make_shop(&cluster, json!({})).await;
+    let make_map = async |name: &str| {
+        cluster.send("POST", &format!("{SHOP}/configmaps"), json!({"metadata": {"name": name}})).await
+    };
+    let refused = make_map("a").await;
+    assert_eq!(refused.code, 403);
+    let why = "configmaps \"a\" is forbidden: insufficient quota to consume: count/configmaps";
+    assert_eq!(message(&refused), why);
+    cluster.send("POST", &format!("{SHOP}/secrets"), json!({"metadata": {"name": "a"}})).await.expect(201);
+    make_pod(&cluster, "a", json!({})).await.expect(201);
+    let critical = json!({"priorityClassName": "system-node-critical"});
+    let refused = make_pod(&cluster, "b", critical.clone()).await;
+    let why = "insufficient quota to match these scopes: [{PriorityClass In [system-node-critical high]}]";
+    assert_eq!((refused.code, message(&refused).as_str()), (500, why));
+
+    let quota = async |name: &str, spec: Value| {
+        let hard = spec["hard"].clone();
+        let quota = json!({"metadata": {"name": name}, "spec": spec});
+        cluster.send("POST", &format!("{SHOP}/resourcequotas"), quota).await.expect(201);
+        let used: serde_json::Map<_, _> = hard.as_object().unwrap().keys().map(|it| (it.clone(), json!("0"))).collect();
+        let status = json!({"status": {"hard": hard, "used": used}});
+        let path = format!("{SHOP}/resourcequotas/{name}/status");
+        cluster.patch(&path, "merge-patch+json", status).await.expect(200);
+        cluster.server.registry.caches.reach_current().await;
+    };
+    quota("maps", json!({"hard": {"count/configmaps": "1"}})).await;
+    make_map("a").await.expect(201);
+    assert!(message(&make_map("b").await).contains("exceeded quota: maps"));
+    let critical_only = json!({"matchExpressions": [{"scopeName": "PriorityClass", "operator": "Exists"}]});
+    quota("critical", json!({"hard": {"pods": "1"}, "scopeSelector": critical_only})).await;
+    make_pod(&cluster, "b", critical.clone()).await.expect(201);
+    assert!(message(&make_pod(&cluster, "c", critical).await).contains("exceeded quota: critical"));
+}
