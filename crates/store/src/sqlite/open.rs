@@ -102,12 +102,18 @@ fn open_writer(path: &Path) -> Result<(Connection, bool), OpenError> {
     Ok((writer, unchecked))
 }
 
+/// Plans do not depend on what is looked for: without this some statements are planned again each time that they run.
+fn plan_once(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+}
+
 /// A connection that may write.
 pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Closing the last connection moves the WAL into the database: not before we know that it is ours and whole.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    plan_once(&connection)?;
     // Nor does a commit: the writer checkpoints, when it has time.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     // Only a stranger, such as a shell that looks at the file, ever holds a lock that we must wait for.
@@ -130,6 +136,7 @@ pub(super) fn configure(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    plan_once(&connection)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "cache_size", -512)?;

@@ -14,6 +14,9 @@ macro_rules! version_columns {
 }
 pub(super) use version_columns;
 
+const STANDING: &str =
+    "SELECT l.revision, v.created FROM live l LEFT JOIN versions v ON v.revision = l.revision WHERE l.key = ?1";
+
 /// What a write needs to know of the key that it changes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
@@ -50,10 +53,8 @@ impl Version {
 
     /// When `key` was created and written last, without what it holds.
     pub(super) fn standing(connection: &Connection, key: &str) -> Result<Option<Standing>, Error> {
-        const SQL: &str =
-            "SELECT l.revision, v.created FROM live l LEFT JOIN versions v ON v.revision = l.revision WHERE l.key = ?1";
         let numbers = connection
-            .prepare_cached(SQL)
+            .prepare_cached(STANDING)
             .and_then(|mut statement| {
                 statement.query_row([key], |row| Ok((revision(row, 0)?, row.get::<_, Option<i64>>(1)?))).optional()
             })
@@ -193,4 +194,26 @@ fn missing(key: &str, revision: Revision) -> Error {
 /// Why a read failed.
 pub(super) fn read_error(error: rusqlite::Error) -> Error {
     Error::Corrupt(format!("a read failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+    use crate::sqlite::open;
+
+    #[test]
+    fn statements_are_planned_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("state.db");
+        let writer = open::open(&path).unwrap().writer;
+        for connection in [&writer, &open::connect_reader(&path).unwrap()] {
+            for key in ["/a", "/b", "/c"] {
+                assert!(Version::standing(connection, key).unwrap().is_none());
+            }
+            let planned_again = connection.prepare_cached(STANDING).unwrap().get_status(StatementStatus::RePrepare);
+            assert_eq!(planned_again, 0);
+        }
+    }
 }

@@ -24,6 +24,11 @@ const CHECKPOINT_BUSY: i64 = 16_000;
 /// Free pages given back in one step.
 const VACUUM: i64 = 256;
 
+/// WAL pages that a write takes beside those of its value, at most, about: mostly it is six, and now and then a page of a
+/// tree has to be split.
+const TAKEN: usize = 16;
+const PAGE: usize = 4096;
+
 /// How far the upkeep has come.
 pub(super) struct Upkeep {
     /// History before this revision cannot be read any more.
@@ -32,6 +37,9 @@ pub(super) struct Upkeep {
     swept: Revision,
     /// A sweep may have freed pages since they were last counted.
     freed: bool,
+    /// WAL pages that are not in the database yet, at most: SQLite is asked when they may be worth a checkpoint, since
+    /// to ask takes it as long as a tenth of a commit.
+    backlog: i64,
 }
 
 impl Upkeep {
@@ -41,7 +49,15 @@ impl Upkeep {
             compacted: Revision(Meta::Compacted.get(connection)?),
             swept: Revision(Meta::Swept.get(connection)?),
             freed: true,
+            // What the last process left is not known.
+            backlog: CHECKPOINT_BUSY,
         })
+    }
+
+    /// A batch of writes, with values of so many bytes in all, has been committed.
+    pub(super) fn written(&mut self, writes: usize, bytes: usize) {
+        let pages = i64::try_from(bytes / PAGE + writes * TAKEN).unwrap_or(CHECKPOINT_BUSY);
+        self.backlog = self.backlog.saturating_add(pages);
     }
 }
 
@@ -78,13 +94,19 @@ impl Writer {
             return Ok(true);
         }
         let threshold = if idle { CHECKPOINT_IDLE } else { CHECKPOINT_BUSY };
-        if backlog(&self.connection)? >= threshold {
+        if self.upkeep.backlog >= threshold {
+            self.upkeep.backlog = backlog(&self.connection)?;
+        }
+        if self.upkeep.backlog >= threshold {
             // Readers may keep it from finishing: not to be repeated at once.
             self.checkpoint("PASSIVE")?;
             return Ok(false);
         }
         if idle && self.upkeep.freed {
             self.upkeep.freed = vacuum(&self.connection)?;
+            if self.upkeep.freed {
+                self.upkeep.backlog = CHECKPOINT_BUSY;
+            }
             return Ok(self.upkeep.freed);
         }
         Ok(false)
@@ -98,6 +120,8 @@ impl Writer {
         transaction.commit()?;
         self.upkeep.swept = upto;
         self.upkeep.freed = true;
+        // What it took is not known.
+        self.upkeep.backlog = CHECKPOINT_BUSY;
         Ok(())
     }
 
@@ -171,4 +195,37 @@ fn vacuum(connection: &Connection) -> rusqlite::Result<bool> {
     // Each row is a page that has been given back.
     while rows.next()?.is_some() {}
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::open;
+    use crate::sqlite::rows::Version;
+
+    #[test]
+    fn the_backlog_is_no_more_than_is_known_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = open::open(&directory.path().join("state.db")).unwrap().writer;
+        let mut upkeep = Upkeep::resume(&connection).unwrap();
+        assert_eq!(upkeep.backlog, CHECKPOINT_BUSY);
+        upkeep.backlog = backlog(&connection).unwrap();
+        for n in 1..=400u64 {
+            let size = usize::try_from(n * 97 % 9000).unwrap();
+            let version = Version {
+                revision: Revision(n),
+                key: format!("/registry/core/pods/default/{}", n * 31 % 300),
+                created: Revision(n),
+                previous: None,
+                value: Some(vec![b'x'; size].into()),
+            };
+            let transaction = connection.unchecked_transaction().unwrap();
+            version.insert(&transaction).unwrap();
+            transaction.commit().unwrap();
+            upkeep.written(1, size);
+            let real = backlog(&connection).unwrap();
+            assert!(upkeep.backlog >= real, "{n}: {real} pages, not {}", upkeep.backlog);
+        }
+        assert!(upkeep.backlog < 4 * backlog(&connection).unwrap(), "{}", upkeep.backlog);
+    }
 }

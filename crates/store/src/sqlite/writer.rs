@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -86,6 +87,8 @@ impl Writer {
             Ok(batch) => {
                 self.newest = batch.newest;
                 self.upkeep.compacted = batch.compacted;
+                let bytes = batch.events.iter().filter_map(|event| event.value.as_ref()).map(Bytes::len).sum();
+                self.upkeep.written(batch.answers.len(), bytes);
                 self.hub.publish(batch.events, batch.compacted);
                 if let Err(error) = self.failpoints.hit(Point::BeforeAck) {
                     tracing::error!(%error, "a failpoint cannot fail what is committed");
