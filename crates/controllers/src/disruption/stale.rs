@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::object::ObjectKey;
+use api::object::{Entry, ObjectKey};
 use client::informer::Informer;
 use client::patch::Patch;
 use client::reconcile::{Action, Controller, own_key};
@@ -12,6 +12,7 @@ use client::view::View;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use memchr::memmem;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,8 @@ pub(super) async fn run(context: Context, token: CancellationToken) {
 }
 
 async fn reconcile(session: &Session, view: &View, key: ObjectKey) -> Result<Action, ReconcileError> {
-    let Some(pod) = view.get(&key).and_then(|entry| decode::<Pod>(&entry)) else { return Ok(Action::Done) };
+    let marked = view.get(&key).filter(|entry| may_be_marked(entry));
+    let Some(pod) = marked.and_then(|entry| decode::<Pod>(&entry)) else { return Ok(Action::Done) };
     let now = session.clock.now();
     match left(&pod, now) {
         None => return Ok(Action::Done),
@@ -59,6 +61,11 @@ async fn reconcile(session: &Session, view: &View, key: ObjectKey) -> Result<Act
     }
 }
 
+/// Every change of every Pod asks this; few are ever marked, and only those are decoded.
+fn may_be_marked(pod: &Entry) -> bool {
+    memmem::find(&pod.stored_json(), MARK.as_bytes()).is_some()
+}
+
 /// How long the pod's mark may stay; `None` if it has none, or has it for good: of one that goes, or has ended, it
 /// tells why, and a kubelet that marks a pod may take as long as it likes.
 fn left(pod: &Pod, now: Timestamp) -> Option<Duration> {
@@ -76,6 +83,16 @@ fn left(pod: &Pod, now: Timestamp) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_marked_pods_are_decoded() {
+        let pod = |kind: &str| {
+            let pod = json!({"metadata": {"name": "it"}, "status": {"conditions": [{"type": kind, "status": "True"}]}});
+            Entry::from_value(pod, 1, &[]).unwrap()
+        };
+        assert!(may_be_marked(&pod(MARK)));
+        assert!(!may_be_marked(&pod("Ready")));
+    }
 
     #[test]
     fn a_mark_is_stale_when_nobody_acted_on_it() {
