@@ -22,7 +22,12 @@ fuzz_target!(|input: &[u8]| {
         (None, _) => created.clone(),
     };
     let Some(forced) = self::applied(&model, &applied, "two", &second, true) else { return };
-    assert_eq!(self::applied(&model, &forced, "two", &second, true).as_ref(), Some(&forced));
+    // An item whose name is stated with an empty part is not the stored one, which lacks that part: it is added again,
+    // by upstream, too.
+    let mut stored = second.clone();
+    if normalise(&mut stored, &model, Unknown::Ignore).is_ok() && stored == second {
+        assert_eq!(self::applied(&model, &forced, "two", &second, true).as_ref(), Some(&forced));
+    }
     // Whoever writes back what it read owns nothing new.
     let mut unchanged = forced.clone();
     if normalise(&mut unchanged, &model, Unknown::Ignore).is_ok() && unchanged == forced {
