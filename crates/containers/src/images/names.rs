@@ -1,5 +1,8 @@
 //! References to images, and what they are short for: `web` is `docker.io/library/web:latest`.
 
+/// The registry of names that have none.
+pub(crate) const DOCKER: &str = "docker.io";
+
 /// A reference with nothing left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
@@ -32,16 +35,30 @@ impl Reference {
         if !name.split('/').all(valid) || tag.as_deref().is_some_and(|it| !valid(it)) {
             return None;
         }
-        let repository = match name.split_once('/') {
-            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => name.to_owned(),
-            Some(_) => format!("docker.io/{name}"),
-            None => format!("docker.io/library/{name}"),
+        let (registry, path) = match name.split_once('/') {
+            Some(("index.docker.io", path)) => (DOCKER, path),
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (host, path),
+            _ => (DOCKER, name),
+        };
+        let repository = match registry == DOCKER && !path.contains('/') {
+            true => format!("{registry}/library/{path}"),
+            false => format!("{registry}/{path}"),
         };
         let tag = match (&tag, &digest) {
             (None, None) => Some("latest".to_owned()),
             _ => tag,
         };
         Some(Self { repository, tag, digest })
+    }
+
+    /// The registry, as the name has it, and the path there.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        self.repository.split_once('/').unwrap_or((DOCKER, &self.repository))
+    }
+
+    /// The complete name.
+    pub(crate) fn complete(&self) -> String {
+        self.by_digest().or_else(|| self.by_tag()).unwrap_or_else(|| self.repository.clone())
     }
 
     /// The complete name by tag, by which images are kept.
@@ -75,6 +92,8 @@ mod tests {
         };
         check("web", Some("docker.io/library/web:latest"));
         check("me/web:1", Some("docker.io/me/web:1"));
+        check("docker.io/web", Some("docker.io/library/web:latest"));
+        check("index.docker.io/me/web", Some("docker.io/me/web:latest"));
         check("localhost/web", Some("localhost/web:latest"));
         check("host:5000/a/b:v2", Some("host:5000/a/b:v2"));
         check("../etc:1", None);
