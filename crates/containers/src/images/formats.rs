@@ -54,6 +54,12 @@ pub(crate) struct Descriptor {
     #[serde(default)]
     pub media_type: String,
     pub digest: String,
+    /// Bytes; what Docker's oldest tools leave out is 0.
+    #[serde(default)]
+    pub size: u64,
+    /// Places beside the registry; none is ever asked.
+    #[serde(default)]
+    pub urls: Option<Vec<String>>,
     #[serde(default)]
     pub platform: Option<Platform>,
     #[serde(default)]
@@ -64,6 +70,8 @@ pub(crate) struct Descriptor {
 pub(crate) struct Platform {
     pub architecture: String,
     pub os: String,
+    #[serde(default)]
+    pub variant: String,
 }
 
 impl Descriptor {

@@ -1,4 +1,4 @@
-//! Images: imported from archives, kept by digest, shared by the nodes of a host, named per node.
+//! Images: imported from archives or pulled from registries, kept by digest, shared by the nodes of a host, named per node.
 //!
 //! ```text
 //! <root>/                           may be shared: what is there never changes, only comes and goes
@@ -16,6 +16,7 @@ mod digests;
 pub(crate) mod formats;
 mod layers;
 pub(crate) mod names;
+pub(crate) mod registry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -67,6 +68,22 @@ pub struct Image {
     pub size: u64,
     /// Chain ids, lowest first.
     layers: Vec<String>,
+    /// It came from registries alone: who asks for it again must be allowed to by them.
+    #[serde(default)]
+    pub(crate) pulled: bool,
+}
+
+/// An image whose layers are all there.
+struct Given {
+    /// The digest of its configuration.
+    id: String,
+    configuration: Vec<u8>,
+    /// The digest and bytes of what its names by digest mean.
+    manifest: Option<(String, Vec<u8>)>,
+    names: Vec<Reference>,
+    /// Chain ids, lowest first.
+    chains: Vec<String>,
+    pulled: bool,
 }
 
 /// The images of a node.
@@ -193,37 +210,37 @@ impl Images {
         let document = |reason: String| Error::Document { name: id.clone(), reason };
         let configuration: Configuration =
             serde_json::from_slice(&found.configuration).map_err(|error| document(error.to_string()))?;
-        if configuration.os != "linux" || configuration.architecture != formats::ARCHITECTURE {
-            let found = format!("{}/{}", configuration.os, configuration.architecture);
-            return Err(Error::Platform { found });
-        }
-        let expected = &configuration.rootfs.diff_ids;
-        if expected.len() != found.layers.len()
-            || expected.is_empty()
-            || !expected.iter().all(|it| names::is_digest(it))
-        {
-            return Err(document(format!("{} layers are named, {} are there", expected.len(), found.layers.len())));
-        }
-        let mut chains: Vec<String> = Vec::new();
-        for (diff_id, (name, digest)) in expected.iter().zip(&found.layers) {
-            let chain = digests::chain(chains.last().map(String::as_str), diff_id);
-            if !self.layer(&chain).exists() {
-                let lower: Vec<PathBuf> = chains.iter().rev().map(|it| self.layer(it).join("fs")).collect();
-                self.unpack(archive.layer(name)?, &chain, diff_id, digest.as_deref(), &lower)?;
+        let chains = chains(&id, &configuration, found.layers.len())?;
+        for (at, (diff_id, (name, digest))) in configuration.rootfs.diff_ids.iter().zip(&found.layers).enumerate() {
+            if !self.layer(&chains[at]).exists() {
+                let lower: Vec<PathBuf> = chains[..at].iter().rev().map(|it| self.layer(it).join("fs")).collect();
+                self.unpack(archive.layer(name)?, &chains[at], diff_id, digest.as_deref(), &lower)?;
             }
-            chains.push(chain);
         }
-        let mut image =
-            Image { id: id.clone(), tags: BTreeSet::new(), digests: BTreeSet::new(), size: 0, layers: chains };
-        image.size = image.layers.iter().map(|it| self.layer_size(it)).sum();
-        for reference in found.names.iter().filter_map(|it| Reference::parse(it)) {
+        self.admit(Given {
+            id,
+            configuration: found.configuration,
+            manifest: found.manifest,
+            names: found.names.iter().filter_map(|it| Reference::parse(it)).collect(),
+            chains,
+            pulled: false,
+        })
+    }
+
+    /// Takes an image in. The caller has had the lock since before its layers were looked for.
+    fn admit(&self, given: Given) -> Result<Image, Error> {
+        let Given { id, configuration, manifest, names, chains, pulled } = given;
+        let size = chains.iter().map(|it| self.layer_size(it)).sum();
+        let (tags, digests) = (BTreeSet::new(), BTreeSet::new());
+        let mut image = Image { id: id.clone(), tags, digests, size, layers: chains, pulled };
+        for reference in names {
             image.tags.extend(reference.by_tag());
-            if let Some((digest, _)) = &found.manifest {
+            if let Some((digest, _)) = &manifest {
                 image.digests.insert(format!("{}@{digest}", reference.repository));
             }
         }
-        files::write_atomic(&self.blob(&id), &found.configuration, 0o644).map_err(store("cannot be written"))?;
-        if let Some((digest, bytes)) = &found.manifest {
+        files::write_atomic(&self.blob(&id), &configuration, 0o644).map_err(store("cannot be written"))?;
+        if let Some((digest, bytes)) = &manifest {
             files::write_atomic(&self.blob(digest), bytes, 0o644).map_err(store("cannot be written"))?;
         }
         files::write_atomic(&self.reference(&id), b"", 0o644).map_err(store("cannot be written"))?;
@@ -237,6 +254,7 @@ impl Images {
             if let Some(old) = images.remove(&image.id) {
                 image.tags.extend(old.tags);
                 image.digests.extend(old.digests);
+                image.pulled &= old.pulled;
             }
             for other in images.values_mut() {
                 other.tags.retain(|it| !image.tags.contains(it));
@@ -363,6 +381,24 @@ impl Images {
     fn reference(&self, id: &str) -> PathBuf {
         self.root.join("references").join(&self.owner).join(hex(id))
     }
+}
+
+/// The chain ids of a configuration's layers, lowest first, where it can be used here with so many layers.
+fn chains(id: &str, configuration: &Configuration, layers: usize) -> Result<Vec<String>, Error> {
+    if configuration.os != "linux" || configuration.architecture != formats::ARCHITECTURE {
+        let found = format!("{}/{}", configuration.os, configuration.architecture);
+        return Err(Error::Platform { found });
+    }
+    let expected = &configuration.rootfs.diff_ids;
+    if expected.len() != layers || expected.is_empty() || !expected.iter().all(|it| names::is_digest(it)) {
+        let reason = format!("{} layers are named, {layers} are there", expected.len());
+        return Err(Error::Document { name: id.to_owned(), reason });
+    }
+    let mut chains: Vec<String> = Vec::new();
+    for diff_id in expected {
+        chains.push(digests::chain(chains.last().map(String::as_str), diff_id));
+    }
+    Ok(chains)
 }
 
 fn hex(digest: &str) -> &str {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::images::Images;
+use crate::images::registry::{Puller, Remote};
 use crate::records;
 use crate::sandboxes::{Sandbox, SandboxNetwork};
 use crate::shim::client::{self, Event, ShimProgram};
@@ -40,6 +41,8 @@ pub struct Config {
     pub cgroup_parent: String,
     pub network: Arc<dyn SandboxNetwork>,
     pub shim: ShimProgram,
+    /// How to ask registries; without it images are imported only.
+    pub remote: Option<Remote>,
 }
 
 /// Why a runtime could not be opened.
@@ -57,6 +60,7 @@ pub enum OpenError {
 pub struct Runtime {
     pub(crate) config: Config,
     pub(crate) images: Arc<Images>,
+    pub(crate) puller: Option<Puller>,
     pub(crate) cgroups: Cgroups,
     pub(crate) binary: OwnBinary,
     pub(crate) node: Node,
@@ -113,8 +117,10 @@ impl Runtime {
             devices: crate::tasks::node_devices(),
         };
         let (shim_events, receiver) = mpsc::unbounded_channel();
+        let puller = config.remote.clone().map(|remote| Puller::new(Arc::clone(&images), remote));
         let runtime = Arc::new(Self {
             images,
+            puller,
             cgroups,
             binary,
             node,

@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::Runtime;
 use super::status::{matches_container, matches_sandbox};
+use crate::images::registry::{Credentials, Reason};
 use crate::images::{Image as StoredImage, names};
 use crate::shim::protocol::Call;
 
@@ -263,6 +264,22 @@ impl Services {
     }
 }
 
+/// The credentials of a request, where they are for the image's registry.
+fn credentials(auth: Option<AuthConfig>, name: &names::Reference) -> Result<Option<Credentials>> {
+    let Some(auth) = auth else { return Ok(None) };
+    let (registry, _) = name.place();
+    let stated = auth.server_address.split_once("://").map_or(&*auth.server_address, |it| it.1);
+    let stated = match stated.split('/').next().unwrap_or_default() {
+        "index.docker.io" | "registry-1.docker.io" => names::DOCKER,
+        host => host,
+    };
+    if !stated.is_empty() && stated != registry {
+        return Ok(None);
+    }
+    Credentials::of(&auth.username, &auth.password, &auth.auth, &auth.identity_token, &auth.registry_token)
+        .map_err(|why| Error::invalid(format!("the credentials for {registry} cannot be used: {why}")))
+}
+
 impl ImageService for Services {
     fn list_images(&self, request: ListImagesRequest) -> Reply<'_, ListImagesResponse> {
         let wanted = request.filter.and_then(|it| it.image).map(|it| it.image).filter(|it| !it.is_empty());
@@ -279,19 +296,39 @@ impl ImageService for Services {
         now(Ok(ImageStatusResponse { image, info: Default::default() }))
     }
 
-    /// An image that is on the node is the answer to every policy: registries are not asked.
+    /// An image that was imported is the answer to every policy, since somebody gave it to this node. One that was
+    /// pulled is asked for again: whether it has changed, and whether this pod may have it, its registry knows.
     fn pull_image(&self, request: PullImageRequest) -> Reply<'_, PullImageResponse> {
         let reference = request.image.map(|it| it.image).unwrap_or_default();
-        if names::Reference::parse(&reference).is_none() {
+        let Some(name) = names::Reference::parse(&reference) else {
             return now(Err(Error::invalid(format!("failed to parse image name {reference:?}"))));
+        };
+        let found = self.0.images.find(&reference);
+        let puller = match (&self.0.puller, found) {
+            (Some(puller), found) if found.as_ref().is_none_or(|it| it.pulled && it.id != reference) => puller,
+            (_, Some(image)) => return now(Ok(PullImageResponse { image_ref: image.id })),
+            _ => {
+                return now(Err(Error::not_found(format!(
+                    "failed to pull image \"{reference}\": it is not on this node, and registries are not asked: \
+                     import it as an archive"
+                ))));
+            }
+        };
+        async move {
+            let pod = credentials(request.auth, &name)?;
+            let pulled = puller.pull(&name, pod.as_ref()).await;
+            pulled.map(|it| PullImageResponse { image_ref: it.id }).map_err(|why| {
+                let code = match why.reason {
+                    Reason::NotFound => Code::NotFound,
+                    Reason::Denied => Code::PermissionDenied,
+                    Reason::Unavailable => Code::Unavailable,
+                    Reason::Unusable => Code::FailedPrecondition,
+                    Reason::Node => Code::Internal,
+                };
+                Error::new(code, why.to_string())
+            })
         }
-        now(match self.0.images.find(&reference) {
-            Some(image) => Ok(PullImageResponse { image_ref: image.id }),
-            None => Err(Error::not_found(format!(
-                "failed to pull image \"{reference}\": it is not on this node, and registries are not asked: \
-                 import it as an archive"
-            ))),
-        })
+        .boxed()
     }
 
     fn remove_image(&self, request: RemoveImageRequest) -> Reply<'_, RemoveImageResponse> {
@@ -308,5 +345,36 @@ impl ImageService for Services {
     fn image_fs_info(&self, _: ImageFsInfoRequest) -> Reply<'_, ImageFsInfoResponse> {
         let usage = self.0.file_system();
         now(Ok(ImageFsInfoResponse { image_filesystems: vec![usage.clone()], container_filesystems: vec![usage] }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_for_the_registry_that_they_name() {
+        let found = |address: &str, image: &str| {
+            let auth = AuthConfig {
+                username: "me".to_owned(),
+                password: "secret".to_owned(),
+                server_address: address.to_owned(),
+                ..AuthConfig::default()
+            };
+            credentials(Some(auth), &names::Reference::parse(image).unwrap()).unwrap().is_some()
+        };
+        assert!(found("", "quay.io/a/b"));
+        assert!(found("https://index.docker.io/v1/", "web"));
+        assert!(found("docker.io", "index.docker.io/me/web"));
+        assert!(found("http://localhost:5000", "localhost:5000/web"));
+        assert!(!found("quay.io", "web"));
+        assert!(!found("quay.io", "quay.io.example.com/a/b"));
+    }
+
+    #[test]
+    fn input_35_credentials_that_cannot_be_are_refused_without_showing_them() {
+        let auth = AuthConfig { username: "me".to_owned(), password: "hunter2\n".to_owned(), ..AuthConfig::default() };
+        let why = credentials(Some(auth), &names::Reference::parse("web").unwrap()).unwrap_err().to_string();
+        assert!(why.contains("docker.io") && why.contains("password") && !why.contains("hunter2"), "{why}");
     }
 }

@@ -40,6 +40,7 @@ pub(crate) async fn open(directory: &Path) -> Arc<Runtime> {
         cgroup_parent: cgroup(directory),
         network: Arc::new(LoopbackOnly),
         shim: ShimProgram { path: "/proc/self/exe".into(), arguments: vec!["shim".into()] },
+        remote: None,
     };
     Runtime::open(config).await.unwrap()
 }
