@@ -50,7 +50,7 @@ mod metrics;
 mod negotiate;
 mod nonresource;
 mod openapi;
-mod outbound;
+pub mod outbound;
 mod proof;
 mod protobuf;
 pub mod received;

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, ServerUrl};
 use crate::components::node;
-use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_settings, expand};
+use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_settings, expand, read_registries};
 use crate::server::{Options, Server};
 use crate::tokens::Token;
 use crate::{VERSION, addresses};
@@ -195,6 +195,8 @@ fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
         password: PathBuf::from(NODE_PASSWORD),
         port: KUBELET_PORT,
         kubelet: KubeletSettings::parse(&flags.kubelet_arg).map_err(|why| why.to_string())?,
+        registries: read_registries(&flags.private_registry, flags.disable_default_registry_endpoint)
+            .map_err(|why| why.to_string())?,
     })
 }
 

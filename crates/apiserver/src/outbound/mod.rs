@@ -41,7 +41,7 @@ pub(crate) use address::{Address, ServiceReference};
 pub(crate) use answers::Answers;
 pub(crate) use error::CallError;
 pub(crate) use kubeconfig::kubeconfig;
-pub(crate) use tls::{client_config, unverified_config};
+pub use tls::{TlsError, client_config, host_authorities, unverified_config};
 
 /// The largest answer that is read, as large as the largest object with room for what stands around it.
 const MAX_ANSWER: usize = 8 << 20;

@@ -20,7 +20,7 @@ const HOST_AUTHORITIES: [&str; 3] =
 
 /// Authorities that cannot be believed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     #[error("unable to load root certificates: unable to parse bytes as PEM block")]
     NoAuthority,
     #[error("unable to load root certificates: {0}")]
@@ -29,7 +29,7 @@ pub(crate) enum TlsError {
 
 /// How to call whoever one of these authorities (PEM) vouches for; without any, whoever the host believes. `client` is
 /// shown to those who ask.
-pub(crate) fn client_config(
+pub fn client_config(
     authorities: &[u8],
     client: Option<Arc<CertifiedKey>>,
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -65,7 +65,7 @@ pub(crate) fn client_config(
 }
 
 /// How to call whoever is there.
-pub(crate) fn unverified_config(client: Option<Arc<CertifiedKey>>) -> Arc<ClientConfig> {
+pub fn unverified_config(client: Option<Arc<CertifiedKey>>) -> Arc<ClientConfig> {
     shown(client::tls::unverified(), client)
 }
 
@@ -76,7 +76,8 @@ fn shown(mut config: ClientConfig, client: Option<Arc<CertifiedKey>>) -> Arc<Cli
     Arc::new(config)
 }
 
-fn host_authorities() -> Vec<u8> {
+/// The authorities that the host believes, as PEM.
+pub fn host_authorities() -> Vec<u8> {
     HOST_AUTHORITIES.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default()
 }
 

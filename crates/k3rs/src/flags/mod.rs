@@ -7,6 +7,7 @@
 mod apiserver;
 mod config;
 mod kubelet;
+mod registries;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 pub use apiserver::{ApiServerArgumentError, api_settings};
 pub use config::{ConfigError, expand};
 pub use kubelet::{KubeletArgumentError, KubeletSettings};
+pub use registries::{RegistriesError, read as read_registries};
 
 /// `k3rs`
 #[derive(Debug, Parser)]
@@ -142,6 +144,12 @@ pub struct NodeFlags {
     /// Set a flag of the kubelet, NAME=VALUE: eviction-hard (what must stay free of memory and disk), max-pods
     #[arg(long, help_heading = "Node")]
     pub kubelet_arg: Vec<String>,
+    /// Read from this file where images are pulled from: mirrors, credentials, authorities
+    #[arg(long, default_value = registries::DEFAULT, help_heading = "Node")]
+    pub private_registry: PathBuf,
+    /// Ask no registry itself that has mirrors
+    #[arg(long, action = ArgAction::SetTrue, help_heading = "Node")]
+    pub disable_default_registry_endpoint: bool,
     /// The node's addresses; that of the default route if not given
     #[arg(long, short = 'i', value_delimiter = ',', help_heading = "Networking")]
     pub node_ip: Vec<IpAddr>,

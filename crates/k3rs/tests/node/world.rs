@@ -100,6 +100,7 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         password: directory.join("node-password"),
         port: 10250,
         kubelet: KubeletSettings::default(),
+        registries: containers::Registries::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! same code serves the server's own node and an agent's.
 
 pub mod images;
+mod outside;
 pub mod requirements;
 mod sandbox_network;
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use api::cri::{ImageService, RuntimeService};
 use client::informer::Informers;
-use containers::{Runtime, Services, ShimProgram};
+use containers::{Registries, Remote, Runtime, Services, ShimProgram};
 use kubelet::Kubelet;
 use kubelet::server::Delegated;
 use network::{dns, overlay, ruleset};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use self::outside::HostOutside;
 use self::sandbox_network::NodeNetwork;
 use crate::flags::KubeletSettings;
 use crate::layout::Layout;
@@ -46,6 +48,8 @@ pub struct Options {
     /// The kubelet's port.
     pub port: u16,
     pub kubelet: KubeletSettings,
+    /// Where images are pulled from.
+    pub registries: Registries,
 }
 
 /// How the node reaches the API.
@@ -98,6 +102,7 @@ pub async fn start(
         cgroup_parent: "/".to_owned(),
         network,
         shim: ShimProgram { path: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from(SHIM)] },
+        remote: Some(Remote { registries: Arc::new(options.registries.clone()), outside: Arc::new(HostOutside) }),
     })
     .await?;
     let folder = layout.agent("images");
