@@ -1,7 +1,5 @@
 //! Pulls from a registry that fails in every way that is known of registries.
 
-mod server;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
@@ -9,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fixtures::registry::{Access, Server};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use rcgen::{CertifiedKey, KeyPair};
@@ -17,7 +16,6 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use serde_json::{Value, json};
 
-use self::server::{Lock, Server};
 use super::*;
 use crate::images::formats::ARCHITECTURE;
 use crate::images::names::Reference;
@@ -345,11 +343,11 @@ async fn who_may_is_let_in_and_who_may_not_is_told() {
     }
     let me = Credentials::password("me", "secret").unwrap();
     let other = Credentials::password("me", "wrong").unwrap();
-    for lock in [Lock::Password, Lock::Token] {
+    for access in [Access::Password, Access::Token] {
         let world = World::new().await;
         let layers = [b"1", b"2", b"3", b"4"].map(|it| layer("a", it, gzip));
         Made::of(layers.into()).tag(&world.registry, "app", "1");
-        world.registry.fail(|it| it.lock = lock);
+        world.registry.fail(|it| it.access = access);
         let puller = world.puller(Registries::default());
         for wrong in [None, Some(&other)] {
             let why = puller.pull(&world.name("app:1"), wrong).await.unwrap_err();
@@ -361,13 +359,13 @@ async fn who_may_is_let_in_and_who_may_not_is_told() {
         world.registry.asked();
         puller.pull(&world.name("app:1"), Some(&me)).await.unwrap();
         let tokens = world.registry.paths().into_iter().filter(|it| it.contains("/token?")).count();
-        assert_eq!(tokens, usize::from(lock == Lock::Token), "one token is enough");
+        assert_eq!(tokens, usize::from(access == Access::Token), "one token is enough");
         // Another pod, without the secret, does not get what the node has got for the first.
         assert_eq!(puller.pull(&world.name("app:1"), None).await.unwrap_err().reason, Reason::Denied);
     }
     let world = World::new().await;
     plain().tag(&world.registry, "app", "1");
-    world.registry.fail(|it| it.lock = Lock::AnyToken);
+    world.registry.fail(|it| it.access = Access::AnyToken);
     world.pull("app:1").await.unwrap();
 }
 
@@ -382,10 +380,10 @@ async fn input_35_credentials_do_not_follow_a_redirect() {
         made.tag(&world.registry, "app", "1");
         made.put(&elsewhere, "app");
         world.registry.fail(|it| {
-            it.lock = Lock::Password;
+            it.access = Access::Password;
             it.redirect = Some(format!("http://{}", elsewhere.address));
         });
-        elsewhere.fail(|it| it.lock = if locked { Lock::Password } else { Lock::Open });
+        elsewhere.fail(|it| it.access = if locked { Access::Password } else { Access::Open });
         let me = Credentials::password("me", "secret").unwrap();
         let pulled = world.puller(Registries::default()).pull(&world.name("app:1"), Some(&me)).await;
         let asked = elsewhere.asked();
@@ -485,7 +483,7 @@ async fn mirrors_are_asked_first_under_their_own_paths() {
     let (world, mirror) = (World::new().await, Server::start().await);
     let made = plain();
     made.tag(&mirror, "cache/app", "1");
-    mirror.fail(|it| it.lock = Lock::Password);
+    mirror.fail(|it| it.access = Access::Password);
     let registry = "registry.test:80".to_owned();
     let port = mirror.address.port();
     let endpoints = ["http://127.0.0.1:1", &format!("http://mirror.test:{port}")];
@@ -519,7 +517,9 @@ async fn input_37_what_is_not_what_its_digest_says_is_refused() {
         change(&mut bytes);
         bytes
     };
-    let lies: [(&str, Vec<u8>, &str); 4] = [
+    let lies: [(&str, Vec<u8>, &str); 5] = [
+        // The same content, compressed at another time.
+        ("another header", damage(&|it| it[4] ^= 1), "its content is not that of"),
         ("another content", gzip(&tar("a", b"other")), "bytes are there, the manifest says"),
         ("a bit is wrong", damage(&|it| it[100_000] ^= 1), "cannot be used"),
         ("too long", damage(&|it| it.push(0)), "bytes are there, the manifest says"),
