@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! streams   through the API server to a pod and back
+//! pulling   an image that only a registry has
 //! joining   an agent, and whom the server lets in
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
@@ -19,6 +20,7 @@
 mod exchange;
 mod joining;
 mod payload;
+mod pulling;
 mod streams;
 mod world;
 
@@ -103,7 +105,7 @@ async fn pods_live_and_leave_nothing(directory: std::path::PathBuf) {
     assert_eq!(world.process_of("serve"), process);
     eventually("the Service after the restart", || exchange::fetch(service).is_ok_and(|it| it == "web")).await;
 
-    let mut uids = Vec::new();
+    let mut uids = vec![pulling::a_pod_gets_its_image(&world, &pods).await];
     for name in ["web", "client", "after"] {
         let uid = pods.get(name).await.unwrap().metadata.uid.unwrap();
         pods.delete(name, &DeleteParams::default().grace_period(1)).await.unwrap();

@@ -27,7 +27,7 @@ pub(crate) const NODE_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 2));
 pub(crate) const AGENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 3));
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 168, 77, 1));
 /// How long one thing may take on a machine that is busy with others.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub server: Server,
@@ -202,14 +202,19 @@ fn command_of(pid: &str) -> String {
     String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
 }
 
-/// Puts a docker archive with this binary in it where the node looks for images.
-pub(crate) fn save_image(directory: &Path) {
+/// An image with this binary in it.
+pub(crate) fn payload() -> fixtures::Image {
     let mut image = fixtures::Image::new(serde_json::json!({"Entrypoint": ["/bin/payload"]}));
     for folder in ["bin", "etc"] {
         image.folder(folder, 0o755).unwrap();
     }
     image.file("bin/payload", &fs::read("/proc/self/exe").unwrap(), 0o755).unwrap();
+    image
+}
+
+/// Puts it, as a docker archive, where the node looks for images.
+pub(crate) fn save_image(directory: &Path) {
     let images = directory.join("agent/images");
     fs::create_dir_all(&images).unwrap();
-    image.write(IMAGE, &images.join("payload.tar")).unwrap();
+    payload().write(IMAGE, &images.join("payload.tar")).unwrap();
 }
