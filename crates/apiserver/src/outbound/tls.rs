@@ -29,10 +29,7 @@ pub enum TlsError {
 
 /// How to call whoever one of these authorities (PEM) vouches for; without any, whoever the host believes. `client` is
 /// shown to those who ask.
-pub fn client_config(
-    authorities: &[u8],
-    client: Option<Arc<CertifiedKey>>,
-) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_config(authorities: &[u8], client: Option<Arc<CertifiedKey>>) -> Result<Arc<ClientConfig>, TlsError> {
     let own;
     let pem = match authorities {
         [] => {
