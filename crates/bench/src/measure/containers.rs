@@ -79,6 +79,7 @@ impl Node {
             cgroup_parent: cgroup.clone(),
             network: Arc::new(LoopbackOnly),
             shim: ShimProgram { path: "/proc/self/exe".into(), arguments: vec![SHIM.into()] },
+            remote: None,
         };
         let runtime = Runtime::open(config).await?;
         let archive = directory.join("payload.tar");
