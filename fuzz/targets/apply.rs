@@ -22,8 +22,7 @@ fuzz_target!(|input: &[u8]| {
         (None, _) => created.clone(),
     };
     let Some(forced) = self::applied(&model, &applied, "two", &second, true) else { return };
-    // An item whose name is stated with an empty part is not the stored one, which lacks that part: it is added again,
-    // by upstream, too.
+    // An item whose name is stated with an empty part is not the stored one, which lacks that part: it is added again.
     let mut stored = second.clone();
     if normalise(&mut stored, &model, Unknown::Ignore).is_ok() && stored == second {
         assert_eq!(self::applied(&model, &forced, "two", &second, true).as_ref(), Some(&forced));
