@@ -23,6 +23,8 @@ static MASKS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"/tmp/(LIVE|MERGED|kubectl-edit)-[\w.-]+", "/tmp/$1"),
         // Words of programs' logs: when, by whom.
         (r"\b([EWI])\d{4} <?[\w:.>]+ +\d+ ", "$1 "),
+        // client-go's own end of a watch races with the stream that it closes by it; of upstream's server it logs so, too.
+        (r#"(?m)^[IWE] reflector\.go:\d+\] "Warning: watch ended with error".*(context canceled|very short watch).*\n"#, ""),
         (r"[ \t]+", " "),
     ]
     .map(|(pattern, name)| (Regex::new(pattern).expect("a constant"), name))
@@ -52,5 +54,11 @@ mod tests {
             "web ClusterIP <address> <none> 80:<port>/TCP <age>",
         );
         check("replicas: 3, port: 80, size 30123", "replicas: 3, port: 80, size 30123");
+        let ended = |why: &str| {
+            format!("I1122 12:20:15.1 77 reflector.go:664] \"Warning: watch ended with error\" err=\"{why}\"\n")
+        };
+        check(&ended("context canceled"), "");
+        let refused = mask(&ended("forbidden"));
+        assert!(refused.contains("forbidden"), "what a server says is kept: {refused}");
     }
 }
