@@ -31,7 +31,7 @@ use crate::user::{Runtime, User, has};
 const IMAGE: &str = "example.com/shop:1";
 const MANIFESTS: &str = include_str!("application/shop.yaml");
 /// How long one thing may take on a machine that is busy with others.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A user's cluster with the application on it.
 struct Shop<'a> {
@@ -98,7 +98,7 @@ fn pass_frames_by(user: &User, cluster: &str) {
 }
 
 /// As kubectl connects: by the kubeconfig that the user was given.
-async fn client(user: &User) -> Client {
+pub(crate) async fn client(user: &User) -> Client {
     let kubeconfig = Kubeconfig::read_from(user.home().join("kubeconfig")).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
@@ -414,7 +414,7 @@ fn read_page(there: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Waits until the object is there and `condition` holds.
-async fn until<K>(api: &Api<K>, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K
+pub(crate) async fn until<K>(api: &Api<K>, name: &str, what: &str, condition: impl Fn(&K) -> bool) -> K
 where
     K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
 {
@@ -430,7 +430,7 @@ fn ingress(service: &Service) -> Vec<String> {
     balancer.iter().flat_map(|it| it.ingress.iter().flatten()).filter_map(|it| it.ip.clone()).collect()
 }
 
-fn phase(pod: &Pod) -> &str {
+pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default()
 }
 
@@ -438,12 +438,12 @@ fn address(pod: &Pod) -> String {
     pod.status.as_ref().and_then(|it| it.pod_ip.clone()).unwrap_or_default()
 }
 
-fn restarts(pod: &Pod) -> i32 {
+pub(crate) fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.iter().flat_map(|it| it.container_statuses.iter().flatten());
     statuses.into_iter().map(|it| it.restart_count).sum()
 }
 
-fn ready(pod: &Pod) -> bool {
+pub(crate) fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().flat_map(|it| it.conditions.iter().flatten());
     conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }

@@ -1,4 +1,4 @@
-//! An image made here from what Debian's packages installed: busybox, and openssl by which its `wget` speaks TLS.
+//! An image made here from what Debian's packages installed: busybox, openssl by which its `wget` speaks TLS, and flock.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,12 @@ use fixtures::Image;
 use serde_json::json;
 
 const BUSYBOX: &str = "/bin/busybox";
-const OPENSSL: &str = "/usr/bin/openssl";
+/// What busybox lacks, with the libraries that it loads.
+const PROGRAMS: [&str; 2] = ["/usr/bin/openssl", "/usr/bin/flock"];
 
 /// Whether this machine has what the image is made from.
 pub(crate) fn has_its_parts() -> bool {
-    [BUSYBOX, OPENSSL].iter().all(|it| Path::new(it).exists())
+    [BUSYBOX].iter().chain(&PROGRAMS).all(|it| Path::new(it).exists())
 }
 
 /// Writes a docker archive with the image of this name.
@@ -24,12 +25,17 @@ pub(crate) fn write(archive: &Path, name: &str) {
     }
     image.folder("tmp", 0o1777).unwrap();
     image.file("bin/busybox", &fs::read(BUSYBOX).unwrap(), 0o755).unwrap();
-    for applet in words(Command::new(BUSYBOX).arg("--list")).filter(|it| it != "busybox" && it != "openssl") {
+    for applet in words(Command::new(BUSYBOX).arg("--list"))
+        .filter(|it| it != "busybox" && !PROGRAMS.iter().any(|own| own.ends_with(&format!("/{it}"))))
+    {
         image.symlink(&format!("bin/{applet}"), "busybox").unwrap();
     }
-    image.file("usr/bin/openssl", &fs::read(OPENSSL).unwrap(), 0o755).unwrap();
-    let mut directories = BTreeSet::new();
-    for library in words(Command::new("ldd").arg(OPENSSL)).filter(|it| it.starts_with('/')) {
+    let (mut directories, mut libraries) = (BTreeSet::new(), BTreeSet::new());
+    for program in PROGRAMS {
+        image.file(program.trim_start_matches('/'), &fs::read(program).unwrap(), 0o755).unwrap();
+        libraries.extend(words(Command::new("ldd").arg(program)).filter(|it| it.starts_with('/')));
+    }
+    for library in libraries {
         let path = library.trim_start_matches('/');
         let above: Vec<&Path> = Path::new(path).ancestors().skip(1).filter(|it| !it.as_os_str().is_empty()).collect();
         for directory in above.into_iter().rev().map(|it| it.to_str().unwrap().to_owned()) {

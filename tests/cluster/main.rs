@@ -9,6 +9,7 @@
 //! imports     images for nodes that run
 //! application what people run on it, over its nodes' bad days, of an image made here
 //! several     three clusters at once
+//! storm       a node whose agent and shims are killed while pods come and go
 //! readme      the README's commands
 //! ```
 
@@ -23,4 +24,5 @@ mod inventory;
 mod life;
 mod readme;
 mod several;
+mod storm;
 mod user;

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// A directory that paths cannot leave.
@@ -151,30 +151,73 @@ pub fn remove_tree_at(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(remove_entry(parent, name)?)
 }
 
+/// So many levels are gone down into before what is below is taken up: whoever made the tree chose its depth, and each
+/// level costs a descriptor and a part of the stack.
+const DEEPEST: usize = 32;
+
 fn remove_entry(parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), Errno> {
+    let Some(top) = unlink_or_open(parent, name)? else { return Ok(()) };
+    let mut taken_up = 0;
+    loop {
+        let before = taken_up;
+        empty(top.as_fd(), top.as_fd(), 0, &mut taken_up)?;
+        match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY) if taken_up > before => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The directory, if it is one; everything else is gone.
+fn unlink_or_open(parent: BorrowedFd<'_>, name: &OsStr) -> Result<Option<OwnedFd>, Errno> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Ok(()) | Err(Errno::NOENT) => return Ok(None),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = match rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve) {
-        Err(Errno::NOENT) => return Ok(()),
-        opened => opened?,
-    };
-    let mut entries = Dir::read_from(&directory)?;
+    match rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what is in a directory; what is too deep becomes an entry of `top`, which is emptied again.
+fn empty(directory: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, taken_up: &mut u64) -> Result<(), Errno> {
+    let mut entries = Dir::read_from(directory)?;
     while let Some(entry) = entries.read() {
         let entry = entry?;
         if matches!(entry.file_name().to_bytes(), b"." | b"..") {
             continue;
         }
         // Names come from the kernel; the bytes are the name.
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
-        remove_entry(directory.as_fd(), name)?;
+        let name: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(entry.file_name().to_bytes());
+        let Some(below) = unlink_or_open(directory, name)? else { continue };
+        if depth == DEEPEST {
+            drop(below);
+            take_up(directory, name, top, taken_up)?;
+            continue;
+        }
+        empty(below.as_fd(), top, depth + 1, taken_up)?;
+        match rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
     }
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error),
+    Ok(())
+}
+
+fn take_up(from: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, taken_up: &mut u64) -> Result<(), Errno> {
+    loop {
+        *taken_up += 1;
+        let to = format!(".removed-{taken_up}");
+        match rustix::fs::renameat_with(from, name, top, to.as_str(), RenameFlags::NOREPLACE) {
+            // The tree has that name already.
+            Err(Errno::EXIST) => {}
+            done => return done,
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::files::{Lock, write_atomic};
 use crate::mounts::{self, Attributes};
 use crate::namespaces::{self, Namespaces};
@@ -100,6 +102,26 @@ fn trees_are_removed_without_following_links() {
     remove_tree(&tree).unwrap();
     remove_tree(&tree).unwrap();
     assert!(!tree.exists() && directory.path().join("keep").exists());
+}
+
+/// Bad input 39: a pod may make what no stack and no table of descriptors has room for.
+#[test]
+fn trees_of_any_depth_are_removed() {
+    // In memory: thousands of directories on a disk take as long as the disk likes.
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let tree = directory.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let mut level = rustix::fs::open(&tree, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    for _ in 0..3_000 {
+        rustix::fs::mkdirat(&level, "a", Mode::from_raw_mode(0o755)).unwrap();
+        // A name that taking up could want.
+        rustix::fs::mkdirat(&level, ".removed-1", Mode::from_raw_mode(0o755)).unwrap();
+        level = rustix::fs::openat(&level, "a", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    drop(level);
+    let small = std::thread::Builder::new().stack_size(256 << 10);
+    small.spawn(move || remove_tree(&tree)).unwrap().join().unwrap().unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod bench;
 mod clients;
 mod conformance;
 mod corpus;
+mod faults;
 mod fuzz;
 #[cfg(test)]
 mod house;
@@ -41,6 +42,8 @@ enum Verb {
     Conformance(conformance::Args),
     /// Give the parsers and rules of fuzz/ whatever they may be given (needs a C++ compiler)
     Fuzz(fuzz::Args),
+    /// Kill a node's agent and shims while pods come and go, and look what was lost (needs root)
+    Faults(faults::Args),
     /// Measure the release build beside its peers (needs root; --help says more)
     #[command(disable_help_flag = true)]
     Bench {
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Verb::Clients(args) => return clients::run(root, &args),
         Verb::Conformance(args) => return conformance::run(root, &args),
         Verb::Fuzz(args) => return fuzz::run(root, &args),
+        Verb::Faults(args) => return faults::run(root, &args),
         Verb::Bench { arguments } => return bench::run(root, &arguments),
     }
     Ok(ExitCode::SUCCESS)

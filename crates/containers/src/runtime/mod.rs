@@ -157,14 +157,20 @@ impl Runtime {
     // ---- taking over
 
     async fn adopt(self: &Arc<Self>) -> std::result::Result<(), OpenError> {
+        let mut half_made = Vec::new();
         for directory in subdirectories(&self.config.state.join("sandboxes"))? {
-            match records::load(&directory) {
-                Ok(record) => self.adopt_sandbox(record, directory).await,
+            let record = match records::load(&directory) {
+                Ok(record) => record,
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {
                     return Err(OpenError::State { what: "a pod is of a newer version".to_owned(), source: error });
                 }
-                Err(error) => self.discard_sandbox(&directory, &error).await,
-            }
+                Err(error) => nameless(&directory, &error),
+            };
+            half_made.extend(self.adopt_sandbox(record, directory).await);
+        }
+        // Now it is known which pods have another sandbox.
+        for sandbox in half_made {
+            self.discard(&sandbox).await;
         }
         for directory in subdirectories(&self.config.state.join("containers"))? {
             match records::load(&directory) {
@@ -179,7 +185,12 @@ impl Runtime {
         Ok(())
     }
 
-    async fn adopt_sandbox(self: &Arc<Self>, record: records::SandboxRecord, directory: PathBuf) {
+    /// Gives back what was never ready.
+    async fn adopt_sandbox(
+        self: &Arc<Self>,
+        record: records::SandboxRecord,
+        directory: PathBuf,
+    ) -> Option<Arc<Sandbox>> {
         let (ready, stopped) = (record.ready, record.stopped);
         let sandbox = Sandbox::new(record, directory);
         let id = sandbox.id.clone();
@@ -188,33 +199,16 @@ impl Runtime {
                 sandbox.set_running(found.running);
                 sandbox.set_client(found.client);
             }
-            // Half-made, or half-stopped: taken down below.
+            // Half-made, or half-stopped: to be taken down.
             Ok(found) => sandbox.set_client(found.client),
             Err(error) => tracing::debug!(sandbox = id, %error, "the sandbox has no shim any more"),
         }
         let sandbox = Arc::new(sandbox);
-        if ready {
-            self.sandboxes.lock().insert(id, sandbox);
-        } else {
-            self.take_down(&sandbox).await;
-            self.remove_sandbox_files(&sandbox);
+        if !ready {
+            return Some(sandbox);
         }
-    }
-
-    async fn discard_sandbox(self: &Arc<Self>, directory: &Path, error: &io::Error) {
-        tracing::warn!(directory = %directory.display(), %error, "removing what is left of a sandbox");
-        let id = directory.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
-        let record = records::SandboxRecord {
-            version: records::VERSION,
-            id: id.clone(),
-            config: Default::default(),
-            runtime_handler: String::new(),
-            created_at: 0,
-            addresses: Vec::new(),
-            ready: false,
-            stopped: false,
-        };
-        self.adopt_sandbox(record, directory.to_path_buf()).await;
+        self.sandboxes.lock().insert(id, sandbox);
+        None
     }
 
     async fn adopt_container(self: &Arc<Self>, record: records::ContainerRecord, directory: PathBuf) {
@@ -339,6 +333,21 @@ impl Runtime {
         let parent = sandbox.and_then(|it| it.record.lock().config.linux.as_ref().map(|it| it.cgroup_parent.clone()));
         let parent = parent.filter(|it| !it.is_empty()).unwrap_or_else(|| "/k3rs".to_owned());
         self.cgroups.group(&format!("{}/{parent}/{}", self.config.cgroup_parent, container.id))
+    }
+}
+
+/// What stands for a sandbox whose record was not written to its end.
+fn nameless(directory: &Path, error: &io::Error) -> records::SandboxRecord {
+    tracing::warn!(directory = %directory.display(), %error, "removing what is left of a sandbox");
+    records::SandboxRecord {
+        version: records::VERSION,
+        id: directory.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default(),
+        config: Default::default(),
+        runtime_handler: String::new(),
+        created_at: 0,
+        addresses: Vec::new(),
+        ready: false,
+        stopped: false,
     }
 }
 

@@ -131,9 +131,7 @@ impl Runtime {
                 Ok(id)
             }
             Err(error) => {
-                self.take_down(&sandbox).await;
-                self.remove_sandbox_files(&sandbox);
-                self.remove_pod_group(&sandbox);
+                self.discard(&sandbox).await;
                 Err(error)
             }
         }
@@ -216,10 +214,17 @@ impl Runtime {
         for container in self.containers_of(&sandbox.id) {
             self.remove(&container).await?;
         }
-        self.remove_sandbox_files(&sandbox);
         self.sandboxes.lock().remove(&sandbox.id);
         self.remove_pod_group(&sandbox);
+        self.remove_sandbox_files(&sandbox);
         Ok(())
+    }
+
+    /// Takes away what there is of a sandbox that was never ready and that nobody knows.
+    pub(crate) async fn discard(self: &Arc<Self>, sandbox: &Sandbox) {
+        self.take_down(sandbox).await;
+        self.remove_pod_group(sandbox);
+        self.remove_sandbox_files(sandbox);
     }
 
     /// Makes the cgroup that the pod's containers will be in, with what the pod as a whole may use.
@@ -230,7 +235,8 @@ impl Runtime {
         linux.resources.as_ref().map_or(Ok(()), |resources| group.limit(&limits(resources)))
     }
 
-    /// Removes the cgroup that the pod's containers were in, with the pod's last sandbox.
+    /// Removes the cgroup that the pod's containers were in, with the pod's last sandbox. The sandbox's record goes after
+    /// it: by that alone it is found again.
     fn remove_pod_group(&self, sandbox: &Sandbox) {
         let parent = |it: &Sandbox| it.record.lock().config.linux.as_ref().map(|it| it.cgroup_parent.clone());
         let Some(pod) = parent(sandbox).filter(|it| !it.is_empty()) else { return };
@@ -263,7 +269,7 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn remove_sandbox_files(&self, sandbox: &Sandbox) {
+    fn remove_sandbox_files(&self, sandbox: &Sandbox) {
         if let Err(error) = linux::paths::remove_tree(&sandbox.directory) {
             tracing::warn!(sandbox = sandbox.id, %error, "cannot remove a sandbox's files");
         }

@@ -531,6 +531,7 @@ async fn a_killed_shim_is_noticed(world: World) {
 }
 
 async fn half_made_things_are_cleaned(world: World) {
+    let sandbox = world.sandbox().await;
     world.runtime.close().await;
     let World { directory, runtime, services } = world;
     drop(services);
@@ -540,6 +541,12 @@ async fn half_made_things_are_cleaned(world: World) {
     }
     let torn = std::fs::File::create(directory.join("state/containers/torn/record.json")).unwrap();
     std::io::Write::write_all(&mut &torn, b"{\"version\": 1, \"id").unwrap();
+    // As when the server died before it was complete.
+    let record = directory.join("state/sandboxes").join(sandbox).join("record.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let unready = text.replace("\"ready\":true", "\"ready\":false");
+    assert_ne!(text, unready);
+    linux::files::write_atomic(&record, unready.as_bytes(), 0o600).unwrap();
     let runtime = open(&directory).await;
     drop(runtime);
 }

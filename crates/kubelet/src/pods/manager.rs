@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::remains;
 use super::worker::{Desired, Worker};
 use crate::admission;
 use crate::context::Context;
@@ -241,7 +242,7 @@ impl Manager {
         }
     }
 
-    /// Ends what the runtime has of pods that no source has.
+    /// Ends what the runtime or the disk has of pods that no source has.
     async fn end_orphans(&mut self, informer: &dyn Informer) {
         let running = match self.context.runtime.pods().await {
             Ok(running) => running,
@@ -251,7 +252,9 @@ impl Manager {
             }
         };
         let listed = informer.list(None);
-        for pod in running {
+        let known: Vec<String> = running.iter().map(|it| it.uid.clone()).collect();
+        let remains = remains::on_disk(&self.context.config).into_iter().filter(|it| !known.contains(&it.uid));
+        for pod in running.into_iter().chain(remains) {
             if self.workers.contains_key(&pod.uid) || listed.iter().any(|entry| entry.uid == pod.uid) {
                 continue;
             }

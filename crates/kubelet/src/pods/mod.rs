@@ -20,6 +20,7 @@ pub(crate) mod manager;
 pub(crate) mod observed;
 pub(crate) mod plan;
 mod publish;
+mod remains;
 pub(crate) mod sandbox;
 pub(crate) mod security;
 mod sources;

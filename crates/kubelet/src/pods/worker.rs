@@ -513,9 +513,7 @@ impl Worker {
         if let Err(error) = self.context.volumes.remove(&self.uid).await {
             tracing::warn!(pod = plan::pod_text(&self.pod), %error, "pod's folder not removed");
         }
-        if let Err(error) = std::fs::remove_dir_all(&logs)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
+        if let Err(error) = linux::paths::remove_tree(std::path::Path::new(&logs)) {
             tracing::warn!(pod = plan::pod_text(&self.pod), %error, "pod's logs not removed");
         }
     }

@@ -244,13 +244,8 @@ impl Volumes {
     /// Removes all that is on disk of a pod whose volumes are unmounted.
     pub(crate) async fn remove(&self, uid: &str) -> Result<(), VolumeError> {
         let dir = self.pod_dir(uid);
-        blocking(move || match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(VolumeError::io("cannot remove", &dir)(error))
-            }
-            _ => Ok(()),
-        })
-        .await
+        // Whatever is still mounted below is somebody's data: that stops it.
+        blocking(move || linux::paths::remove_tree(&dir).map_err(VolumeError::io("cannot remove", &dir))).await
     }
 
     fn pod_dir(&self, uid: &str) -> PathBuf {
