@@ -9,9 +9,9 @@ pub(crate) const NAME: &str = "example.com/bench-payload:1";
 /// Where the payload is in it.
 pub(crate) const PROGRAM: &str = "/payload";
 
-/// Writes the archive.
-pub(crate) fn write(payload: &Path, archive: &Path) -> Result<()> {
-    let mut image = fixtures::Image::new(json!({"Entrypoint": [PROGRAM]}));
+/// Writes an archive of it under this name; the payload runs with `words` where a pod says nothing else.
+pub(crate) fn write(payload: &Path, archive: &Path, name: &str, words: &[&str]) -> Result<()> {
+    let mut image = fixtures::Image::new(json!({"Entrypoint": [PROGRAM], "Cmd": words}));
     image.file(PROGRAM.trim_start_matches('/'), &std::fs::read(payload)?, 0o755)?;
-    Ok(image.write(NAME, archive)?)
+    Ok(image.write(name, archive)?)
 }

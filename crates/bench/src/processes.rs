@@ -14,15 +14,16 @@ pub(crate) struct Memory {
     pub(crate) anonymous: f64,
 }
 
+/// All that there are.
+pub(crate) fn all() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// A process and all that descend from it, itself first.
 pub(crate) fn tree(root: i32) -> Vec<i32> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|it| it.parse::<i32>().ok());
-        if let Some((pid, parent)) = pid.and_then(|pid| Some((pid, stat(pid)?.get(1)?.parse::<i32>().ok()?))) {
-            parents.push((pid, parent));
-        }
-    }
+    let parent = |pid: i32| stat(pid)?.get(1)?.parse::<i32>().ok();
+    let parents: Vec<(i32, i32)> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&pid) = found.get(next) {

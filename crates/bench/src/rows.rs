@@ -199,6 +199,8 @@ const ROWS: &[Row] = &[
     row("image-build", "building the node image", "s", Gate::AtMost(1.5)),
     row("pod", "pod create to Ready, image present, one at a time", "ms", Gate::AtMost(60.0)).peer(201.0, KUBELET),
     row("pod-burst", "20 pods at once, until the last is Ready", "pods/s", Gate::AtLeast(40.0)).peer(8.3, KUBELET),
+    row("pod-crowd", "100 pods at once, until the last is Ready", "pods/s", Gate::AtLeast(40.0)),
+    row("pod-crowd-cpu", "idle CPU of a server with its node and 100 pods, of a core", "%", Gate::None),
     row("pod-delete", "delete to gone, grace 1 s, a process that ignores TERM", "s", Gate::AtMost(1.15))
         .peer(3.8, KUBELET),
     row("pod-delete-obey", "delete to gone, grace 1 s, a process that ends at TERM", "ms", Gate::None),

@@ -18,7 +18,7 @@ struct Tool {
 const BUILD: &[&str] = &["build"];
 const TEST: &[&str] = &["test", "-c"];
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 13] = [
     Tool { name: "kubectl", module: MODULE, package: "k8s.io/kubernetes/cmd/kubectl", verb: BUILD },
     Tool { name: "etcd", module: MODULE, package: "go.etcd.io/etcd/server/v3", verb: BUILD },
     Tool { name: "helm", module: HELM, package: "helm.sh/helm/v4/cmd/helm", verb: BUILD },
@@ -30,6 +30,7 @@ const TOOLS: [Tool; 12] = [
         verb: BUILD,
     },
     Tool { name: "kube-scheduler", module: MODULE, package: "k8s.io/kubernetes/cmd/kube-scheduler", verb: BUILD },
+    Tool { name: "kubelet", module: MODULE, package: "k8s.io/kubernetes/cmd/kubelet", verb: BUILD },
     Tool { name: "e2e.test", module: MODULE, package: "k8s.io/kubernetes/test/e2e", verb: TEST },
     Tool { name: "ginkgo", module: MODULE, package: "github.com/onsi/ginkgo/v2/ginkgo", verb: BUILD },
     Tool { name: "agnhost", module: MODULE, package: "k8s.io/kubernetes/test/images/agnhost", verb: BUILD },

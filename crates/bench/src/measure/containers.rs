@@ -83,7 +83,7 @@ impl Node {
         };
         let runtime = Runtime::open(config).await?;
         let archive = directory.join("payload.tar");
-        image::write(&bench.payload, &archive)?;
+        image::write(&bench.payload, &archive, image::NAME, &[])?;
         runtime.images().import(std::fs::File::open(&archive)?)?;
         Ok(Self { services: Services(runtime), directory: directory.to_owned(), cgroup })
     }

@@ -66,7 +66,7 @@ const MEASUREMENTS: &[(&[&str], Measurement)] = &[
     ),
     (&["binary"], size::binary),
     (&["image", "image-build"], size::image),
-    (&["pod", "pod-burst", "pod-delete", "pod-delete-obey", "pod-memory"], pods::run),
+    (pods::ROWS, pods::run),
     (&["container", "sandbox"], containers::run),
 ];
 

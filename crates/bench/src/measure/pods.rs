@@ -1,9 +1,10 @@
-//! Pods on one native node, from their creator's side: his clock, and a watch.
+//! Pods on one native node, from their creator's side: his clock, and a watch; beside them upstream's kubelet with
+//! containerd and runc, under upstream's control plane.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -12,23 +13,54 @@ use super::{Bench, milliseconds};
 use crate::clusters::Home;
 use crate::figures::Outcome;
 use crate::http::{Access, Call, Lines};
+use crate::processes::Memory;
 use crate::programs::Precedence;
+use crate::servers::node::Node;
 use crate::{image, processes};
 
 const CLUSTER: &str = "bench-pods";
 const PODS: &str = "/api/v1/namespaces/default/pods";
-/// Pods one after another, and pods at once.
+/// Pods one after another, and pods at once: some, and as many as a node takes by default.
 const SINGLE: usize = 10;
 const BURST: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(30);
+const CROWD: usize = 100;
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Until what starting pods has set in motion is done, before memory is looked at.
 const SETTLE: Duration = Duration::from_secs(5);
+/// How long a crowd is watched doing nothing.
+const IDLE: Duration = Duration::from_secs(20);
+
+pub(super) const ROWS: &[&str] =
+    &["pod", "pod-burst", "pod-crowd", "pod-crowd-cpu", "pod-delete", "pod-delete-obey", "pod-memory"];
+
+/// Samples by row.
+type Samples = BTreeMap<&'static str, Vec<f64>>;
 
 pub(super) fn run(bench: &Bench) -> Result<Vec<Outcome>> {
+    let ours = ours(bench)?;
+    // In a thread, which keeps the network of its own that the peer is in.
+    let peer = std::thread::scope(|scope| scope.spawn(|| upstream(bench)).join());
+    let peer = peer.unwrap_or_else(|_| Err(anyhow!("it panicked")));
+    let outcomes = ROWS.iter().map(|row| {
+        let outcome = Outcome::new(row, ours[row].clone());
+        match &peer {
+            Ok(figures) => outcome.beside(figures[row].clone()),
+            Err(_) => outcome,
+        }
+    });
+    let mut outcomes: Vec<Outcome> = outcomes.collect();
+    // A peer that cannot run here is told of, and missed.
+    if let (Err(why), Some(first)) = (&peer, outcomes.first_mut()) {
+        first.notes.push(format!("upstream's node did not run: {why:#}"));
+    }
+    Ok(outcomes)
+}
+
+fn ours(bench: &Bench) -> Result<Samples> {
     let home = Home::new(&bench.program, &bench.directory)?;
     home.create(CLUSTER, &["--runtime", "native"])?;
     let archive = bench.directory.join("payload.tar");
-    image::write(&bench.payload, &archive)?;
+    image::write(&bench.payload, &archive, image::NAME, &[])?;
     home.run(&["image", "import", &archive.display().to_string(), "--cluster", CLUSTER])?;
     let nodes = home.nodes(CLUSTER)?;
     let node = nodes.values().next().context("a cluster has a node")?;
@@ -36,35 +68,56 @@ pub(super) fn run(bench: &Bench) -> Result<Vec<Outcome>> {
     let init = node.init;
     let access = home.access(CLUSTER)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(all(bench, access, "k3rs", || processes::tree(init)))
+}
+
+fn upstream(bench: &Bench) -> Result<Samples> {
+    // Not below the benchmark's own, whose name may be longer than a socket's can.
+    let directory = tempfile::Builder::new().prefix("peer-").tempdir()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut pods = Pods::watch(access).await?;
-        let (single, obeyed) = pods.one_at_a_time("obey", SINGLE).await?;
-        let (_, ignored) = pods.one_at_a_time("wait", bench.runs).await?;
-        let (mut rates, mut each) = (Vec::new(), Vec::new());
-        for round in 0..bench.runs {
-            let before = processes::memory(&processes::tree(init)).pss;
-            rates.push(pods.burst(round).await?);
-            // Nothing is awaited but time: memory that is given back late has no event.
-            tokio::time::sleep_until(Instant::now() + SETTLE).await;
-            each.push((beyond_payloads(init) - before) / BURST as f64);
-            pods.clear(round).await?;
-        }
-        let seconds = ignored.iter().map(|it| it / 1e3).collect();
-        Ok(vec![
-            Outcome::new("pod", single),
-            Outcome::new("pod-burst", rates),
-            Outcome::new("pod-delete", seconds),
-            Outcome::new("pod-delete-obey", obeyed),
-            Outcome::new("pod-memory", each),
-        ])
+        let node = Node::start(&bench.peers, &bench.payload, directory.path()).await?;
+        all(bench, node.access().clone(), "upstream", || node.pids()).await
     })
 }
 
-/// Memory of a node without what its pods' own programs use.
-fn beyond_payloads(init: i32) -> f64 {
-    let mut pids = processes::tree(init);
+/// Fills every row of a cluster, whose processes are looked for anew each time.
+async fn all(bench: &Bench, access: Access, name: &str, pids: impl Fn() -> Vec<i32>) -> Result<Samples> {
+    let mut pods = Pods::watch(access).await?;
+    let mut samples = Samples::new();
+    crate::say(&format!("  pods one at a time of {name}"));
+    let (single, obeyed) = pods.one_at_a_time("obey", SINGLE).await?;
+    let (_, ignored) = pods.one_at_a_time("wait", bench.runs).await?;
+    samples.insert("pod", single);
+    samples.insert("pod-delete-obey", obeyed);
+    samples.insert("pod-delete", ignored.iter().map(|it| it / 1e3).collect());
+    crate::say(&format!("  pods at once of {name}"));
+    for round in 0..bench.runs {
+        let before = beyond_payloads(pids()).pss;
+        samples.entry("pod-burst").or_default().push(pods.burst(round, BURST).await?);
+        // Nothing is awaited but time: memory that is given back late has no event.
+        tokio::time::sleep_until(Instant::now() + SETTLE).await;
+        let each = (beyond_payloads(pids()).pss - before) / BURST as f64;
+        samples.entry("pod-memory").or_default().push(each);
+        pods.clear(round, BURST).await?;
+    }
+    for round in bench.runs..bench.runs + bench.runs.min(2) {
+        samples.entry("pod-crowd").or_default().push(pods.burst(round, CROWD).await?);
+        tokio::time::sleep_until(Instant::now() + SETTLE).await;
+        let (busy, began) = (processes::cpu(&pids()), Instant::now());
+        // What is measured is that nothing happens.
+        tokio::time::sleep_until(began + IDLE).await;
+        let used = processes::cpu(&pids()).saturating_sub(busy).as_secs_f64();
+        samples.entry("pod-crowd-cpu").or_default().push(used / began.elapsed().as_secs_f64() * 1e2);
+        pods.clear(round, CROWD).await?;
+    }
+    Ok(samples)
+}
+
+/// Memory of a node's processes without what its pods' own programs use.
+fn beyond_payloads(mut pids: Vec<i32>) -> Memory {
     pids.retain(|pid| !processes::command(*pid).starts_with(image::PROGRAM));
-    processes::memory(&pids).pss
+    processes::memory(&pids)
 }
 
 /// The pods of a cluster, as a watch tells of them.
@@ -107,24 +160,26 @@ impl Pods {
     }
 
     /// Pods a second, from the first creation to the last that is Ready.
-    async fn burst(&mut self, round: usize) -> Result<f64> {
+    async fn burst(&mut self, round: usize, count: usize) -> Result<f64> {
         let mut connections = try_join_all((0..BURST).map(|_| self.access.connect())).await?;
-        let calls: Vec<Call> = names(round).map(|name| Call::post(PODS, &pod(&name, "wait"))).collect();
+        let calls: Vec<Call> = names(round, count).map(|name| Call::post(PODS, &pod(&name, "wait"))).collect();
         let began = Instant::now();
-        try_join_all(connections.iter_mut().zip(&calls).map(|(connection, call)| connection.send(call))).await?;
+        for calls in calls.chunks(BURST) {
+            try_join_all(connections.iter_mut().zip(calls).map(|(connection, call)| connection.send(call))).await?;
+        }
         let mut last = began;
-        for name in names(round) {
+        for name in names(round, count) {
             last = last.max(self.until(&name, |it| &it.ready).await?);
         }
-        Ok(BURST as f64 / last.saturating_duration_since(began).as_secs_f64())
+        Ok(count as f64 / last.saturating_duration_since(began).as_secs_f64())
     }
 
-    async fn clear(&mut self, round: usize) -> Result<()> {
+    async fn clear(&mut self, round: usize, count: usize) -> Result<()> {
         let mut connection = self.access.connect().await?;
-        for name in names(round) {
+        for name in names(round, count) {
             connection.send(&Call::delete(format!("{PODS}/{name}?gracePeriodSeconds=0"))).await?;
         }
-        for name in names(round) {
+        for name in names(round, count) {
             self.until(&name, |it| &it.gone).await?;
         }
         Ok(())
@@ -160,8 +215,8 @@ impl Pods {
     }
 }
 
-fn names(round: usize) -> impl Iterator<Item = String> {
-    (0..BURST).map(move |number| format!("burst-{round}-{number}"))
+fn names(round: usize, count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(move |number| format!("burst-{round}-{number}"))
 }
 
 fn pod(name: &str, word: &str) -> Value {

@@ -1,5 +1,6 @@
 //! API servers that stand alone, ours and upstream's, each with a fresh datastore and the same authorities.
 
+pub(crate) mod node;
 mod ours;
 mod upstream;
 
@@ -54,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) ready_after: Duration,
     daemons: Vec<Daemon>,
     kind: Kind,
+    /// Whether it has a core to itself.
+    apart: bool,
     place: Place,
     _directory: tempfile::TempDir,
 }
@@ -67,8 +70,17 @@ pub(crate) struct Credentials {
 }
 
 impl Server {
-    /// Starts it below `directory` and waits until it is ready.
+    /// Starts it below `directory`, on a core of its own, and waits until it is ready.
     pub(crate) async fn start(kind: &Kind, directory: &Path) -> Result<Self> {
+        Self::start_on(kind, directory, true).await
+    }
+
+    /// The same on the cores that all have.
+    pub(crate) async fn start_beside(kind: &Kind, directory: &Path) -> Result<Self> {
+        Self::start_on(kind, directory, false).await
+    }
+
+    async fn start_on(kind: &Kind, directory: &Path, apart: bool) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("server-").tempdir_in(directory)?;
         let place = Place::prepare(directory.path())?;
         let access = place.access()?;
@@ -77,6 +89,7 @@ impl Server {
             ready_after: Duration::ZERO,
             daemons: Vec::new(),
             kind: kind.clone(),
+            apart,
             place,
             _directory: directory,
         };
@@ -91,12 +104,16 @@ impl Server {
     }
 
     async fn begin(&mut self) -> Result<()> {
-        processes::pin(SERVER_CORE)?;
+        if self.apart {
+            processes::pin(SERVER_CORE)?;
+        }
         let begun = match &self.kind {
             Kind::Ours(program) => ours::start(program, &self.place),
             Kind::Upstream(programs) => upstream::start(programs, &self.place).await,
         };
-        processes::pin(CLIENT_CORE)?;
+        if self.apart {
+            processes::pin(CLIENT_CORE)?;
+        }
         let (daemons, began) = begun?;
         self.daemons = daemons;
         let log = self.place.directory.join("log");

@@ -403,7 +403,13 @@ impl Pod {
             namespaces::enter(self.own_pid.as_fd(), Kind::Pid)
                 .context(|| "cannot come back to the own PID namespace".to_owned())?;
         }
-        match forked.context(|| "cannot fork".to_owned())? {
+        // So the kernel says that the first process of the namespace has ended (pid_namespaces(7)).
+        let ended = |error: &std::io::Error| pid_namespace.is_some() && error.kind() == std::io::ErrorKind::OutOfMemory;
+        let forked = match forked {
+            Err(error) if ended(&error) => return Err(Error::Refused("the container has ended".to_owned())),
+            forked => forked.context(|| "cannot fork".to_owned())?,
+        };
+        match forked {
             Fork::Child => launch::fail(theirs.as_fd(), &child(theirs.as_fd())),
             Fork::Parent(process) => {
                 sockets::set_nonblocking(ours.as_fd()).context(|| "cannot set a socket up".to_owned())?;
