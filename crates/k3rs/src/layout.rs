@@ -72,10 +72,11 @@ impl Layout {
     /// Makes the directories of an agent.
     pub fn create_agent(&self) -> io::Result<()> {
         self.refuse_foreign()?;
-        for name in ["agent/images", "agent/pod-manifests", "agent/etc"] {
+        for name in ["agent/images", "agent/etc"] {
             create_private(&self.root.join(name))?;
         }
-        Ok(())
+        // Whoever is in its group may look at what the node runs by itself.
+        std::fs::DirBuilder::new().recursive(true).mode(0o750).create(self.root.join("agent/pod-manifests"))
     }
 }
 

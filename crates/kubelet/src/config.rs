@@ -42,6 +42,8 @@ pub struct Config {
     pub eviction_hard: Thresholds,
     /// The cgroup below which all pods' cgroups are.
     pub cgroup_root: String,
+    /// A folder whose files are pods that this node runs whatever the API server says.
+    pub static_pods: Option<PathBuf>,
     /// The port of the kubelet's HTTPS API, as the Node announces it.
     pub port: u16,
     /// The version of the node agent: `v1.36.3+k3rs1`.
@@ -71,6 +73,7 @@ impl Config {
             reserved: BTreeMap::new(),
             eviction_hard: Thresholds::default(),
             cgroup_root: "/kubepods".to_owned(),
+            static_pods: None,
             port: 10250,
             version: "v1.36.3+k3rs1".to_owned(),
         }

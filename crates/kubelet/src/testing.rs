@@ -463,6 +463,7 @@ impl TestNode {
         config.node_ips = vec!["192.168.0.2".parse().unwrap()];
         config.root_dir = self.dir.path().join("kubelet");
         config.pod_logs_dir = self.dir.path().join("logs");
+        config.static_pods = Some(self.static_pods());
         let kubelet = crate::agent::Kubelet::with(
             config,
             self.cluster.client("system:node:n1"),
@@ -530,6 +531,20 @@ impl TestNode {
             pods.map(|it| format!("{} {} {}", text(it, "type"), text(it, "reason"), text(it, "message"))).collect();
         all.sort();
         all
+    }
+
+    pub(crate) fn static_pods(&self) -> std::path::PathBuf {
+        self.dir.path().join("pod-manifests")
+    }
+
+    /// Puts a static pod's file in place, as a careful editor does.
+    pub(crate) fn write_static(&self, name: &str, spec: Value) {
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        let (hidden, file) = (format!(".{name}.json"), format!("{name}.json"));
+        std::fs::create_dir_all(self.static_pods()).unwrap();
+        std::fs::write(self.static_pods().join(&hidden), pod.to_string()).unwrap();
+        std::fs::rename(self.static_pods().join(hidden), self.static_pods().join(file)).unwrap();
     }
 
     /// What `kubectl delete` does: the pod is to end within so many seconds.

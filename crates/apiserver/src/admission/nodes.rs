@@ -153,7 +153,7 @@ impl NodeRestriction {
         let itself = self.nodes.get(&ObjectKey::new("", node));
         let uid = itself.map(|node| node.uid.clone());
         owned(node, pod["metadata"]["ownerReferences"].as_array().map_or(&[], Vec::as_slice), uid.as_deref())?;
-        match api_reference(&pod["spec"]) {
+        match references::api_object(&pod["spec"]) {
             Ok(None) => Ok(()),
             Ok(Some(what)) => no(format!("node \"{node}\" can not create pods that reference {what}")),
             Err(why) => no(format!("error checking mirror pod for API references: {why}")),
@@ -314,85 +314,6 @@ fn owned(node: &str, owners: &[Value], uid: Option<&str>) -> Verdict {
         Some(uid) if uid == stated => Ok(()),
         Some(uid) => no(format!("node {node} UID mismatch: expected {stated} got {uid}")),
     }
-}
-
-/// What of the API a Pod's spec needs, in upstream's words; `Err` where that cannot be known
-/// (upstream: `HasAPIObjectReference`).
-fn api_reference(spec: &Value) -> Result<Option<&'static str>, String> {
-    const OWN: [&str; 22] = [
-        "awsElasticBlockStore",
-        "azureDisk",
-        "cephfs",
-        "cinder",
-        "downwardAPI",
-        "emptyDir",
-        "fc",
-        "flexVolume",
-        "flocker",
-        "gcePersistentDisk",
-        "gitRepo",
-        "hostPath",
-        "image",
-        "iscsi",
-        "nfs",
-        "photonPersistentDisk",
-        "portworxVolume",
-        "quobyte",
-        "rbd",
-        "scaleIO",
-        "storageos",
-        "vsphereVolume",
-    ];
-    const OTHERS: [(&str, &str); 7] = [
-        ("configMap", "configmaps (via configmap volumes)"),
-        ("secret", "secrets (via secret volumes)"),
-        ("csi", "csidrivers (via CSI volumes)"),
-        ("glusterfs", "endpoints (via glusterFS volumes)"),
-        ("persistentVolumeClaim", "persistentvolumeclaims"),
-        ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
-        ("azureFile", "secrets (via azureFile volumes)"),
-    ];
-    const SOURCES: [(&str, &str); 5] = [
-        ("configMap", "configmaps (via projected volumes)"),
-        ("secret", "secrets (via projected volumes)"),
-        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
-        ("clusterTrustBundle", "clustertrustbundles"),
-        ("podCertificate", "podcertificates"),
-    ];
-    if spec["serviceAccountName"].as_str().is_some_and(|account| !account.is_empty()) {
-        return Ok(Some("serviceaccounts"));
-    }
-    if !references::secrets(spec).is_empty() {
-        return Ok(Some("secrets"));
-    }
-    if !references::config_maps(spec).is_empty() {
-        return Ok(Some("configmaps"));
-    }
-    if !items(spec, "resourceClaims").is_empty() {
-        return Ok(Some("resourceclaims"));
-    }
-    for volume in items(spec, "volumes") {
-        let has = |kind: &str| !volume[kind].is_null();
-        let name = volume["name"].as_str().unwrap_or_default();
-        if OWN.into_iter().any(has) {
-            continue;
-        }
-        if let Some((_, what)) = OTHERS.into_iter().find(|(kind, _)| has(kind)) {
-            return Ok(Some(what));
-        }
-        if !has("projected") {
-            return Err(format!("unknown volume type for volume  \"{name}\""));
-        }
-        for source in items(&volume["projected"], "sources") {
-            if let Some((_, what)) = SOURCES.into_iter().find(|(kind, _)| !source[*kind].is_null()) {
-                return Ok(Some(what));
-            }
-            if source["downwardAPI"].is_null() {
-                return Err(format!("unknown source for projected volume \"{name}\""));
-            }
-        }
-    }
-    Ok(None)
 }
 
 fn pod_status(node: &str, request: &Request) -> Verdict {
@@ -616,7 +537,7 @@ mod tests {
     #[test]
     fn a_mirror_pod_has_nothing_of_the_apis() {
         let check = |spec: Value, expected: Result<Option<&'static str>, &str>| {
-            assert_eq!(api_reference(&spec), expected.map_err(str::to_owned), "{spec}");
+            assert_eq!(references::api_object(&spec), expected.map_err(str::to_owned), "{spec}");
         };
         let volume = |kind: &str, value: Value| json!({"volumes": [{"name": "v", kind: value}]});
         let projected = |kind: &str, value: Value| volume("projected", json!({"sources": [{kind: value}]}));

@@ -1,12 +1,13 @@
 //! Which pods there are: a worker for each, told what changes, until it has nothing left to do.
 //!
-//! Pods come from the API server (those bound to this node) and from the runtime: what runs there and belongs to no pod
-//! any more is ended. Who is admitted is decided here, one after the other.
+//! Pods come from the API server (those bound to this node), from files of the node, and from the runtime: what runs there
+//! and belongs to no pod any more is ended. Who is admitted is decided here, one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::cri::ContainerEventResponse;
+use api::object::ObjectKey;
 use client::informer::{Change, Informer, Scope};
 use client::typed::{decode, scope_of};
 use futures::StreamExt as _;
@@ -18,10 +19,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::mirror;
 use super::remains;
-use super::worker::{Desired, Worker};
+use super::spec;
+use super::statics::Statics;
+use super::worker::{Desired, Static, Worker};
 use crate::admission;
 use crate::context::Context;
+use crate::names;
 use crate::runtime::{Known, known};
 use crate::status::Verdict;
 
@@ -56,6 +61,13 @@ pub(crate) struct Manager {
     token: CancellationToken,
     /// The node as the API server has it: its labels, for admission.
     node: Arc<dyn Informer>,
+    /// Of the node, while it is registered.
+    node_uid: Option<String>,
+    statics: Statics,
+    /// What the API server has of static pods.
+    mirrors: BTreeMap<ObjectKey, Arc<Pod>>,
+    /// UIDs of mirrors that are being deleted since there is nothing that they show.
+    orphans: BTreeSet<String>,
 }
 
 /// How a worker is reached.
@@ -63,6 +75,17 @@ struct Handle {
     desired: watch::Sender<Desired>,
     wake: Arc<Notify>,
     admitted: bool,
+    key: ObjectKey,
+}
+
+impl Handle {
+    /// What it is to bring about, if its pod is a static one.
+    fn of_file(&self) -> Option<Static> {
+        match &*self.desired.borrow() {
+            Desired::Static(it) => Some(it.clone()),
+            Desired::Pod(_) | Desired::Gone(_) => None,
+        }
+    }
 }
 
 /// The scope of the pods that are bound to a node.
@@ -74,22 +97,42 @@ impl Manager {
     pub(crate) fn new(context: Arc<Context>, pods: Pods, token: CancellationToken) -> Self {
         let scope = scope_of::<Node>().with_fields(&format!("metadata.name={}", context.config.node_name));
         let node = context.informers.informer(scope);
-        Self { context, pods, workers: BTreeMap::new(), running: JoinSet::new(), token, node }
+        let (files, name) = (context.config.static_pods.clone(), &context.config.node_name);
+        Self {
+            statics: Statics::new(files, name, Arc::clone(&context.clock)),
+            context,
+            pods,
+            workers: BTreeMap::new(),
+            running: JoinSet::new(),
+            token,
+            node,
+            node_uid: None,
+            mirrors: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+        }
     }
 
     /// Runs until the token is cancelled.
     pub(crate) async fn run(mut self) {
         let informer = self.context.informers.informer(scope(&self.context.config.node_name));
         let mut changes = informer.subscribe();
+        let mut node = self.node.subscribe();
         let mut events = self.subscribe().await;
         let token = self.token.clone();
-        let services = self.context.services.informer().subscribe();
-        // A container that starts must know every Service there is.
-        let _synced = token.run_until_cancelled(synced(services)).await;
+        self.read_files();
+        let mut services = Box::pin(synced(self.context.services.informer().subscribe()));
+        // A container that starts must know every Service there is, but for those of static pods: they wait for nobody.
+        let mut ready = false;
         loop {
             tokio::select! {
                 () = token.cancelled() => break,
-                change = changes.recv() => match change {
+                () = &mut services, if !ready => ready = true,
+                () = self.statics.changed() => self.read_files(),
+                change = node.recv() => match change {
+                    Some(_) => self.node_changed(),
+                    None => node = self.node.subscribe(),
+                },
+                change = changes.recv(), if ready => match change {
                     Some(Change::Synced) => self.end_orphans(&*informer).await,
                     Some(Change::Resync) => self.compare(&*informer),
                     Some(change) => self.take(change),
@@ -132,11 +175,14 @@ impl Manager {
                 if let Some(old) = old.filter(|old| old.uid != new.uid) {
                     self.take(Change::Deleted(old));
                 }
-                if let Some(pod) = decode::<Pod>(&new) {
-                    self.applied(Arc::new(pod));
+                match decode::<Pod>(&new) {
+                    Some(pod) if mirror::is_mirror(&pod) => self.mirrored(Arc::new(pod)),
+                    Some(pod) => self.applied(Arc::new(pod)),
+                    None => {}
                 }
             }
             Change::Deleted(entry) => {
+                self.unmirrored(&entry.key, &entry.uid);
                 let last = decode::<Pod>(&entry).map(Arc::new);
                 if let (Some(handle), Some(last)) = (self.workers.get(&entry.uid), last) {
                     self.pods.known.lock().remove(&entry.uid);
@@ -154,8 +200,18 @@ impl Manager {
             .pods
             .list()
             .into_iter()
+            .filter(|pod| !spec::is_static(pod))
             .filter(|pod| !entries.iter().any(|entry| Some(&entry.uid) == pod.metadata.uid.as_ref()))
             .collect();
+        let unmirrored: Vec<(ObjectKey, String)> = self
+            .mirrors
+            .iter()
+            .map(|(key, mirror)| (key.clone(), mirror.metadata.uid.clone().unwrap_or_default()))
+            .filter(|(_, uid)| !entries.iter().any(|entry| entry.uid == *uid))
+            .collect();
+        for (key, uid) in unmirrored {
+            self.unmirrored(&key, &uid);
+        }
         for pod in gone {
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             self.pods.known.lock().remove(&uid);
@@ -170,6 +226,11 @@ impl Manager {
 
     fn applied(&mut self, pod: Arc<Pod>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
+        if self.workers.get(&uid).is_some_and(|it| it.of_file().is_some()) {
+            tracing::warn!(pod = super::plan::pod_text(&pod), "a static pod has the UID of this pod, which is not run");
+            return;
+        }
+        let pod = from_api(pod);
         self.pods.known.lock().insert(uid.clone(), Arc::clone(&pod));
         if let Some(handle) = self.workers.get(&uid) {
             handle.desired.send_replace(Desired::Pod(pod));
@@ -177,6 +238,76 @@ impl Manager {
         }
         let verdict = self.admit(&pod);
         self.start(uid, Desired::Pod(pod), verdict);
+    }
+
+    /// The static pods as their files say now.
+    fn read_files(&mut self) {
+        self.statics.read();
+        self.settle_statics();
+    }
+
+    fn node_changed(&mut self) {
+        let uid = self.node.list(None).first().map(|entry| entry.uid.clone());
+        if uid != self.node_uid {
+            self.node_uid = uid;
+            self.settle_statics();
+        }
+    }
+
+    fn mirrored(&mut self, mirror: Arc<Pod>) {
+        self.mirrors.insert(spec::key(&mirror), mirror);
+        self.settle_statics();
+    }
+
+    fn unmirrored(&mut self, key: &ObjectKey, uid: &str) {
+        self.orphans.remove(uid);
+        if self.mirrors.get(key).is_some_and(|mirror| mirror.metadata.uid.as_deref() == Some(uid)) {
+            self.mirrors.remove(key);
+            self.settle_statics();
+        }
+    }
+
+    /// Brings the workers of static pods to what files and mirrors say. A pod whose file changed ends before the one that
+    /// takes its name begins.
+    fn settle_statics(&mut self) {
+        let wanted = self.statics.pods();
+        let uid_of = |pod: &Arc<Pod>| pod.metadata.uid.clone().unwrap_or_default();
+        for (uid, handle) in &self.workers {
+            let Some(mut now) = handle.of_file() else { continue };
+            let pod = wanted.get(&handle.key).filter(|pod| !now.gone && uid_of(pod) == *uid);
+            let before = now.clone();
+            now.gone = pod.is_none();
+            now.pod = pod.cloned().unwrap_or(now.pod);
+            now.mirror = self.mirrors.get(&handle.key).cloned();
+            now.node.clone_from(&self.node_uid);
+            match now.gone {
+                true => drop(self.pods.known.lock().remove(uid)),
+                false => drop(self.pods.known.lock().insert(uid.clone(), Arc::new(now.shown()))),
+            }
+            if !now.same(&before) {
+                handle.desired.send_replace(Desired::Static(now));
+            }
+        }
+        let held: BTreeSet<ObjectKey> =
+            self.workers.values().filter(|it| it.of_file().is_some()).map(|it| it.key.clone()).collect();
+        for (key, pod) in &wanted {
+            let uid = uid_of(pod);
+            if held.contains(key) || self.workers.contains_key(&uid) {
+                continue;
+            }
+            let (mirror, node) = (self.mirrors.get(key).cloned(), self.node_uid.clone());
+            let begun = Static { pod: Arc::clone(pod), mirror, node, gone: false };
+            self.pods.known.lock().insert(uid.clone(), Arc::new(begun.shown()));
+            let verdict = self.admit(pod);
+            self.start(uid, Desired::Static(begun), verdict);
+        }
+        let orphans = self.mirrors.iter().filter(|(key, _)| !wanted.contains_key(key) && !held.contains(key));
+        for (_, mirror) in orphans {
+            if self.orphans.insert(uid_of(mirror)) {
+                let deleted = mirror::delete_orphan(Arc::clone(&self.context), Arc::clone(mirror), self.token.clone());
+                self.context.tasks.spawn(deleted);
+            }
+        }
     }
 
     /// Whether the node takes a pod that is new to it. One that has begun before was admitted then.
@@ -207,6 +338,10 @@ impl Manager {
 
     fn start(&mut self, uid: String, desired: Desired, verdict: Option<Verdict>) {
         let admitted = verdict.is_none();
+        let key = match &desired {
+            Desired::Pod(pod) | Desired::Gone(pod) => spec::key(pod),
+            Desired::Static(it) => spec::key(&it.pod),
+        };
         let (sender, receiver) = watch::channel(desired);
         let wake = Arc::new(Notify::new());
         let worker = Worker::new(Arc::clone(&self.context), uid.clone(), receiver, Arc::clone(&wake), verdict);
@@ -215,13 +350,16 @@ impl Manager {
             worker.run(token).await;
             name
         });
-        self.workers.insert(uid, Handle { desired: sender, wake, admitted });
+        self.workers.insert(uid, Handle { desired: sender, wake, admitted, key });
     }
 
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
-                self.workers.remove(&uid);
+                let was_static = self.workers.remove(&uid).is_some_and(|it| it.of_file().is_some());
+                if was_static {
+                    self.settle_statics();
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "a pod's worker panicked");
@@ -291,6 +429,15 @@ async fn synced(mut changes: mpsc::Receiver<Change>) {
             return;
         }
     }
+}
+
+/// A pod of the API server is none of a file, whatever it says of itself.
+fn from_api(mut pod: Arc<Pod>) -> Arc<Pod> {
+    if spec::is_static(&pod) {
+        let annotations = Arc::make_mut(&mut pod).metadata.annotations.get_or_insert_default();
+        annotations.insert(names::CONFIG_SOURCE.to_owned(), "api".to_owned());
+    }
+    pod
 }
 
 /// A pod of which only the runtime's labels are left.

@@ -6,6 +6,7 @@
 //! observed   what the runtime says                              publish  what the API server is told
 //! sandbox, container, security   specs as the runtime's configurations (pure)
 //! files      mounts        hooks    postStart, preStop          images   pull policies
+//! statics    pods of files                                mirror   what the API server has of those
 //! sources    ConfigMaps and Secrets that change                 backoff  delays (pure)
 //! ```
 
@@ -17,6 +18,7 @@ pub(crate) mod files;
 pub(crate) mod hooks;
 pub(crate) mod images;
 pub(crate) mod manager;
+pub(crate) mod mirror;
 pub(crate) mod observed;
 pub(crate) mod plan;
 mod publish;
@@ -25,6 +27,7 @@ pub(crate) mod sandbox;
 pub(crate) mod security;
 mod sources;
 pub(crate) mod spec;
+mod statics;
 #[cfg(test)]
 mod tests;
 pub(crate) mod worker;

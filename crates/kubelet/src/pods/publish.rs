@@ -30,6 +30,8 @@ pub(crate) struct Published {
     retry_at: Option<Timestamp>,
     /// The object is deleted; only the informer must still tell.
     deleted: bool,
+    /// The UID of the object that all this is about: a static pod's may be another one later.
+    of: String,
 }
 
 /// A status patch, for one version of one pod.
@@ -50,15 +52,24 @@ pub(crate) enum Outcome {
 
 impl Published {
     pub(crate) fn new() -> Self {
-        Self { answered: None, sent: None, settled: None, retry_at: None, deleted: false }
+        Self { answered: None, sent: None, settled: None, retry_at: None, deleted: false, of: String::new() }
     }
 
     /// The newer of what the informer has and what the server answered.
     pub(crate) fn newest(&self, informed: &Arc<Pod>) -> Arc<Pod> {
         match &self.answered {
-            Some(answered) if revision(answered) > revision(informed) => Arc::clone(answered),
+            Some(answered)
+                if revision(answered) > revision(informed) && answered.metadata.uid == informed.metadata.uid =>
+            {
+                Arc::clone(answered)
+            }
             _ => Arc::clone(informed),
         }
+    }
+
+    /// Whether the object with this UID is known to be deleted.
+    pub(crate) fn is_deleted(&self, uid: &str) -> bool {
+        self.deleted && self.of == uid
     }
 
     /// When the next write may be tried, if not now.
@@ -68,6 +79,10 @@ impl Published {
 
     /// The patch that gives the pod this status; `None` when it has it.
     pub(crate) fn patch(&mut self, pod: &Pod, status: &PodStatus) -> Option<StatusPatch> {
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if self.of != uid {
+            *self = Self { answered: self.answered.take(), of: uid.to_owned(), ..Self::new() };
+        }
         let settled = self.settled == Some(revision(pod)) && self.sent.as_ref() == Some(status);
         if self.deleted || settled {
             return None;

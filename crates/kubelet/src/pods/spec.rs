@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use api::object::ObjectKey;
 use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSpec};
+
+use crate::names;
 
 /// What a container is to its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +18,21 @@ pub(crate) enum Role {
     Regular,
     /// Added to a running pod for debugging; never restarted.
     Ephemeral,
+}
+
+/// The condition of a pod that somebody has ended.
+pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
+
+/// The pod's namespace and name.
+pub(crate) fn key(pod: &Pod) -> ObjectKey {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    ObjectKey::new(text(&pod.metadata.namespace), text(&pod.metadata.name))
+}
+
+/// True of a pod that a file of this node describes.
+pub(crate) fn is_static(pod: &Pod) -> bool {
+    let source = pod.metadata.annotations.as_ref().and_then(|it| it.get(names::CONFIG_SOURCE));
+    source.is_some_and(|source| source != "api")
 }
 
 /// The pod's spec; the empty one when it has none.

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{self, Failure, Place};
 use super::backoff::Backoffs;
+use super::mirror::{self, Mirror, Step};
 use super::observed::{Observed, State};
 use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState};
 use super::publish::{self, Published};
@@ -41,14 +42,48 @@ const RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// The keys of the worker's own operations in the table of what is under way; they block no action.
 const STATUS: &str = "/status";
 const DELETE: &str = "/delete";
+const MIRROR: &str = "/mirror";
 
 /// What the worker is told to bring about.
 #[derive(Clone, Debug)]
 pub(crate) enum Desired {
-    /// The pod as its source has it.
+    /// The pod as the API server has it.
     Pod(Arc<Pod>),
+    /// A pod of a file.
+    Static(Static),
     /// No source has the pod any more; this is what it was.
     Gone(Arc<Pod>),
+}
+
+/// A static pod and what others have of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Static {
+    pub(crate) pod: Arc<Pod>,
+    /// What shows it on the API server.
+    pub(crate) mirror: Option<Arc<Pod>>,
+    /// The UID of the node, once it is registered.
+    pub(crate) node: Option<String>,
+    /// Its file is gone, or says another pod.
+    pub(crate) gone: bool,
+}
+
+impl Static {
+    /// The pod with the status that its mirror tells.
+    pub(crate) fn shown(&self) -> Pod {
+        let told =
+            self.mirror.as_ref().filter(|it| mirror::is_mirror_of(it, &self.pod)).and_then(|it| it.status.clone());
+        Pod { status: told.or_else(|| self.pod.status.clone()), ..(*self.pod).clone() }
+    }
+
+    /// Whether nothing has changed.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        let version = |it: &Self| {
+            let metadata = it.mirror.as_ref().map(|mirror| &mirror.metadata);
+            metadata.map(|it| (it.uid.clone(), it.resource_version.clone()))
+        };
+        let rest = |it: &Self| (version(it), it.node.clone(), it.gone);
+        Arc::ptr_eq(&self.pod, &other.pod) && rest(self) == rest(other)
+    }
 }
 
 pub(crate) struct Worker {
@@ -58,6 +93,8 @@ pub(crate) struct Worker {
     wake: Arc<Notify>,
     pod: Arc<Pod>,
     gone: bool,
+    /// Of a static pod.
+    mirror: Option<Mirror>,
     /// The node refused the pod, or ended it.
     verdict: Option<Verdict>,
     /// When the pod began to end.
@@ -103,6 +140,7 @@ enum Outcome {
     /// What ends something: it is seen in the runtime, and tried again when it failed.
     Ended(Result<(), Failure>),
     Published(publish::Outcome),
+    Mirrored(mirror::Outcome),
 }
 
 impl Worker {
@@ -122,7 +160,9 @@ impl Worker {
         let (pod, gone) = match &*desired.borrow() {
             Desired::Pod(pod) => (Arc::clone(pod), false),
             Desired::Gone(pod) => (Arc::clone(pod), true),
+            Desired::Static(it) => (Arc::clone(&it.pod), it.gone),
         };
+        let mirror = matches!(&*desired.borrow(), Desired::Static(_)).then(Mirror::default);
         let memory = Memory { hooked: publish::read_hooked(&context, &uid), ..Memory::default() };
         let prober = Prober::new(tools, Arc::clone(&wake));
         Self {
@@ -132,6 +172,7 @@ impl Worker {
             desired,
             pod,
             gone,
+            mirror,
             verdict,
             stopping_since: None,
             memory,
@@ -193,7 +234,8 @@ impl Worker {
         let plan = plan::plan(&input);
         self.tell_crashes(&plan);
         self.publish(&observed, &plan, stopping, now);
-        if plan.gone && !self.under_way.contains_key(STATUS) {
+        // Whose file is gone may have a successor, which does not wait for the API server.
+        if plan.gone && (self.mirror.is_some() || !self.under_way.contains_key(STATUS)) {
             self.clean_up().await;
             return true;
         }
@@ -206,18 +248,26 @@ impl Worker {
 
     /// True if the pod itself says something else that its volumes or variables may tell (the downward API).
     fn take_desired(&mut self) -> bool {
-        match &*self.desired.borrow_and_update() {
+        let now = self.context.clock.now();
+        let pod = match &*self.desired.borrow_and_update() {
             Desired::Pod(pod) => {
-                let old = std::mem::replace(&mut self.pod, self.published.newest(pod));
                 self.gone = false;
-                let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-                !Arc::ptr_eq(&old, &self.pod) && told(&old) != told(&self.pod)
+                self.published.newest(pod)
+            }
+            Desired::Static(it) => {
+                self.gone = it.gone;
+                let mirror = self.mirror.get_or_insert_default();
+                mirror.inform(it.mirror.clone(), it.node.clone());
+                Arc::new(mirror.with_status(&it.pod, now))
             }
             Desired::Gone(_) => {
                 self.gone = true;
-                false
+                return false;
             }
-        }
+        };
+        let old = std::mem::replace(&mut self.pod, pod);
+        let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        !Arc::ptr_eq(&old, &self.pod) && told(&old) != told(&self.pod)
     }
 
     /// What the pod is to become, and by when.
@@ -234,7 +284,7 @@ impl Worker {
         let since = *self.stopping_since.get_or_insert(now);
         let grace = match self.pod.metadata.deletion_grace_period_seconds {
             Some(seconds) if deleted => seconds,
-            _ if self.gone => GONE_GRACE,
+            _ if self.gone && self.mirror.is_none() => GONE_GRACE,
             _ => spec::grace_seconds(&self.pod),
         };
         let deadline = since + SignedDuration::from_secs(grace.max(GONE_GRACE));
@@ -402,7 +452,7 @@ impl Worker {
         let name = key.to_owned();
         let abort = self.operations.spawn(async move { (name, work.await) });
         self.under_way.insert(key.to_owned(), UnderWay { cancel, abort, killed_by });
-        if !matches!(key, STATUS | DELETE) {
+        if !matches!(key, STATUS | DELETE | MIRROR) {
             self.memory.busy.insert(key.to_owned());
         }
     }
@@ -452,6 +502,10 @@ impl Worker {
             }
             Outcome::Ended(Ok(())) => self.note(&plan::ending(&key), None),
             Outcome::Published(outcome) => self.published.fold(outcome, self.context.clock.now()),
+            Outcome::Mirrored(outcome) => {
+                let now = self.context.clock.now();
+                self.mirror.get_or_insert_default().fold(outcome, now);
+            }
         }
     }
 
@@ -471,8 +525,46 @@ impl Worker {
         self.memory.failed.insert(key.to_owned(), FailedStart { reason, message, retry_at, failed_at: now });
     }
 
+    /// What the API server has of a static pod.
+    fn reflect(&mut self, status: &PodStatus, now: Timestamp) {
+        let Some(mirror) = &mut self.mirror else { return };
+        mirror.found(status);
+        if self.gone || self.under_way.contains_key(STATUS) || self.under_way.contains_key(MIRROR) {
+            return;
+        }
+        if let Some(at) = mirror.retry_at(now).into_iter().chain(self.published.retry_at(now)).max() {
+            self.retry_at = Some(self.retry_at.map_or(at, |it| it.min(at)));
+            return;
+        }
+        let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
+        match mirror.step(&pod, now) {
+            Step::Nothing => {}
+            Step::Create { node } => {
+                self.spawn(MIRROR, None, async move { Outcome::Mirrored(mirror::create(&context, &pod, &node).await) });
+            }
+            Step::Delete(old) => {
+                self.spawn(MIRROR, None, async move { Outcome::Mirrored(mirror::delete(&context, &old).await) });
+            }
+            Step::Tell(shown) => {
+                let uid = shown.metadata.uid.clone().unwrap_or_default();
+                if self.published.is_deleted(&uid) {
+                    mirror.gone(&uid);
+                    return self.retry(SignedDuration::ZERO);
+                }
+                let shown = self.published.newest(&shown);
+                if let Some(patch) = self.published.patch(&shown, status) {
+                    self.spawn(STATUS, None, async move { Outcome::Published(publish::send(&context, patch).await) });
+                }
+            }
+        }
+    }
+
     /// Tells the API server what differs, and deletes the pod there once it has ended.
     fn publish(&mut self, observed: &Observed, plan: &Plan, stopping: bool, now: Timestamp) {
+        if self.mirror.is_some() {
+            let status = self.status(observed, plan, stopping, now);
+            return self.reflect(&status, now);
+        }
         if self.gone || self.under_way.contains_key(STATUS) || self.under_way.contains_key(DELETE) {
             return;
         }

@@ -178,6 +178,7 @@ fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -
     config.resolv_conf = options.resolv_conf.clone();
     config.root_dir = layout.agent("kubelet");
     config.pod_logs_dir = layout.agent("pod-logs");
+    config.static_pods = Some(layout.agent("pod-manifests"));
     config.port = options.port;
     config.eviction_hard = options.kubelet.eviction_hard.clone();
     config.max_pods = options.kubelet.max_pods;

@@ -1,4 +1,4 @@
-//! The Secrets and ConfigMaps that the spec of a Pod names (upstream: `pkg/api/pod`, `Visit...Names`).
+//! What of the API the spec of a Pod names: Secrets and ConfigMaps (upstream: `pkg/api/pod`, `Visit...Names`), or anything.
 
 use serde_json::Value;
 
@@ -26,6 +26,85 @@ pub fn config_maps(spec: &Value) -> Vec<&str> {
         found.extend(items(&volume["projected"], "sources").iter().map(|it| &it["configMap"]["name"]));
     }
     names(found)
+}
+
+/// What of the API a Pod's spec needs, in upstream's words; `Err` where that cannot be known
+/// (upstream: `HasAPIObjectReference`).
+pub fn api_object(spec: &Value) -> Result<Option<&'static str>, String> {
+    const OWN: [&str; 22] = [
+        "awsElasticBlockStore",
+        "azureDisk",
+        "cephfs",
+        "cinder",
+        "downwardAPI",
+        "emptyDir",
+        "fc",
+        "flexVolume",
+        "flocker",
+        "gcePersistentDisk",
+        "gitRepo",
+        "hostPath",
+        "image",
+        "iscsi",
+        "nfs",
+        "photonPersistentDisk",
+        "portworxVolume",
+        "quobyte",
+        "rbd",
+        "scaleIO",
+        "storageos",
+        "vsphereVolume",
+    ];
+    const OTHERS: [(&str, &str); 7] = [
+        ("configMap", "configmaps (via configmap volumes)"),
+        ("secret", "secrets (via secret volumes)"),
+        ("csi", "csidrivers (via CSI volumes)"),
+        ("glusterfs", "endpoints (via glusterFS volumes)"),
+        ("persistentVolumeClaim", "persistentvolumeclaims"),
+        ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+        ("azureFile", "secrets (via azureFile volumes)"),
+    ];
+    const SOURCES: [(&str, &str); 5] = [
+        ("configMap", "configmaps (via projected volumes)"),
+        ("secret", "secrets (via projected volumes)"),
+        ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+        ("clusterTrustBundle", "clustertrustbundles"),
+        ("podCertificate", "podcertificates"),
+    ];
+    if spec["serviceAccountName"].as_str().is_some_and(|account| !account.is_empty()) {
+        return Ok(Some("serviceaccounts"));
+    }
+    if !secrets(spec).is_empty() {
+        return Ok(Some("secrets"));
+    }
+    if !config_maps(spec).is_empty() {
+        return Ok(Some("configmaps"));
+    }
+    if !items(spec, "resourceClaims").is_empty() {
+        return Ok(Some("resourceclaims"));
+    }
+    for volume in items(spec, "volumes") {
+        let has = |kind: &str| !volume[kind].is_null();
+        let name = volume["name"].as_str().unwrap_or_default();
+        if OWN.into_iter().any(has) {
+            continue;
+        }
+        if let Some((_, what)) = OTHERS.into_iter().find(|(kind, _)| has(kind)) {
+            return Ok(Some(what));
+        }
+        if !has("projected") {
+            return Err(format!("unknown volume type for volume  \"{name}\""));
+        }
+        for source in items(&volume["projected"], "sources") {
+            if let Some((_, what)) = SOURCES.into_iter().find(|(kind, _)| !source[*kind].is_null()) {
+                return Ok(Some(what));
+            }
+            if source["downwardAPI"].is_null() {
+                return Err(format!("unknown source for projected volume \"{name}\""));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn of_containers<'v>(spec: &'v Value, whole: &'v str, key: &'v str) -> impl Iterator<Item = &'v Value> {
