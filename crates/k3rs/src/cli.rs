@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use futures::TryFutureExt;
+use kubelet::Power;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -18,6 +19,8 @@ use crate::server::{Options, Server};
 use crate::tokens::Token;
 use crate::{VERSION, addresses};
 
+/// What the libraries have no name for.
+const SIGPWR: i32 = rustix::process::Signal::POWER.as_raw();
 const KUBELET_PORT: u16 = 10250;
 /// Beside the data directory, so that a host keeps its name when its data are made anew.
 const NODE_PASSWORD: &str = "/etc/rancher/node/password";
@@ -67,24 +70,32 @@ fn refuse(why: &dyn std::fmt::Display) -> i32 {
 }
 
 fn server(flags: &ServerFlags) -> i32 {
-    let started = options(flags).map(|options| Server::start(options).map_err(|why| why.to_string()));
-    run(flags.node.debug, started, |server: Server| async move {
+    let options = options(flags);
+    let power = options.iter().flat_map(|it| &it.node).map(|node| node.power.clone()).next();
+    let started = options.map(|options| Server::start(options).map_err(|why| why.to_string()));
+    run(flags.node.debug, started, power.unwrap_or_default(), |server: Server| async move {
         server.stop().await.map_err(|why| format!("closing the datastore: {why}"))
     })
 }
 
 fn agent(flags: &NodeFlags) -> i32 {
-    let started = agent_options(flags).map(|options| Agent::start(options).map_err(|why| why.to_string()));
-    run(flags.debug, started, |agent: Agent| async move {
+    let options = agent_options(flags);
+    let power = options.iter().map(|options| options.node.power.clone()).next();
+    let started = options.map(|options| Agent::start(options).map_err(|why| why.to_string()));
+    run(flags.debug, started, power.unwrap_or_default(), |agent: Agent| async move {
         agent.stop().await;
         Ok(())
     })
 }
 
 /// Runs what `starting` starts until it is told to stop; also before it has started.
+///
+/// SIGTERM and SIGINT stop this process alone: pods go on. SIGPWR, which a node's init hands on, says that the machine goes
+/// down: pods end first, in order. SIGUSR2 says that it does not, after all.
 fn run<T>(
     debug: bool,
     starting: Result<impl Future<Output = Result<T, String>>, String>,
+    power: Power,
     stop: impl AsyncFnOnce(T) -> Result<(), String>,
 ) -> i32 {
     start_log(debug);
@@ -104,14 +115,20 @@ fn run<T>(
         Err(why) => return refuse(&why),
     };
     runtime.block_on(async {
-        let mut terminate = match signal(SignalKind::terminate()) {
-            Ok(terminate) => terminate,
-            Err(why) => return refuse(&why),
+        let kinds = [SignalKind::terminate(), SignalKind::from_raw(SIGPWR), SignalKind::user_defined2()];
+        let [mut terminate, mut down, mut up] = match kinds.map(signal) {
+            [Ok(terminate), Ok(down), Ok(up)] => [terminate, down, up],
+            [Err(why), ..] | [_, Err(why), _] | [.., Err(why)] => return refuse(&why),
         };
         let mut told = std::pin::pin!(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => return,
+                    _ = tokio::signal::ctrl_c() => return,
+                    _ = down.recv() => power.goes_down(),
+                    _ = up.recv() => power.stays_up(),
+                    () = power.let_go() => return,
+                }
             }
         });
         let started = tokio::select! {
@@ -194,6 +211,7 @@ fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
         resolv_conf: flags.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
         password: PathBuf::from(NODE_PASSWORD),
         port: KUBELET_PORT,
+        power: Power::default(),
         kubelet: KubeletSettings::parse(&flags.kubelet_arg).map_err(|why| why.to_string())?,
         registries: read_registries(&flags.private_registry, flags.disable_default_registry_endpoint)
             .map_err(|why| why.to_string())?,

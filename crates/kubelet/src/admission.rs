@@ -18,7 +18,7 @@ pub(crate) fn admit(
     allocatable: &BTreeMap<String, f64>,
     node: Option<&Node>,
 ) -> Result<(), Verdict> {
-    let running: Vec<&Arc<Pod>> = others.iter().filter(|other| !has_ended(other)).collect();
+    let running: Vec<&Arc<Pod>> = others.iter().filter(|other| !spec::has_ended(other)).collect();
     fits(pod, &running, allocatable, node)?;
     let spec = spec::spec(pod);
     if let Some(node) = node {
@@ -32,11 +32,7 @@ pub(crate) fn admit(
 }
 
 fn verdict(reason: &str, message: impl Into<String>) -> Verdict {
-    Verdict { reason: reason.to_owned(), message: message.into() }
-}
-
-fn has_ended(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+    Verdict::new(reason, message)
 }
 
 fn fits(

@@ -19,6 +19,7 @@ use crate::node::capacity::Capacity;
 use crate::node::{self, lease};
 use crate::pods::manager::{Manager, Pods};
 use crate::runtime::Runtime;
+use crate::shutdown;
 use crate::volumes::Volumes;
 use crate::volumes::mounts::{Kernel, Mounts};
 
@@ -106,6 +107,7 @@ impl Kubelet {
         tasks.spawn(heartbeat);
         tasks.spawn(self.writer.run(token.clone()));
         tasks.spawn(node::run(Arc::clone(&context), token.clone()));
+        tasks.spawn(shutdown::run(Arc::clone(&context), self.pods.clone(), token.clone()));
         Manager::new(context, self.pods, token).run().await;
         tasks.close();
         tasks.wait().await;

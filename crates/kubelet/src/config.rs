@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1::Taint;
 
 use crate::eviction::Thresholds;
+use crate::shutdown::{Grace, Power};
 
 /// The settings of one node. [`Config::new`] gives upstream's defaults.
 #[derive(Clone, Debug)]
@@ -44,6 +45,10 @@ pub struct Config {
     pub cgroup_root: String,
     /// A folder whose files are pods that this node runs whatever the API server says.
     pub static_pods: Option<PathBuf>,
+    /// Whether the machine goes down.
+    pub power: Power,
+    /// How long pods get when it does.
+    pub shutdown_grace: Grace,
     /// The port of the kubelet's HTTPS API, as the Node announces it.
     pub port: u16,
     /// The version of the node agent: `v1.36.3+k3rs1`.
@@ -74,6 +79,8 @@ impl Config {
             eviction_hard: Thresholds::default(),
             cgroup_root: "/kubepods".to_owned(),
             static_pods: None,
+            power: Power::default(),
+            shutdown_grace: Grace::default(),
             port: 10250,
             version: "v1.36.3+k3rs1".to_owned(),
         }

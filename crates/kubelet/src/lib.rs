@@ -8,7 +8,7 @@
 //! env/        variables          volumes/  files           probes/   is it alive, ready, started
 //! logs/       what it wrote      node/     the Node, its lease and conditions
 //! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
-//! eviction    what must stay free
+//! eviction    what must stay free                         shutdown/ the machine goes down
 //! handle      what others may ask of a running agent, in process or through the server
 //! ```
 
@@ -29,6 +29,7 @@ mod probes;
 mod quantity;
 mod runtime;
 pub mod server;
+mod shutdown;
 mod status;
 #[cfg(test)]
 mod testing;
@@ -39,3 +40,4 @@ pub use config::Config;
 pub use eviction::{ThresholdError, Thresholds};
 pub use handle::{Handle, HandleError, PodName, Streams};
 pub use logs::LogOptions;
+pub use shutdown::{Grace, GraceError, Power};

@@ -439,6 +439,7 @@ pub(crate) struct TestNode {
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: tempfile::TempDir,
+    pub(crate) power: crate::Power,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
     handle: Option<crate::Handle>,
 }
@@ -451,6 +452,7 @@ impl TestNode {
             runtime: FakeRuntime::new(Arc::clone(&clock)),
             clock,
             dir: tempfile::tempdir().unwrap(),
+            power: crate::Power::default(),
             agent: None,
             handle: None,
         };
@@ -463,6 +465,7 @@ impl TestNode {
         config.node_ips = vec!["192.168.0.2".parse().unwrap()];
         config.root_dir = self.dir.path().join("kubelet");
         config.pod_logs_dir = self.dir.path().join("logs");
+        config.power = self.power.clone();
         config.static_pods = Some(self.static_pods());
         let kubelet = crate::agent::Kubelet::with(
             config,
@@ -522,6 +525,15 @@ impl TestNode {
         self.cluster.get(&resource_of::<Pod>(), &ObjectKey::new("shop", name))
     }
 
+    /// The reason and message of the node's condition Ready where it is not, else none.
+    pub(crate) fn unready(&self) -> Option<(String, String)> {
+        let node = self.cluster.get(&resource_of::<k8s_openapi::api::core::v1::Node>(), &ObjectKey::new("", "n1"))?;
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.into_iter().find(|it| it["type"] == "Ready" && it["status"] != "True")?;
+        let text = |key: &str| ready[key].as_str().unwrap_or_default().to_owned();
+        Some((text("reason"), text("message")))
+    }
+
     /// `Warning BackOff ...`: the events of pods, sorted.
     pub(crate) fn events(&self) -> Vec<String> {
         let text = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
@@ -537,14 +549,16 @@ impl TestNode {
         self.dir.path().join("pod-manifests")
     }
 
-    /// Puts a static pod's file in place, as a careful editor does.
+    /// Puts a static pod's file in place.
     pub(crate) fn write_static(&self, name: &str, spec: Value) {
-        let pod =
-            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop"}, "spec": spec});
-        let (hidden, file) = (format!(".{name}.json"), format!("{name}.json"));
+        let metadata = json!({"name": name, "namespace": "shop"});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
+        self.write_static_file(&format!("{name}.json"), &pod.to_string());
+    }
+
+    pub(crate) fn write_static_file(&self, name: &str, text: &str) {
         std::fs::create_dir_all(self.static_pods()).unwrap();
-        std::fs::write(self.static_pods().join(&hidden), pod.to_string()).unwrap();
-        std::fs::rename(self.static_pods().join(hidden), self.static_pods().join(file)).unwrap();
+        linux::files::write_atomic(&self.static_pods().join(name), text.as_bytes(), 0o600).unwrap();
     }
 
     /// What `kubectl delete` does: the pod is to end within so many seconds.

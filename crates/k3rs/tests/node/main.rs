@@ -4,6 +4,7 @@
 //! ```text
 //! streams   through the API server to a pod and back
 //! pulling   an image that only a registry has
+//! statics   a pod of a file, and the machine's end
 //! joining   an agent, and whom the server lets in
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
@@ -21,6 +22,7 @@ mod exchange;
 mod joining;
 mod payload;
 mod pulling;
+mod statics;
 mod streams;
 mod world;
 
@@ -106,12 +108,14 @@ async fn pods_live_and_leave_nothing(directory: std::path::PathBuf) {
     eventually("the Service after the restart", || exchange::fetch(service).is_ok_and(|it| it == "web")).await;
 
     let mut uids = vec![pulling::a_pod_gets_its_image(&world, &pods).await];
+    uids.push(statics::a_file_is_a_pod(&directory, &pods).await);
     for name in ["web", "client", "after"] {
         let uid = pods.get(name).await.unwrap().metadata.uid.unwrap();
         pods.delete(name, &DeleteParams::default().grace_period(1)).await.unwrap();
         gone(&pods, name, &uid).await;
         uids.push(uid);
     }
+    uids.push(statics::pods_end_before_the_machine(&world, &pods).await);
     eventually("an empty ledger", || world::ledger(&directory, &uids).is_empty()).await;
     world.server.stop().await.unwrap();
     assert_eq!(world::ledger(&directory, &uids), Vec::<String>::new(), "left behind");

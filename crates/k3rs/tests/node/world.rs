@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub server: Server,
     /// As the administrator, by the kubeconfig that the server wrote.
     pub client: Client,
+    /// Of the server's own node.
+    pub power: kubelet::Power,
     directory: PathBuf,
 }
 
@@ -45,10 +47,11 @@ impl World {
     /// A server whose options are these, for nodes in `directory`.
     pub(crate) async fn of(options: Options, directory: &Path) -> Self {
         let kubeconfig = options.kubeconfig.clone();
+        let power = options.node.as_ref().map(|node| node.power.clone()).unwrap_or_default();
         let server = Server::start(options).await.unwrap();
         let kubeconfig = Kubeconfig::read_from(kubeconfig).unwrap();
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
-        Self { server, client: Client::try_from(config).unwrap(), directory: directory.to_owned() }
+        Self { server, client: Client::try_from(config).unwrap(), power, directory: directory.to_owned() }
     }
 
     /// The payload that runs `word` under a shim of this world.
@@ -100,6 +103,7 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         password: directory.join("node-password"),
         port: 10250,
         kubelet: KubeletSettings::default(),
+        power: kubelet::Power::default(),
         registries: containers::Registries::default(),
     }
 }

@@ -44,12 +44,15 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
         sent: None,
         cidrs: Vec::new(),
     };
+    let power = &context.config.power;
     loop {
+        let down = power.is_down();
         let ready = keeper.pass().await;
         let next = context.clock.after(if ready { LOOK } else { LOOK_UNREADY });
         tokio::select! {
             () = token.cancelled() => return,
             () = next => {}
+            () = power.until(!down) => {}
             change = changes.recv() => match change {
                 Some(Change::Applied { new, .. }) => keeper.informed(decode(&new)),
                 // Somebody deleted it: the node registers again.
@@ -194,14 +197,14 @@ impl Keeper {
             pressure: info::pressure(&self.context.config),
             images: images.map(|it| it.images).unwrap_or_default(),
             handlers: status.as_ref().map(|it| it.runtime_handlers.clone()).unwrap_or_default(),
-            unready: unready(&status),
+            unready: unready(&status, self.context.config.power.is_down()),
             capacity,
         }
     }
 }
 
 /// Why pods cannot run here, in upstream's words.
-fn unready(status: &cri::Result<cri::StatusResponse>) -> Option<String> {
+fn unready(status: &cri::Result<cri::StatusResponse>, down: bool) -> Option<String> {
     let conditions = match status {
         Ok(status) => status.status.clone().unwrap_or_default().conditions,
         Err(error) => return Some(format!("container runtime is down: {error}")),
@@ -215,6 +218,7 @@ fn unready(status: &cri::Result<cri::StatusResponse>) -> Option<String> {
             }
             None => Some(format!("container {what} not ready: {kind} is not set")),
         })
+        .chain(down.then(|| "node is shutting down".to_owned()))
         .collect();
     (!problems.is_empty()).then(|| problems.join(", "))
 }

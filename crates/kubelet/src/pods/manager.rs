@@ -15,10 +15,11 @@ use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::ending::{Ending, Line};
 use super::mirror;
 use super::remains;
 use super::spec;
@@ -28,15 +29,27 @@ use crate::admission;
 use crate::context::Context;
 use crate::names;
 use crate::runtime::{Known, known};
+use crate::shutdown;
 use crate::status::Verdict;
 
 /// The pods of the node as others may ask for them.
 #[derive(Clone, Default)]
 pub(crate) struct Pods {
     known: Arc<Mutex<BTreeMap<String, Arc<Pod>>>>,
+    lines: Arc<Mutex<BTreeMap<String, Arc<Line>>>>,
 }
 
 impl Pods {
+    /// The line to a pod's worker, while it has one.
+    pub(crate) fn line(&self, uid: &str) -> Option<Arc<Line>> {
+        self.lines.lock().get(uid).cloned()
+    }
+
+    /// Ends a pod for a reason of the node's. `None` if nobody works for it.
+    pub(crate) fn end(&self, uid: &str, ending: Ending) -> Option<watch::Receiver<bool>> {
+        Some(self.line(uid)?.end(ending))
+    }
+
     pub(crate) fn list(&self) -> Vec<Arc<Pod>> {
         self.known.lock().values().cloned().collect()
     }
@@ -73,7 +86,7 @@ pub(crate) struct Manager {
 /// How a worker is reached.
 struct Handle {
     desired: watch::Sender<Desired>,
-    wake: Arc<Notify>,
+    line: Arc<Line>,
     admitted: bool,
     key: ObjectKey,
 }
@@ -326,7 +339,9 @@ impl Manager {
             .collect();
         let node = self.node.list(None).first().and_then(|entry| decode::<Node>(entry));
         let capacity = self.context.capacity.read().allocatable();
-        let verdict = admission::admit(pod, &others, &capacity, node.as_ref()).err()?;
+        let up = shutdown::admit(&self.context.config.power);
+        let admitted = up.and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
+        let verdict = admitted.err()?;
         let about = super::events::reference(pod, "");
         self.context.recorder.warning(&about, &verdict.reason, verdict.message.clone());
         Some(verdict)
@@ -343,19 +358,21 @@ impl Manager {
             Desired::Static(it) => spec::key(&it.pod),
         };
         let (sender, receiver) = watch::channel(desired);
-        let wake = Arc::new(Notify::new());
-        let worker = Worker::new(Arc::clone(&self.context), uid.clone(), receiver, Arc::clone(&wake), verdict);
+        // Of a worker that panicked it is there already, with what was asked.
+        let line = Arc::clone(self.pods.lines.lock().entry(uid.clone()).or_default());
+        let worker = Worker::new(Arc::clone(&self.context), uid.clone(), receiver, Arc::clone(&line), verdict);
         let (name, token) = (uid.clone(), self.token.clone());
         self.running.spawn(async move {
             worker.run(token).await;
             name
         });
-        self.workers.insert(uid, Handle { desired: sender, wake, admitted, key });
+        self.workers.insert(uid, Handle { desired: sender, line, admitted, key });
     }
 
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
         match ended {
             Ok(uid) => {
+                self.pods.lines.lock().remove(&uid);
                 let was_static = self.workers.remove(&uid).is_some_and(|it| it.of_file().is_some());
                 if was_static {
                     self.settle_statics();
@@ -407,7 +424,7 @@ impl Manager {
         match sandbox.or_else(container) {
             Some(pod) => {
                 if let Some(handle) = self.workers.get(&pod.uid) {
-                    handle.wake.notify_one();
+                    handle.line.wake().notify_one();
                 }
             }
             // Whose it is isn't said.
@@ -417,7 +434,7 @@ impl Manager {
 
     fn wake_all(&self) {
         for handle in self.workers.values() {
-            handle.wake.notify_one();
+            handle.line.wake().notify_one();
         }
     }
 }

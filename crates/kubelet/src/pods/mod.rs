@@ -6,6 +6,7 @@
 //! observed   what the runtime says                              publish  what the API server is told
 //! sandbox, container, security   specs as the runtime's configurations (pure)
 //! files      mounts        hooks    postStart, preStop          images   pull policies
+//! ending     how the node ends a pod of its own accord
 //! statics    pods of files                                mirror   what the API server has of those
 //! sources    ConfigMaps and Secrets that change                 backoff  delays (pure)
 //! ```
@@ -13,6 +14,7 @@
 pub(crate) mod apply;
 pub(crate) mod backoff;
 pub(crate) mod container;
+pub(crate) mod ending;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod hooks;

@@ -29,6 +29,11 @@ pub(crate) fn key(pod: &Pod) -> ObjectKey {
     ObjectKey::new(text(&pod.metadata.namespace), text(&pod.metadata.name))
 }
 
+/// Nothing of the pod is to run again.
+pub(crate) fn has_ended(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
 /// True of a pod that a file of this node describes.
 pub(crate) fn is_static(pod: &Pod) -> bool {
     let source = pod.metadata.annotations.as_ref().and_then(|it| it.get(names::CONFIG_SOURCE));

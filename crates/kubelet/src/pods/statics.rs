@@ -39,6 +39,8 @@ pub(crate) enum StaticError {
     Read(#[from] std::io::Error),
     #[error("it is longer than {LONGEST} bytes")]
     Long,
+    #[error("it is empty")]
+    Empty,
     #[error("it is neither YAML nor JSON: {0}")]
     Syntax(String),
     #[error("it is no v1 Pod but apiVersion {version:?}, kind {kind:?}")]
@@ -136,7 +138,9 @@ impl Statics {
             Err(error) => {
                 let trouble = error.to_string();
                 let known = known.unwrap_or(File { pod: None, trouble: String::new() });
-                if known.trouble != trouble {
+                // Somebody is about to write it.
+                let begun = matches!(error, StaticError::Empty);
+                if known.trouble != trouble && !begun {
                     tracing::error!(file = %path.display(), error = trouble, "static pod not taken: mend its file");
                 }
                 File { trouble, ..known }
@@ -176,6 +180,9 @@ fn seen(pod: &mut Pod, before: Option<&Pod>, now: Timestamp) {
 
 /// The pod that a file says, as the node runs it.
 pub(crate) fn decode(text: &[u8], file: &Path, node: &str) -> Result<Pod, StaticError> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(StaticError::Empty);
+    }
     let syntax = |why: &dyn std::fmt::Display| StaticError::Syntax(why.to_string());
     let text = yaml::text(text).map_err(|why| syntax(&why))?;
     let mut pod: Value = match text.trim_start().starts_with('{') {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::apply::{self, Failure, Place};
 use super::backoff::Backoffs;
+use super::ending::Line;
 use super::mirror::{self, Mirror, Step};
 use super::observed::{Observed, State};
 use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState};
@@ -91,12 +92,15 @@ pub(crate) struct Worker {
     uid: String,
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
+    line: Arc<Line>,
     pod: Arc<Pod>,
     gone: bool,
     /// Of a static pod.
     mirror: Option<Mirror>,
     /// The node refused the pod, or ended it.
     verdict: Option<Verdict>,
+    /// The most seconds that a pod gets which the node ended.
+    most_grace: Option<i64>,
     /// When the pod began to end.
     stopping_since: Option<Timestamp>,
     memory: Memory,
@@ -148,7 +152,7 @@ impl Worker {
         context: Arc<Context>,
         uid: String,
         desired: watch::Receiver<Desired>,
-        wake: Arc<Notify>,
+        line: Arc<Line>,
         verdict: Option<Verdict>,
     ) -> Self {
         let tools = Tools {
@@ -164,6 +168,7 @@ impl Worker {
         };
         let mirror = matches!(&*desired.borrow(), Desired::Static(_)).then(Mirror::default);
         let memory = Memory { hooked: publish::read_hooked(&context, &uid), ..Memory::default() };
+        let wake = Arc::clone(line.wake());
         let prober = Prober::new(tools, Arc::clone(&wake));
         Self {
             published: Published::new(),
@@ -174,6 +179,7 @@ impl Worker {
             gone,
             mirror,
             verdict,
+            most_grace: None,
             stopping_since: None,
             memory,
             told_crashes: BTreeSet::new(),
@@ -182,6 +188,7 @@ impl Worker {
             mounted: Mounted::default(),
             prober,
             wake,
+            line,
             operations: JoinSet::new(),
             under_way: BTreeMap::new(),
             retry_at: None,
@@ -272,12 +279,14 @@ impl Worker {
 
     /// What the pod is to become, and by when.
     fn intent(&mut self, observed: &Observed, now: Timestamp) -> Intent {
-        if !self.gone && self.verdict.is_none() {
-            self.verdict = self.overdue(now);
-        }
         let deleted = self.pod.metadata.deletion_timestamp.is_some();
         let ended =
             matches!(self.pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"));
+        if !self.gone && !ended && self.verdict.is_none() {
+            let asked = self.line.ending();
+            self.most_grace = asked.as_ref().and_then(|ending| ending.grace);
+            self.verdict = asked.map(|ending| ending.verdict).or_else(|| self.overdue(now));
+        }
         if !self.gone && !deleted && !ended && self.verdict.is_none() {
             return Intent::Run;
         }
@@ -287,6 +296,7 @@ impl Worker {
             _ if self.gone && self.mirror.is_none() => GONE_GRACE,
             _ => spec::grace_seconds(&self.pod),
         };
+        let grace = self.most_grace.map_or(grace, |most| grace.min(most));
         let deadline = since + SignedDuration::from_secs(grace.max(GONE_GRACE));
         self.hurry(deadline, observed);
         if self.gone { Intent::Remove { deadline } } else { Intent::Stop { deadline } }
@@ -303,7 +313,7 @@ impl Worker {
         }
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
         self.context.recorder.normal(&super::events::reference(&self.pod, ""), "DeadlineExceeded", message.clone());
-        Some(Verdict { reason: "DeadlineExceeded".to_owned(), message })
+        Some(Verdict::new("DeadlineExceeded", message))
     }
 
     /// The pod ends: what starts is called off, and what ends more slowly than it now may is begun anew.
@@ -526,7 +536,7 @@ impl Worker {
     }
 
     /// What the API server has of a static pod.
-    fn reflect(&mut self, status: &PodStatus, now: Timestamp) {
+    fn reflect(&mut self, status: &PodStatus, stopped: bool, now: Timestamp) {
         let Some(mirror) = &mut self.mirror else { return };
         mirror.found(status);
         if self.gone || self.under_way.contains_key(STATUS) || self.under_way.contains_key(MIRROR) {
@@ -538,6 +548,7 @@ impl Worker {
         }
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
         match mirror.step(&pod, now) {
+            Step::Nothing if stopped => self.line.stop(),
             Step::Nothing => {}
             Step::Create { node } => {
                 self.spawn(MIRROR, None, async move { Outcome::Mirrored(mirror::create(&context, &pod, &node).await) });
@@ -554,6 +565,8 @@ impl Worker {
                 let shown = self.published.newest(&shown);
                 if let Some(patch) = self.published.patch(&shown, status) {
                     self.spawn(STATUS, None, async move { Outcome::Published(publish::send(&context, patch).await) });
+                } else if stopped {
+                    self.line.stop();
                 }
             }
         }
@@ -563,7 +576,7 @@ impl Worker {
     fn publish(&mut self, observed: &Observed, plan: &Plan, stopping: bool, now: Timestamp) {
         if self.mirror.is_some() {
             let status = self.status(observed, plan, stopping, now);
-            return self.reflect(&status, now);
+            return self.reflect(&status, plan.stopped, now);
         }
         if self.gone || self.under_way.contains_key(STATUS) || self.under_way.contains_key(DELETE) {
             return;
@@ -576,9 +589,12 @@ impl Worker {
         let context = Arc::clone(&self.context);
         if let Some(patch) = self.published.patch(&self.pod, &status) {
             self.spawn(STATUS, None, async move { Outcome::Published(publish::send(&context, patch).await) });
-        } else if plan.stopped && self.pod.metadata.deletion_timestamp.is_some() {
-            let pod = Arc::clone(&self.pod);
-            self.spawn(DELETE, None, async move { Outcome::Published(publish::delete(&context, &pod).await) });
+        } else if plan.stopped {
+            self.line.stop();
+            if self.pod.metadata.deletion_timestamp.is_some() {
+                let pod = Arc::clone(&self.pod);
+                self.spawn(DELETE, None, async move { Outcome::Published(publish::delete(&context, &pod).await) });
+            }
         }
     }
 

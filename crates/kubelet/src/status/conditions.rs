@@ -35,7 +35,14 @@ pub(super) fn conditions(input: &Input<'_>, spec: &PodSpec, status: &PodStatus, 
     let known = old.conditions.as_deref().unwrap_or_default();
     let mut conditions: Vec<PodCondition> =
         findings.into_iter().map(|finding| finding.condition(known, generation, input.now)).collect();
-    if let Some(finding) = resizing(input, spec) {
+    let ended = input.verdict.filter(|verdict| verdict.disruption && status.phase.as_deref() == Some("Failed"));
+    let disrupted = ended.map(|verdict| Finding {
+        kind: "DisruptionTarget",
+        status: true,
+        reason: Some("TerminationByKubelet"),
+        message: Some(verdict.message.clone()),
+    });
+    for finding in [resizing(input, spec), disrupted].into_iter().flatten() {
         conditions.push(finding.condition(known, generation, input.now));
     }
     let own = conditions.len();

@@ -40,6 +40,14 @@ pub(crate) struct Input<'a> {
 pub(crate) struct Verdict {
     pub(crate) reason: String,
     pub(crate) message: String,
+    /// The pod was ended for the node's sake: the condition DisruptionTarget says so, so that a Job need not count it.
+    pub(crate) disruption: bool,
+}
+
+impl Verdict {
+    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), disruption: false }
+    }
 }
 
 /// The status of a pod as the node sees it.
@@ -48,17 +56,16 @@ pub(crate) fn compute(input: &Input<'_>) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
     let spec = spec::spec(pod);
     let lists = containers::statuses(input, &spec, &old);
-    let phase = match input.verdict {
-        Some(_) if !input.observed.any_running() => "Failed",
-        _ => phase(input, &lists, &old),
-    };
+    // A verdict is told when it has come about: until then the pod is what it was.
+    let verdict = input.verdict.filter(|_| !input.observed.any_running());
+    let phase = if verdict.is_some() { "Failed" } else { phase(input, &lists, &old) };
     let host_network = spec.host_network == Some(true);
     let ips = pod_ips(input, &old, host_network);
     let host_ips: Vec<String> = input.node_ips.iter().map(ToString::to_string).collect();
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
-        reason: input.verdict.map(|verdict| verdict.reason.clone()).or(old.reason.clone()),
-        message: input.verdict.map(|verdict| verdict.message.clone()).or(old.message.clone()),
+        reason: verdict.map(|verdict| verdict.reason.clone()).or(old.reason.clone()),
+        message: verdict.map(|verdict| verdict.message.clone()).or(old.message.clone()),
         host_ip: host_ips.first().cloned(),
         host_ips: Some(host_ips.into_iter().map(|ip| HostIP { ip }).collect()),
         pod_ip: ips.first().cloned(),

@@ -198,9 +198,11 @@ fn a_pod_that_ended_says_how() {
 #[test]
 fn a_verdict_is_told_with_its_reason_once_nothing_runs() {
     let mut case = Case::new(one(), vec![container("c", 0, State::Running, 0)]);
-    case.verdict = Some(Verdict { reason: "Evicted".to_owned(), message: "too much".to_owned() });
+    case.verdict = Some(Verdict { disruption: true, ..Verdict::new("Evicted", "too much") });
     case.stopping = true;
-    assert_eq!(case.compute().phase.as_deref(), Some("Running"));
+    let running = case.compute();
+    assert_eq!((running.phase.as_deref(), running.reason), (Some("Running"), None));
+    assert!(!running.conditions.unwrap().iter().any(|it| it.type_ == "DisruptionTarget"));
     case.observed.containers[0].state = State::Exited;
     case.observed.containers[0].exit_code = 137;
     case.check(expect![[r#"
@@ -210,6 +212,10 @@ fn a_verdict_is_told_with_its_reason_once_nothing_runs() {
           not Ready: "PodFailed" null
           not ContainersReady: "PodFailed" null
     "#]]);
+    let conditions = case.compute().conditions.unwrap();
+    let condition = conditions.iter().find(|it| it.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_deref()), ("True", Some("TerminationByKubelet")));
+    assert_eq!((condition.message.as_deref(), condition.observed_generation), (Some("too much"), Some(3)));
 }
 
 #[test]

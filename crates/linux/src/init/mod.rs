@@ -1,6 +1,10 @@
 //! PID 1 of a node: mounts what a node needs, starts the server or agent and starts it again when it dies, reaps
 //! what falls to it, hands signals on.
 //!
+//! Two things can be asked of it. SIGTERM and SIGINT: the service ends at once, and with the node all that it runs, to go on
+//! when the node starts again. SIGPWR, or SIGRTMIN+3, by which systemd halts containers: the machine goes down, so the
+//! service, which gets SIGPWR, first ends what it runs in good order. SIGUSR2 takes that back.
+//!
 //! Shims fall to it when the server dies, so that pods outlive the server. It has one thread and keeps no state:
 //! what must survive it is nothing, for the kernel ends the node's processes with it.
 
@@ -31,7 +35,7 @@ const HEALTHY: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
-/// Runs a service until SIGTERM, SIGINT or SIGPWR came and it has ended; returns its exit code.
+/// Runs a service until it was told to end ([`Order`]) and has ended; returns its exit code.
 ///
 /// Must be called before the process has a second thread. `stdout` and `stderr` are the service's too.
 pub fn run(service: &Service) -> io::Result<i32> {
@@ -73,6 +77,26 @@ enum State {
     Running { process: Process, since: Instant, stopping: bool },
 }
 
+/// What a signal asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Order {
+    /// The node is to end, or no longer.
+    ends: Option<bool>,
+    to_service: i32,
+}
+
+impl Order {
+    fn of(signal: i32) -> Self {
+        let halts = signal == libc::SIGPWR || signal == libc::SIGRTMIN() + 3;
+        let ends = match signal {
+            libc::SIGTERM | libc::SIGINT => Some(true),
+            libc::SIGUSR2 => Some(false),
+            _ => halts.then_some(true),
+        };
+        Self { ends, to_service: if halts { libc::SIGPWR } else { signal } }
+    }
+}
+
 impl Init<'_> {
     /// Starts the service when its time has come. A program that cannot be started at all ends the node.
     fn start_if_due(&mut self) -> io::Result<Option<i32>> {
@@ -98,14 +122,13 @@ impl Init<'_> {
     }
 
     fn on_signal(&mut self, signal: i32) -> io::Result<Option<i32>> {
-        let ends = matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGPWR);
+        let order = Order::of(signal);
         match &mut self.state {
-            State::Waiting { .. } if ends => Ok(Some(0)),
+            State::Waiting { .. } if order.ends == Some(true) => Ok(Some(0)),
             State::Waiting { .. } => Ok(None),
             State::Running { process, stopping, .. } => {
-                *stopping |= ends;
-                // SIGPWR is for PID 1; to the service it would be a surprise.
-                process.signal(if signal == libc::SIGPWR { libc::SIGTERM } else { signal })?;
+                *stopping = order.ends.unwrap_or(*stopping);
+                process.signal(order.to_service)?;
                 Ok(None)
             }
         }
@@ -159,4 +182,19 @@ pub fn reap_forever() -> ! {
     };
     let result: io::Result<std::convert::Infallible> = reap();
     processes::exit_now(i32::from(result.is_err()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_learns_whether_the_machine_goes_down() {
+        let halts = Order { ends: Some(true), to_service: libc::SIGPWR };
+        assert_eq!(Order::of(libc::SIGPWR), halts);
+        assert_eq!(Order::of(libc::SIGRTMIN() + 3), halts);
+        assert_eq!(Order::of(libc::SIGTERM), Order { ends: Some(true), to_service: libc::SIGTERM });
+        assert_eq!(Order::of(libc::SIGUSR2), Order { ends: Some(false), to_service: libc::SIGUSR2 });
+        assert_eq!(Order::of(libc::SIGHUP), Order { ends: None, to_service: libc::SIGHUP });
+    }
 }

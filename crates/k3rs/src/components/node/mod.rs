@@ -16,8 +16,8 @@ use std::sync::Arc;
 use api::cri::{ImageService, RuntimeService};
 use client::informer::Informers;
 use containers::{Registries, Remote, Runtime, Services, ShimProgram};
-use kubelet::Kubelet;
 use kubelet::server::Delegated;
+use kubelet::{Kubelet, Power};
 use network::{dns, overlay, ruleset};
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,8 @@ pub struct Options {
     /// The kubelet's port.
     pub port: u16,
     pub kubelet: KubeletSettings,
+    /// Whether the machine goes down.
+    pub power: Power,
     /// Where images are pulled from.
     pub registries: Registries,
 }
@@ -179,6 +181,7 @@ fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -
     config.root_dir = layout.agent("kubelet");
     config.pod_logs_dir = layout.agent("pod-logs");
     config.static_pods = Some(layout.agent("pod-manifests"));
+    config.power = options.power.clone();
     config.port = options.port;
     config.eviction_hard = options.kubelet.eviction_hard.clone();
     config.max_pods = options.kubelet.max_pods;

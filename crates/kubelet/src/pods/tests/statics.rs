@@ -147,8 +147,8 @@ async fn a_slip_in_a_file_ends_nothing_and_starts_nothing() {
     let node = TestNode::start().await;
     node.write_static("web", spec("app"));
     node.until_ready("web-n1", true).await;
-    std::fs::write(node.static_pods().join("web.json"), "{").unwrap();
-    std::fs::write(node.static_pods().join("bad.yaml"), "kind: [").unwrap();
+    node.write_static_file("web.json", "{");
+    node.write_static_file("bad.yaml", "kind: [");
     node.write_static("next", spec("app"));
     node.until_ready("next-n1", true).await;
     assert_eq!(node.runtime.containers(), "c#0 Running, c#0 Running");
