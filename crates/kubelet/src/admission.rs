@@ -136,7 +136,8 @@ fn selected(spec: &PodSpec, node: &Node) -> Result<(), Verdict> {
     Err(verdict("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"))
 }
 
-fn matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+/// Whether a node of these labels and this name is one that the term selects.
+pub(crate) fn matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // A term that says nothing selects nothing.

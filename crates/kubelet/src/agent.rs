@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::context::{ApiObjects, ApiTokens, Context};
+use crate::context::{ApiObjects, ApiStorage, ApiTokens, Context};
 use crate::handle::Handle;
 use crate::node::capacity::Capacity;
 use crate::node::{self, lease};
@@ -67,12 +67,13 @@ impl Kubelet {
         let (recorder, writer) =
             client::events::recorder(client.clone(), Arc::clone(&clock), "kubelet", &config.node_name);
         let requests = Requests::new(client);
-        let volumes = Volumes {
-            objects: Arc::new(ApiObjects(requests.clone())),
-            tokens: Arc::new(ApiTokens { requests: requests.clone(), clock: Arc::clone(&clock) }),
+        let volumes = Volumes::new(
+            Arc::new(ApiObjects(requests.clone())),
+            Arc::new(ApiStorage { requests: requests.clone(), node_name: config.node_name.clone() }),
+            Arc::new(ApiTokens { requests: requests.clone(), clock: Arc::clone(&clock) }),
             mounts,
-            root: config.root_dir.clone(),
-        };
+            config.root_dir.clone(),
+        );
         let runtime = Runtime { service, images, name: version.runtime_name, version: version.runtime_version };
         let context = Context {
             capacity: RwLock::new(Capacity::observe(&config)),

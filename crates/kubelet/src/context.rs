@@ -1,5 +1,6 @@
 //! What the rooms of the agent share: settings, clients, the runtime, and the adapters from the API to what rooms ask for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::object::ObjectKey;
@@ -11,7 +12,9 @@ use client::typed::{Typed, resource_of};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,6 +25,7 @@ use crate::env::Objects;
 use crate::env::fields::Facts;
 use crate::node::capacity::Capacity;
 use crate::runtime::Runtime;
+use crate::volumes::claims::Storage;
 use crate::volumes::{Token, Tokens, Volumes};
 
 pub(crate) struct Context {
@@ -73,6 +77,37 @@ impl Objects for ApiObjects {
 
     fn secret<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Option<Secret>, String>> {
         self.get(namespace, name).boxed()
+    }
+}
+
+/// Claims, volumes and the node as the API server has them now: the node may read those of its pods one by one, and not
+/// watch them.
+pub(crate) struct ApiStorage {
+    pub(crate) requests: Requests,
+    pub(crate) node_name: String,
+}
+
+impl ApiStorage {
+    async fn get<K>(&self, namespace: &str, name: &str) -> Result<K, String>
+    where
+        K: k8s_openapi::Resource + DeserializeOwned,
+    {
+        let found = self.requests.get(&resource_of::<K>(), &ObjectKey::new(namespace, name)).await;
+        serde_json::from_value(found.map_err(|error| error.message())?).map_err(|error| error.to_string())
+    }
+}
+
+impl Storage for ApiStorage {
+    fn claim<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<PersistentVolumeClaim, String>> {
+        self.get(namespace, name).boxed()
+    }
+
+    fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, String>> {
+        self.get("", name).boxed()
+    }
+
+    fn node_labels(&self) -> BoxFuture<'_, Result<BTreeMap<String, String>, String>> {
+        async { Ok(self.get::<Node>("", &self.node_name).await?.metadata.labels.unwrap_or_default()) }.boxed()
     }
 }
 

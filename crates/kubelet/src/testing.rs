@@ -424,8 +424,12 @@ impl Mounts for NoMounts {
         Ok(())
     }
 
-    fn bind(&self, _: BorrowedFd<'_>, _: &Path) -> std::io::Result<()> {
+    fn bind(&self, _: BorrowedFd<'_>, _: &Path, _: linux::mounts::Attributes) -> std::io::Result<()> {
         Ok(())
+    }
+
+    fn is_mounted(&self, _: &Path) -> std::io::Result<bool> {
+        Ok(false)
     }
 
     fn unmount(&self, _: &Path) -> std::io::Result<()> {

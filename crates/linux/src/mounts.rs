@@ -104,9 +104,15 @@ pub fn set_attributes(
     attributes: Attributes,
     propagation: Option<Propagation>,
 ) -> io::Result<()> {
+    // How access times are kept is one of several ways: the old one must go.
+    let clear = if attributes.intersects(Attributes::MOUNT_ATTR__ATIME) {
+        Attributes::MOUNT_ATTR__ATIME
+    } else {
+        Attributes::empty()
+    };
     let settings = libc::mount_attr {
         attr_set: u64::from(attributes.bits()),
-        attr_clr: 0,
+        attr_clr: u64::from(clear.bits()),
         propagation: match propagation {
             None => 0,
             Some(Propagation::Private) => libc::MS_PRIVATE,

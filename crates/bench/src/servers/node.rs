@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use linux::cgroups::Cgroups;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -257,7 +258,13 @@ impl Drop for Node {
             // It may have ended by itself.
             _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
-        for group in groups() {
+        // A container outlives its shim.
+        if let Ok(cgroups) = Cgroups::detect()
+            && let Err(error) = cgroups.group(GROUP).empty_and_remove()
+        {
+            crate::say(&format!("the control group {GROUP} is left: {error}"));
+        }
+        for group in groups().into_iter().filter(|it| it.exists()) {
             remove_group(&group);
         }
         let own = self.directory.display().to_string();

@@ -165,6 +165,7 @@ async fn parts(
         environment,
         resources: cgroups::container_resources(&spec, role, container, context.capacity.read().memory_bytes()),
         target: target.and_then(|name| observed.newest(&name).map(|it| it.id.clone())),
+        groups: place.mounted.groups.clone(),
     })
 }
 
@@ -281,10 +282,15 @@ pub(crate) async fn remove_container(context: &Context, id: String, log: &str) -
 pub(crate) async fn mount(context: &Context, pod: &Pod, ips: &[String]) -> Result<Mounted, Failure> {
     let facts = context.facts(pod, ips);
     let mounted = context.volumes.set_up(pod, &facts, context.clock.now()).await;
+    let about = events::reference(pod, "");
+    for (reason, message) in mounted.iter().flat_map(|it| &it.warnings) {
+        context.recorder.warning(&about, reason, message.clone());
+    }
     mounted.map_err(|error| {
-        let message = error.to_string();
-        context.recorder.warning(&events::reference(pod, ""), "FailedMount", message.clone());
-        Failure::new("FailedMount", message)
+        for message in &error.0 {
+            context.recorder.warning(&about, "FailedMount", message.clone());
+        }
+        Failure::new("FailedMount", error)
     })
 }
 

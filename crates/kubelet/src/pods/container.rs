@@ -25,6 +25,8 @@ pub(crate) struct Parts {
     pub(crate) resources: LinuxContainerResources,
     /// The container whose processes an ephemeral container is to see.
     pub(crate) target: Option<String>,
+    /// Groups that the pod's volumes give to its processes.
+    pub(crate) groups: Vec<i64>,
 }
 
 pub(crate) fn config(pod: &Pod, container: &Container, parts: Parts) -> ContainerConfig {
@@ -32,6 +34,8 @@ pub(crate) fn config(pod: &Pod, container: &Container, parts: Parts) -> Containe
     let image = container.image.clone().unwrap_or_default();
     let lookup = |name: &str| parts.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let expanded = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, lookup)).collect();
+    let mut security = security::context(&spec, container, &parts.image_user, parts.target.as_deref());
+    security.supplemental_groups.extend(parts.groups);
     let stop_signal = container.lifecycle.as_ref().and_then(|it| it.stop_signal.as_deref()).and_then(Signal::parse);
     ContainerConfig {
         metadata: Some(ContainerMetadata { name: container.name.clone(), attempt: parts.attempt }),
@@ -45,10 +49,7 @@ pub(crate) fn config(pod: &Pod, container: &Container, parts: Parts) -> Containe
         stdin: container.stdin == Some(true),
         stdin_once: container.stdin_once == Some(true),
         tty: container.tty == Some(true),
-        linux: Some(LinuxContainerConfig {
-            resources: Some(parts.resources),
-            security_context: Some(security::context(&spec, container, &parts.image_user, parts.target.as_deref())),
-        }),
+        linux: Some(LinuxContainerConfig { resources: Some(parts.resources), security_context: Some(security) }),
         envs: parts.environment.into_iter().map(|(key, value)| KeyValue { key, value: value.into() }).collect(),
         mounts: parts.mounts,
         stop_signal: stop_signal.unwrap_or(Signal::RuntimeDefault).into(),

@@ -52,17 +52,22 @@ pub(crate) async fn mounts(
                 readonly: true,
                 ..base(mount)
             },
-            Source::Path(root) if sub_path.is_empty() => {
-                Mount { host_path: root.to_string_lossy().into_owned(), ..base(mount) }
-            }
-            Source::Path(root) => {
-                let bound = context.volumes.sub_path(&uid, &container.name, index, &mount.name, root, &sub_path).await;
-                let path = bound.map_err(|source| MountError::Bind {
-                    volume: mount.name.clone(),
-                    container: container.name.clone(),
-                    source: Box::new(source),
-                })?;
-                Mount { host_path: path.to_string_lossy().into_owned(), ..base(mount) }
+            Source::Path { path, read_only } => {
+                let path = match sub_path.is_empty() {
+                    true => path.clone(),
+                    false => {
+                        let volumes = &context.volumes;
+                        let bound = volumes.sub_path(&uid, &container.name, index, &mount.name, path, &sub_path).await;
+                        bound.map_err(|source| MountError::Bind {
+                            volume: mount.name.clone(),
+                            container: container.name.clone(),
+                            source: Box::new(source),
+                        })?
+                    }
+                };
+                let base = base(mount);
+                let readonly = base.readonly || *read_only;
+                Mount { host_path: path.to_string_lossy().into_owned(), readonly, ..base }
             }
         });
     }

@@ -33,6 +33,7 @@ use crate::context::Context;
 use crate::probes::{Prober, Tools};
 use crate::status::{self, Verdict};
 use crate::volumes::Mounted;
+use crate::volumes::claims::Used;
 
 /// The grace of a pod that is gone from the API: it is told, and killed.
 const GONE_GRACE: i64 = 1;
@@ -273,7 +274,9 @@ impl Worker {
             }
         };
         let old = std::mem::replace(&mut self.pod, pod);
-        let told = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
+        // A container for debugging may use a volume that none did before.
+        let told =
+            |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone(), Used::by(&spec::spec(pod)));
         !Arc::ptr_eq(&old, &self.pod) && told(&old) != told(&self.pod)
     }
 

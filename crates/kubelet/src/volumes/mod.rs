@@ -6,15 +6,18 @@
 //! ```
 //!
 //! Types whose content is computed (configMap, secret, downwardAPI, projected) give a [`Payload`]; [`atomic`] writes it.
-//! What a type does not know stays pending with the reason that upstream gives; PersistentVolumeClaims, CSI and the
-//! other attached types have their place in [`plan`]'s match.
+//! A claim stands for a volume of the cluster: [`claims`] finds it, [`persistent`] makes it usable. What a type does not
+//! know (CSI and others that need a driver) stays pending with the reason that upstream gives.
 
 mod atomic;
+pub(crate) mod claims;
 mod config_map;
 mod downward;
 mod empty_dir;
 mod host_path;
 pub(crate) mod mounts;
+mod ownership;
+mod persistent;
 mod projected;
 mod secret;
 mod subpath;
@@ -32,7 +35,10 @@ use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, HostPathVolume
 use crate::env::fields::Facts;
 use crate::env::{EnvError, Objects};
 use crate::pods::spec;
+use claims::{Storage, Used};
 use mounts::Mounts;
+use ownership::Ownership;
+use persistent::{Held, Ready};
 
 /// Files by path below the volume.
 pub(crate) type Payload = BTreeMap<String, File>;
@@ -60,6 +66,9 @@ pub(crate) enum VolumeError {
     HostPath { path: String, what: &'static str },
     #[error("no volume plugin matched")]
     Unsupported,
+    /// In upstream's words.
+    #[error("{0}")]
+    Refused(String),
     #[error("path {0} leaves the volume")]
     Escapes(String),
     #[error("{what} {}: {source}", path.display())]
@@ -73,12 +82,74 @@ impl VolumeError {
     }
 }
 
+/// The step of making a volume that failed, which its event begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What the volume is could not be found out.
+    Process,
+    Affinity,
+    Mounter,
+    Options,
+    Device,
+    SetUp,
+}
+
+impl Stage {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Process => "",
+            Self::Affinity => "MountVolume.NodeAffinity check failed",
+            Self::Mounter => "MountVolume.NewMounter initialization failed",
+            Self::Options => "MountVolume.MountOptionSupport check failed",
+            Self::Device => "MountVolume.MountDevice failed",
+            Self::SetUp => "MountVolume.SetUp failed",
+        }
+    }
+}
+
 /// A volume that could not be made.
+#[derive(Debug)]
+struct Failed {
+    stage: Stage,
+    /// The volume's name: of a claim's, the PersistentVolume's.
+    name: String,
+    source: VolumeError,
+}
+
+/// Volumes of a pod that could not be made: the texts of the events that tell of it.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
-pub(crate) struct MountError {
-    pub(crate) volume: String,
-    pub(crate) source: VolumeError,
+#[error("{}", .0.join("; "))]
+pub(crate) struct MountError(pub(crate) Vec<String>);
+
+impl MountError {
+    /// Of failures by the name that the pod has for the volume.
+    fn of(failed: &BTreeMap<&str, Failed>) -> Self {
+        let names = |wanted: fn(&Failed) -> bool| {
+            let names: Vec<&str> = failed.iter().filter(|(_, it)| wanted(it)).map(|(name, _)| *name).collect();
+            names.join(" ")
+        };
+        let unknown = |it: &Failed| it.stage == Stage::Process;
+        let reasons = failed.values().filter(|it| unknown(it)).map(|it| match &it.source {
+            source @ VolumeError::Unsupported => {
+                format!("failed to get Plugin from volumeSpec for volume \"{}\" err={source}", it.name)
+            }
+            source => source.to_string(),
+        });
+        let reasons: Vec<String> = reasons.collect();
+        let mut texts = Vec::new();
+        if !reasons.is_empty() {
+            texts.push(format!(
+                "Unable to attach or mount volumes: unmounted volumes=[{}], unattached volumes=[], \
+                 failed to process volumes=[{}]: {}",
+                names(|_| true),
+                names(unknown),
+                reasons.join("; ")
+            ));
+        }
+        let known = failed.values().filter(|it| !unknown(it));
+        texts.extend(known.map(|it| format!("{} for volume \"{}\" : {}", it.stage.text(), it.name, it.source)));
+        Self(texts)
+    }
 }
 
 /// A service account token and when it ends.
@@ -102,7 +173,7 @@ pub(crate) trait Tokens: Send + Sync {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
     /// A file or folder of the node.
-    Path(PathBuf),
+    Path { path: PathBuf, read_only: bool },
     /// An image's file system (KEP-4639).
     Image { reference: String, policy: Option<String> },
 }
@@ -113,14 +184,20 @@ pub(crate) struct Mounted {
     pub(crate) sources: BTreeMap<String, Source>,
     /// When content must be made anew: a token is past four fifths of its life.
     pub(crate) refresh_at: Option<Timestamp>,
+    /// Groups that volumes give to all processes of the pod.
+    pub(crate) groups: Vec<i64>,
+    /// What is to be told of volumes that were made now: a reason and a message each.
+    pub(crate) warnings: Vec<(&'static str, String)>,
 }
 
 pub(crate) struct Volumes {
     pub(crate) objects: Arc<dyn Objects>,
+    pub(crate) storage: Arc<dyn Storage>,
     pub(crate) tokens: Arc<dyn Tokens>,
     pub(crate) mounts: Arc<dyn Mounts>,
     /// The folder that holds `pods/`.
     pub(crate) root: PathBuf,
+    held: Held,
 }
 
 /// What is to be done for one volume; content is computed first, then written without waiting.
@@ -131,21 +208,77 @@ enum Step {
     Image { reference: String, policy: Option<String> },
 }
 
+/// A volume that is made, or made anew.
+struct Made {
+    source: Source,
+    refresh_at: Option<Timestamp>,
+    group: Option<i64>,
+    warning: Option<(&'static str, String)>,
+}
+
 impl Volumes {
-    /// Makes or refreshes all volumes of a pod. Doing it again changes nothing that is as it should be.
+    pub(crate) fn new(
+        objects: Arc<dyn Objects>,
+        storage: Arc<dyn Storage>,
+        tokens: Arc<dyn Tokens>,
+        mounts: Arc<dyn Mounts>,
+        root: PathBuf,
+    ) -> Self {
+        Self { objects, storage, tokens, mounts, root, held: Held::default() }
+    }
+
+    /// Makes or refreshes the volumes of a pod that its containers use. Doing it again changes nothing that is as it should
+    /// be, and one that fails holds back no other.
     pub(crate) async fn set_up(&self, pod: &Pod, facts: &Facts, now: Timestamp) -> Result<Mounted, MountError> {
         let spec = spec::spec(pod);
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let group = spec.security_context.as_ref().and_then(|it| it.fs_group).and_then(|it| u32::try_from(it).ok());
+        let used = Used::by(&spec);
         let mut mounted = Mounted::default();
-        for volume in spec.volumes.iter().flatten() {
-            let failed = |source| MountError { volume: volume.name.clone(), source };
-            let (step, refresh_at) = self.plan(pod, facts, volume, now).await.map_err(failed)?;
-            mounted.refresh_at = [mounted.refresh_at, refresh_at].into_iter().flatten().min();
-            let source = self.apply(&uid, &volume.name, step, group).await.map_err(failed)?;
-            mounted.sources.insert(volume.name.clone(), source);
+        let mut failed = BTreeMap::new();
+        for volume in spec.volumes.iter().flatten().filter(|volume| used.contains(&volume.name)) {
+            match self.make(pod, facts, volume, &used, now).await {
+                Ok(made) => {
+                    mounted.refresh_at = [mounted.refresh_at, made.refresh_at].into_iter().flatten().min();
+                    mounted.groups.extend(made.group.filter(|group| !mounted.groups.contains(group)));
+                    mounted.warnings.extend(made.warning);
+                    mounted.sources.insert(volume.name.clone(), made.source);
+                }
+                Err(error) => drop(failed.insert(volume.name.as_str(), error)),
+            }
         }
-        Ok(mounted)
+        if failed.is_empty() { Ok(mounted) } else { Err(MountError::of(&failed)) }
+    }
+
+    async fn make(
+        &self,
+        pod: &Pod,
+        facts: &Facts,
+        volume: &Volume,
+        used: &Used,
+        now: Timestamp,
+    ) -> Result<Made, Failed> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let name = volume.name.as_str();
+        let failed = |stage| move |source| Failed { stage, name: name.to_owned(), source };
+        let made = |it: Ready, warning| Made { source: it.source, refresh_at: None, group: it.group, warning };
+        if let Some(ready) = self.held.ready(&uid, name) {
+            return Ok(made(ready, None));
+        }
+        let claimed = claims::resolve(&*self.storage, pod, volume, used).await;
+        let claimed = claimed.map_err(|why| failed(Stage::Process)(VolumeError::Refused(why)))?;
+        let ownership = Ownership::of(&spec::spec(pod));
+        if let Some(claimed) = claimed {
+            let ready = persistent::set_up(self, pod, &uid, name, claimed, ownership).await?;
+            let warning = ready.warning.clone();
+            return Ok(made(ready, warning));
+        }
+        let planned = self.plan(pod, facts, volume, now).await;
+        let (step, refresh_at) = planned.map_err(|source| match source {
+            VolumeError::Unsupported => failed(Stage::Process)(source),
+            source => failed(Stage::SetUp)(source),
+        })?;
+        let group = ownership.map(|it| it.group);
+        let source = self.apply(&uid, name, step, group).await.map_err(failed(Stage::SetUp))?;
+        Ok(Made { source, refresh_at, group: None, warning: None })
     }
 
     /// What a volume needs, with its content.
@@ -177,6 +310,8 @@ impl Volumes {
         } else if let Some(source) = &volume.image {
             let reference = source.reference.clone().unwrap_or_default();
             Step::Image { reference, policy: source.pull_policy.clone() }
+        } else if let Some(source) = &volume.csi {
+            return Err(persistent::no_driver("mounter.SetUpAt failed to get CSI client", &source.driver));
         } else {
             return Err(VolumeError::Unsupported);
         };
@@ -192,13 +327,13 @@ impl Volumes {
             Step::Image { reference, policy } => Ok(Source::Image { reference, policy }),
             Step::HostPath(source) => {
                 let path = blocking(move || host_path::prepare(&source)).await?;
-                Ok(Source::Path(path))
+                Ok(Source::Path { path, read_only: false })
             }
             Step::EmptyDir(source) => {
                 let path = folder("empty-dir");
                 let at = path.clone();
                 blocking(move || empty_dir::prepare(&at, &source, group, &*mounts)).await?;
-                Ok(Source::Path(path))
+                Ok(Source::Path { path, read_only: false })
             }
             Step::Content { payload, in_memory, kind } => {
                 let path = folder(kind);
@@ -211,7 +346,7 @@ impl Volumes {
                     atomic::write(&at, &payload, group)
                 })
                 .await?;
-                Ok(Source::Path(path))
+                Ok(Source::Path { path, read_only: false })
             }
         }
     }
@@ -234,11 +369,16 @@ impl Volumes {
     /// Unmounts what was mounted for a pod. Content on disk stays until [`Volumes::remove`].
     pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), VolumeError> {
         let (dir, mounts) = (self.pod_dir(uid), Arc::clone(&self.mounts));
+        let local = dir.join("volumes").join(persistent::LOCAL);
         blocking(move || {
             unmount_below(&dir.join("volume-subpaths"), 3, &*mounts)?;
             unmount_below(&dir.join("volumes"), 2, &*mounts)
         })
-        .await
+        .await?;
+        // Others look here for who has the volume.
+        blocking(move || linux::paths::remove_tree(&local).map_err(VolumeError::io("cannot remove", &local))).await?;
+        self.held.forget(uid);
+        Ok(())
     }
 
     /// Removes all that is on disk of a pod whose volumes are unmounted.

@@ -1,20 +1,24 @@
 //! The few mounts that volumes need, behind a trait so that pods are tested without root.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use linux::mounts::Attributes;
 use rustix::fs::{AtFlags, StatxFlags};
-use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 
 pub(crate) trait Mounts: Send + Sync {
     /// Memory at a folder, of at most `size` bytes; nothing is done where it is mounted already.
     fn tmpfs(&self, at: &Path, size: Option<u64>) -> io::Result<()>;
 
     /// Shows the file or folder that `handle` is open on at `at`, which exists and is of the same kind.
-    fn bind(&self, handle: BorrowedFd<'_>, at: &Path) -> io::Result<()>;
+    fn bind(&self, handle: BorrowedFd<'_>, at: &Path, attributes: Attributes) -> io::Result<()>;
 
-    /// Takes away whatever is mounted at a path; success where nothing is.
+    /// Whether something is mounted at a path; nothing is where there is no such path.
+    fn is_mounted(&self, at: &Path) -> io::Result<bool>;
+
+    /// Takes away all that is mounted at a path; success where nothing is.
     fn unmount(&self, at: &Path) -> io::Result<()>;
 }
 
@@ -24,7 +28,7 @@ pub(crate) struct Kernel;
 
 impl Mounts for Kernel {
     fn tmpfs(&self, at: &Path, size: Option<u64>) -> io::Result<()> {
-        if is_mount_point(at)? {
+        if self.is_mounted(at)? {
             return Ok(());
         }
         let options = match size {
@@ -36,25 +40,35 @@ impl Mounts for Kernel {
         Ok(())
     }
 
-    fn bind(&self, handle: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let tree = rustix::mount::open_tree(handle, c"", flags)?;
+    fn bind(&self, handle: BorrowedFd<'_>, at: &Path, attributes: Attributes) -> io::Result<()> {
+        let tree = linux::mounts::clone_handle(handle, false)?;
+        if !attributes.is_empty() {
+            linux::mounts::set_attributes(tree.as_fd(), false, attributes, None)?;
+        }
         rustix::mount::move_mount(&tree, c"", rustix::fs::CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
         Ok(())
     }
 
-    fn unmount(&self, at: &Path) -> io::Result<()> {
+    /// The kernel says itself whether a file system begins there.
+    fn is_mounted(&self, at: &Path) -> io::Result<bool> {
         use rustix::io::Errno;
-        match rustix::mount::unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-            // Not a mount point, or not there at all.
-            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        match rustix::fs::statx(rustix::fs::CWD, at, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS) {
+            Ok(stat) => Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT)),
+            Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
-}
 
-/// Whether a file system begins at a path: the kernel says so itself.
-fn is_mount_point(path: &Path) -> io::Result<bool> {
-    let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
-    Ok(stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+    fn unmount(&self, at: &Path) -> io::Result<()> {
+        use rustix::io::Errno;
+        loop {
+            match rustix::mount::unmount(at, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+                // What was below is next.
+                Ok(()) => {}
+                // Not a mount point, or not there at all.
+                Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
+use linux::mounts::Attributes;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -26,7 +27,7 @@ pub(super) fn bind(root: &Path, sub_path: &str, at: &Path, mounts: &dyn Mounts) 
     // A restart of the container binds anew: what it pinned before is let go.
     mounts.unmount(at).map_err(VolumeError::io("cannot unmount", at))?;
     prepare_target(at, is_dir)?;
-    mounts.bind(handle.as_fd(), at).map_err(VolumeError::io("cannot bind", at))
+    mounts.bind(handle.as_fd(), at, Attributes::empty()).map_err(VolumeError::io("cannot bind", at))
 }
 
 fn open(root: &Path, sub_path: &str) -> Result<OwnedFd, VolumeError> {
@@ -40,17 +41,30 @@ fn open(root: &Path, sub_path: &str) -> Result<OwnedFd, VolumeError> {
         Err(Errno::NOENT) => {}
         other => return other.map_err(failed),
     }
-    // Folders are made one by one, each below the handle of the one before.
+    // Folders are made one by one, each below the handle of the one before, as open as the volume itself: the container
+    // need not run as root.
+    let mode = rustix::fs::fstat(&base).map_err(failed)?.st_mode & 0o7777;
     let mut folder = base;
     for part in Path::new(sub_path).components() {
         let Component::Normal(name) = part else { continue };
-        match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o750)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+        let made = match rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(mode)) {
+            Ok(()) => true,
+            Err(Errno::EXIST) => false,
             Err(error) => return Err(failed(error)),
-        }
+        };
         folder = beneath(&folder, name).map_err(failed)?;
+        if made {
+            open_up(&folder, mode).map_err(failed)?;
+        }
     }
     Ok(folder)
+}
+
+/// A new folder's mode, whatever the process's mask. Somebody who shares the volume may have put a file in its place.
+fn open_up(folder: &OwnedFd, mode: u32) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::openat(folder, c".", flags, Mode::empty())?;
+    rustix::fs::fchmod(folder, Mode::from_raw_mode(mode))
 }
 
 fn beneath(base: &OwnedFd, path: impl rustix::path::Arg) -> Result<OwnedFd, Errno> {

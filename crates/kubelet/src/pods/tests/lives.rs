@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::testing::{TestNode, condition};
 
-fn container(name: &str) -> Value {
+pub(super) fn container(name: &str) -> Value {
     json!({"name": name, "image": "app"})
 }
 

@@ -1,5 +1,6 @@
 //! What is tested of pods: single plans, and whole lives.
 
+mod claims;
 mod lives;
 mod plans;
 mod statics;
