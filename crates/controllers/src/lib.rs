@@ -17,6 +17,7 @@ pub mod deployments;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslices;
+pub mod ephemeralvolumes;
 pub mod garbagecollector;
 pub mod jobs;
 pub mod legacytokens;
@@ -24,6 +25,7 @@ pub mod namespaces;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod nodettl;
+pub mod persistentvolumes;
 pub mod podgc;
 pub mod replicasets;
 pub mod resourcequotas;
@@ -151,12 +153,14 @@ pub const CONTROLLERS: &[Row] = rows! {
     "endpoints-controller" => endpoints::run,
     "endpointslice-controller" => endpointslices::run,
     "endpointslice-mirroring-controller" => endpointslices::mirroring::run,
+    "ephemeral-volume-controller" => ephemeralvolumes::run,
     "garbage-collector-controller" => garbagecollector::run,
     "job-controller" => jobs::run,
     "legacy-serviceaccount-token-cleaner-controller" => legacytokens::run,
     "namespace-controller" => namespaces::run,
     "node-ipam-controller" => nodeipam::run,
     "node-lifecycle-controller" => nodelifecycle::run,
+    "persistentvolume-binder-controller" => persistentvolumes::run,
     "persistentvolume-protection-controller" => storageprotection::run_volumes,
     "persistentvolumeclaim-protection-controller" => storageprotection::run_claims,
     "pod-garbage-collector-controller" => podgc::run,

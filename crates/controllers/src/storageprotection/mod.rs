@@ -124,7 +124,7 @@ async fn apply<K: k8s_openapi::Resource>(
 }
 
 /// Files Pods under the claims that they mount, by [`filed`].
-fn by_claim(pod: &Entry) -> Vec<String> {
+pub(crate) fn by_claim(pod: &Entry) -> Vec<String> {
     let namespace = &pod.key.namespace;
     claims_of(pod).into_iter().map(|name| filed(&ObjectKey::new(namespace.as_str(), name))).collect()
 }
@@ -138,12 +138,12 @@ fn claims_of(pod: &Entry) -> Vec<String> {
     if volumes.as_deref().is_some_and(may_claim) { plan::claims_of(&pod.to_value()) } else { Vec::new() }
 }
 
-fn filed(claim: &ObjectKey) -> String {
+pub(crate) fn filed(claim: &ObjectKey) -> String {
     format!("{}/{}", claim.namespace, claim.name)
 }
 
 /// The claims of a Pod that changed or went.
-fn claims_of_change(change: &Change) -> Vec<ObjectKey> {
+pub(crate) fn claims_of_change(change: &Change) -> Vec<ObjectKey> {
     let Some(pod) = changed(change) else { return Vec::new() };
     let namespace = &pod.key.namespace;
     claims_of(pod).into_iter().map(|name| ObjectKey::new(namespace.as_str(), name)).collect()
