@@ -294,7 +294,13 @@ impl Runtime {
 
     fn open_bind(&self, bind: &Bind) -> std::io::Result<OwnedFd> {
         let tree = match &bind.source {
-            BindSource::Path(path) => mounts::clone_path(path, true)?,
+            BindSource::Path(path) => {
+                // What is to be mounted and is not there becomes a folder: a hostPath that asks for no check relies on it.
+                if !path.exists() {
+                    std::fs::create_dir_all(path)?;
+                }
+                mounts::clone_path(path, true)?
+            }
             BindSource::Image { reference, path } => self.open_image(reference, path)?,
         };
         mounts::set_attributes(tree.as_fd(), true, Attributes::empty(), Some(bind.propagation))?;

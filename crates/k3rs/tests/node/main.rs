@@ -5,6 +5,7 @@
 //! streams   through the API server to a pod and back
 //! pulling   an image that only a registry has
 //! statics   a pod of a file, and the machine's end
+//! claims    data that outlives its pods
 //! joining   an agent, and whom the server lets in
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
@@ -18,6 +19,7 @@
     reason = "a test binary, which clippy does not see without the usual harness"
 )]
 
+mod claims;
 mod exchange;
 mod joining;
 mod payload;
@@ -109,6 +111,7 @@ async fn pods_live_and_leave_nothing(directory: std::path::PathBuf) {
 
     let mut uids = vec![pulling::a_pod_gets_its_image(&world, &pods).await];
     uids.push(statics::a_file_is_a_pod(&directory, &pods).await);
+    uids.extend(claims::data_outlives_its_pods(&world, &pods, &directory).await);
     for name in ["web", "client", "after"] {
         let uid = pods.get(name).await.unwrap().metadata.uid.unwrap();
         pods.delete(name, &DeleteParams::default().grace_period(1)).await.unwrap();

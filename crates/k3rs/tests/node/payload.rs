@@ -18,6 +18,7 @@ pub(crate) fn main(words: &[&str]) -> i32 {
             5
         }
         ["report", service] => report(service),
+        ["append", text, files @ ..] => append(text, files),
         other => {
             eprintln!("payload: {other:?}");
             64
@@ -51,7 +52,22 @@ fn report(service: &str) -> i32 {
     let server = resolvers.lines().find_map(|it| it.strip_prefix("nameserver ")).unwrap().parse().unwrap();
     let address = resolve(server, service).unwrap();
     let reply = fetch(SocketAddr::new(address, 80)).unwrap();
+    leave(&format!("{colour}; {file}; {reply}"))
+}
+
+/// Adds to files, and leaves what is in them then.
+fn append(text: &str, files: &[&str]) -> i32 {
+    let contents = files.iter().map(|path| {
+        let mut file = fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        fs::read_to_string(path).unwrap()
+    });
+    leave(&contents.collect::<Vec<_>>().join("; "))
+}
+
+/// As the termination message.
+fn leave(words: &str) -> i32 {
     let mut message = fs::OpenOptions::new().write(true).open("/dev/termination-log").unwrap();
-    message.write_all(format!("{colour}; {file}; {reply}").as_bytes()).unwrap();
+    message.write_all(words.as_bytes()).unwrap();
     0
 }
