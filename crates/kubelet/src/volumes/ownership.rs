@@ -118,8 +118,7 @@ mod tests {
         let (volume, outside) = (dir.path().join("volume"), dir.path().join("outside"));
         std::fs::create_dir_all(volume.join("sub")).unwrap();
         for path in [&volume.join("sub/file"), &outside] {
-            std::fs::write(path, "").unwrap();
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            linux::files::write_atomic(path, b"", 0o600).unwrap();
         }
         std::fs::set_permissions(volume.join("sub"), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
@@ -145,7 +144,7 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("file"), "").unwrap();
+        linux::files::write_atomic(&dir.path().join("file"), b"", 0o644).unwrap();
         change(dir.path(), Ownership { group: 2000, only_on_mismatch: true }).unwrap();
         assert_eq!(std::fs::metadata(dir.path().join("file")).unwrap().gid(), 2000);
         std::fs::set_permissions(dir.path().join("file"), std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -198,9 +198,9 @@ fn the_smallest_volume_that_suits_is_chosen() {
     };
     assert_eq!(best(&[]).as_deref(), Some("large"));
     let two = fast("two", json!({"spec": {"capacity": {"storage": "2Gi"}}}));
-    assert_eq!(best(&[two.clone()]).as_deref(), Some("two"));
+    assert_eq!(best(std::slice::from_ref(&two)).as_deref(), Some("two"));
     let shared = fast("shared", json!({"spec": {"accessModes": ["ReadWriteOnce", "ReadWriteMany"]}}));
-    assert_eq!(best(&[shared.clone()]).as_deref(), Some("large"), "what can do more is kept for who needs it");
+    assert_eq!(best(&[shared]).as_deref(), Some("large"), "what can do more is kept for who needs it");
     let own = fast("own", with(reference(), json!({"spec": {"capacity": {"storage": "5Gi"}}})));
     assert_eq!(best(&[two.clone(), own.clone()]).as_deref(), Some("own"));
     let delayed = [two, own];

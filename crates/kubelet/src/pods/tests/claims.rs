@@ -44,7 +44,7 @@ async fn a_pod_waits_for_its_claim_to_be_bound_and_gets_the_volume() {
     let groups = config.linux.unwrap().security_context.unwrap().supplemental_groups;
     assert_eq!(groups, [1234]);
 
-    std::fs::write(data.join("file"), "kept").unwrap();
+    linux::files::write_atomic(&data.join("file"), b"kept", 0o644).unwrap();
     node.delete("web", 0);
     node.until("gone", |node| node.pod("web").is_none() && node.runtime.is_empty()).await;
     assert_eq!(std::fs::read_to_string(data.join("file")).unwrap(), "kept");
