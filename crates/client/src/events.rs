@@ -4,7 +4,7 @@
 //! of the same kind that differ only in their message are written as one; an object that is the subject of too many is
 //! rate-limited. Recording never blocks and never fails its caller: what does not fit is dropped and counted in the log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ struct Report {
     kind: EventType,
     reason: String,
     message: String,
+    annotations: BTreeMap<String, String>,
 }
 
 /// Writes Events in the name of one component. Cheap to clone.
@@ -62,6 +63,8 @@ pub struct Writer {
     host: String,
     receiver: mpsc::Receiver<Report>,
     correlator: Correlator,
+    /// The moment in the name of the last event: no two events of one object may have the same.
+    named: i128,
 }
 
 /// A recorder for `component`, such as `replicaset-controller`, and the writer whose [`Writer::run`] its owner must
@@ -75,6 +78,7 @@ pub fn recorder(client: kube::Client, clock: Arc<dyn Clock>, component: &str, ho
         host: host.to_owned(),
         receiver,
         correlator: Correlator::default(),
+        named: i128::MIN,
     };
     (Recorder { sender }, writer)
 }
@@ -82,9 +86,22 @@ pub fn recorder(client: kube::Client, clock: Arc<dyn Clock>, component: &str, ho
 impl Recorder {
     /// Tells something about an object.
     pub fn event(&self, about: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
-        let report = Report { about: about.clone(), kind, reason: reason.to_owned(), message: message.into() };
+        self.annotated(about, kind, reason, message, BTreeMap::new());
+    }
+
+    /// Tells something with figures that programs read.
+    pub fn annotated(
+        &self,
+        about: &ObjectReference,
+        kind: EventType,
+        reason: &str,
+        message: impl Into<String>,
+        annotations: BTreeMap<String, String>,
+    ) {
+        let (about, reason, message) = (about.clone(), reason.to_owned(), message.into());
+        let report = Report { about, kind, reason, message, annotations };
         if let Err(error) = self.sender.try_send(report) {
-            tracing::debug!(reason, %error, "event dropped");
+            tracing::debug!(%error, "event dropped");
         }
     }
 
@@ -145,7 +162,7 @@ impl Writer {
     }
 
     async fn create(
-        &self,
+        &mut self,
         report: &Report,
         message: &str,
         count: u32,
@@ -154,8 +171,9 @@ impl Writer {
         let about = &report.about;
         let namespace = about.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or("default");
         let name = about.name.as_deref().unwrap_or_default();
-        let name = format!("{name}.{:x}", self.clock.now().as_nanosecond());
-        let event = json!({
+        self.named = self.clock.now().as_nanosecond().max(self.named.saturating_add(1));
+        let name = format!("{name}.{:x}", self.named);
+        let mut event = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": name, "namespace": namespace},
@@ -170,6 +188,9 @@ impl Writer {
             "count": count,
             "type": match report.kind { EventType::Normal => "Normal", EventType::Warning => "Warning" },
         });
+        if !report.annotations.is_empty() {
+            event["metadata"]["annotations"] = json!(report.annotations);
+        }
         self.requests.create(&resource_of::<Event>(), namespace, &event).await?;
         Ok(ObjectKey::new(namespace, name))
     }

@@ -9,12 +9,16 @@ use client::request::Requests;
 use client::typed::Typed;
 use k8s_openapi::api::core::v1::Service;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::context::{ApiObjects, ApiStorage, ApiTokens, Context};
+use crate::eviction;
+use crate::eviction::observe::{Machine as Sensed, Sensors};
 use crate::handle::Handle;
+use crate::images::Collector;
 use crate::node::capacity::Capacity;
 use crate::node::{self, lease};
 use crate::pods::manager::{Manager, Pods};
@@ -30,6 +34,13 @@ pub enum KubeletError {
     Runtime(#[from] api::cri::Error),
     #[error("cannot make {}: {source}; give the agent a folder that it can write", path.display())]
     Folder { path: std::path::PathBuf, source: std::io::Error },
+}
+
+/// What of the machine tests replace.
+pub(crate) struct Machine {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) mounts: Arc<dyn Mounts>,
+    pub(crate) sensors: Arc<dyn Sensors>,
 }
 
 /// A node agent, ready to run.
@@ -48,7 +59,9 @@ impl Kubelet {
         runtime: Arc<dyn RuntimeService>,
         images: Arc<dyn ImageService>,
     ) -> Result<Self, KubeletError> {
-        Self::with(config, client, informers, runtime, images, SystemClock::shared(), Arc::new(Kernel)).await
+        let machine =
+            Machine { clock: SystemClock::shared(), mounts: Arc::new(Kernel), sensors: Arc::new(Sensed::new()) };
+        Self::with(config, client, informers, runtime, images, machine).await
     }
 
     pub(crate) async fn with(
@@ -57,9 +70,9 @@ impl Kubelet {
         informers: Arc<dyn Informers>,
         service: Arc<dyn RuntimeService>,
         images: Arc<dyn ImageService>,
-        clock: Arc<dyn Clock>,
-        mounts: Arc<dyn Mounts>,
+        machine: Machine,
     ) -> Result<Self, KubeletError> {
+        let Machine { clock, mounts, sensors } = machine;
         for path in [config.root_dir.join("pods"), config.pod_logs_dir.clone()] {
             std::fs::create_dir_all(&path).map_err(|source| KubeletError::Folder { path, source })?;
         }
@@ -86,6 +99,8 @@ impl Kubelet {
             recorder,
             clock,
             tasks: TaskTracker::new(),
+            sensors,
+            pressure: watch::Sender::default(),
         };
         Ok(Self { context: Arc::new(context), pods: Pods::default(), writer })
     }
@@ -109,6 +124,9 @@ impl Kubelet {
         tasks.spawn(self.writer.run(token.clone()));
         tasks.spawn(node::run(Arc::clone(&context), token.clone()));
         tasks.spawn(shutdown::run(Arc::clone(&context), self.pods.clone(), token.clone()));
+        let images = Arc::new(Collector::new(Arc::clone(&context), self.pods.clone()));
+        tasks.spawn(Arc::clone(&images).run(token.clone()));
+        tasks.spawn(eviction::run(Arc::clone(&context), self.pods.clone(), images, token.clone()));
         Manager::new(context, self.pods, token).run().await;
         tasks.close();
         tasks.wait().await;

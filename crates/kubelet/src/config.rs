@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
 
-use crate::eviction::Thresholds;
+use crate::eviction::Policy;
+use crate::images::ImagePolicy;
+use crate::quantity;
 use crate::shutdown::{Grace, Power};
 
 /// The settings of one node. [`Config::new`] gives upstream's defaults.
@@ -37,10 +39,14 @@ pub struct Config {
     pub max_pods: u32,
     /// How many processes and threads a pod may have.
     pub pod_pids_limit: Option<i64>,
-    /// What is held back from pods: `cpu`, `memory`, `ephemeral-storage` as quantities.
-    pub reserved: BTreeMap<String, String>,
-    /// What must stay free: below it the node is under pressure.
-    pub eviction_hard: Thresholds,
+    /// What is held back from pods for the system: `cpu`, `memory`, `ephemeral-storage` as quantities.
+    pub system_reserved: BTreeMap<String, String>,
+    /// And for the node's own programs.
+    pub kube_reserved: BTreeMap<String, String>,
+    /// What must stay free, and what is done when it does not.
+    pub eviction: Policy,
+    /// When images go that nobody uses.
+    pub images: ImagePolicy,
     /// The cgroup below which all pods' cgroups are.
     pub cgroup_root: String,
     /// A folder whose files are pods that this node runs whatever the API server says.
@@ -75,8 +81,10 @@ impl Config {
             pod_logs_dir: PathBuf::from("/var/log/pods"),
             max_pods: 110,
             pod_pids_limit: Some(4096),
-            reserved: BTreeMap::new(),
-            eviction_hard: Thresholds::default(),
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            eviction: Policy::default(),
+            images: ImagePolicy::default(),
             cgroup_root: "/kubepods".to_owned(),
             static_pods: None,
             power: Power::default(),
@@ -84,6 +92,12 @@ impl Config {
             port: 10250,
             version: "v1.36.3+k3rs1".to_owned(),
         }
+    }
+
+    /// What is held back of a resource, in its base unit.
+    pub(crate) fn reserved(&self, resource: &str) -> f64 {
+        let each = [&self.system_reserved, &self.kube_reserved].into_iter();
+        each.filter_map(|reserved| quantity::parse(reserved.get(resource)?)).sum()
     }
 
     pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {

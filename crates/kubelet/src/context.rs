@@ -18,11 +18,14 @@ use k8s_openapi::api::core::v1::{
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::env::Objects;
 use crate::env::fields::Facts;
+use crate::eviction::Pressure;
+use crate::eviction::observe::Sensors;
 use crate::node::capacity::Capacity;
 use crate::runtime::Runtime;
 use crate::volumes::claims::Storage;
@@ -39,6 +42,9 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: TaskTracker,
     pub(crate) capacity: RwLock<Capacity>,
+    pub(crate) sensors: Arc<dyn Sensors>,
+    /// What the node has too little of.
+    pub(crate) pressure: watch::Sender<Pressure>,
 }
 
 impl Context {

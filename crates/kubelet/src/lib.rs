@@ -8,7 +8,8 @@
 //! env/        variables          volumes/  files           probes/   is it alive, ready, started
 //! logs/       what it wrote      node/     the Node, its lease and conditions
 //! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
-//! eviction    what must stay free                         shutdown/ the machine goes down
+//! eviction/   what must stay free, who goes first         images/   which are removed
+//! shutdown/   the machine goes down
 //! handle      what others may ask of a running agent, in process or through the server
 //! ```
 
@@ -21,6 +22,7 @@ mod dns;
 mod env;
 mod eviction;
 mod handle;
+mod images;
 mod logs;
 mod names;
 mod node;
@@ -37,7 +39,8 @@ mod volumes;
 
 pub use agent::{Kubelet, KubeletError};
 pub use config::Config;
-pub use eviction::{ThresholdError, Thresholds};
+pub use eviction::{Policy, Signal, ThresholdError, Thresholds, statements};
 pub use handle::{Handle, HandleError, PodName, Streams};
+pub use images::ImagePolicy;
 pub use logs::LogOptions;
 pub use shutdown::{Grace, GraceError, Power};

@@ -27,6 +27,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::eviction::observe::{FileSystem, Sensors};
+use crate::eviction::plan::Reading;
 use crate::volumes::mounts::Mounts;
 
 #[derive(Default)]
@@ -38,6 +40,11 @@ struct State {
     journal: Vec<String>,
     /// What the next exec is joined to.
     stream: Option<Session>,
+    images: BTreeMap<String, Image>,
+    /// Memory and bytes written of containers by their name.
+    usage: BTreeMap<String, (u64, u64)>,
+    /// Whose disk holds the images.
+    sensors: Option<Arc<FakeSensors>>,
     /// Exit codes of commands by their first word; 0 when not said.
     exec: BTreeMap<String, i32>,
     made: u64,
@@ -86,6 +93,22 @@ impl FakeRuntime {
         newest.expect("the container exists").2.log_path.clone().into()
     }
 
+    /// An image is there that takes so much of the disk.
+    pub(crate) fn put_image(&self, id: &str, size: u64) {
+        let image = Image { id: id.to_owned(), size, ..Default::default() };
+        self.state.lock().images.insert(id.to_owned(), image);
+    }
+
+    /// The images that are there.
+    pub(crate) fn images(&self) -> Vec<String> {
+        self.state.lock().images.keys().cloned().collect()
+    }
+
+    /// Containers of this name use so much memory and have written so much.
+    pub(crate) fn uses(&self, container: &str, memory: u64, written: u64) {
+        self.state.lock().usage.insert(container.to_owned(), (memory, written));
+    }
+
     pub(crate) fn kill_sandboxes(&self) {
         for sandbox in self.state.lock().sandboxes.values_mut() {
             sandbox.state = PodSandboxState::NotReady.into();
@@ -130,11 +153,16 @@ impl FakeRuntime {
         let mut state = self.state.lock();
         let Some((sandbox, _, status)) = state.containers.get_mut(id) else { return };
         let sandbox = sandbox.clone();
-        if status.state() == ContainerState::Running {
+        let name = status.metadata.clone().unwrap_or_default().name;
+        let ran = status.state() == ContainerState::Running;
+        if ran {
             status.state = ContainerState::Exited.into();
             status.finished_at = now;
             status.exit_code = code;
             status.reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
+        }
+        if let Some(sensors) = state.sensors.clone().filter(|_| ran) {
+            sensors.memory.lock().free += state.usage.get(&name).map_or(0, |(memory, _)| *memory);
         }
         state.tell(&sandbox);
     }
@@ -369,8 +397,27 @@ impl RuntimeService for FakeRuntime {
         unsupported()
     }
 
-    fn list_container_stats(&self, _: ListContainerStatsRequest) -> Reply<'_, ListContainerStatsResponse> {
-        unsupported()
+    fn list_container_stats(&self, request: ListContainerStatsRequest) -> Reply<'_, ListContainerStatsResponse> {
+        let selector = request.filter.unwrap_or_default().label_selector;
+        let state = self.state.lock();
+        let chosen = state.containers.values().filter(|(_, config, _)| selected(&config.labels, &selector));
+        let running = chosen.filter(|(_, _, status)| status.state() == ContainerState::Running);
+        let value = |value: u64| Some(UInt64Value { value });
+        let stats = running.map(|(_, config, status)| {
+            let (memory, written) = state.usage.get(&config_name(config)).copied().unwrap_or_default();
+            ContainerStats {
+                attributes: Some(ContainerAttributes {
+                    id: status.id.clone(),
+                    metadata: status.metadata.clone(),
+                    labels: status.labels.clone(),
+                    ..Default::default()
+                }),
+                memory: Some(MemoryUsage { working_set_bytes: value(memory), ..Default::default() }),
+                writable_layer: Some(FilesystemUsage { used_bytes: value(written), ..Default::default() }),
+                ..Default::default()
+            }
+        });
+        done(Ok(ListContainerStatsResponse { stats: stats.collect() }))
     }
 
     fn pod_sandbox_stats(&self, _: PodSandboxStatsRequest) -> Reply<'_, PodSandboxStatsResponse> {
@@ -392,7 +439,7 @@ impl RuntimeService for FakeRuntime {
 
 impl ImageService for FakeRuntime {
     fn list_images(&self, _: ListImagesRequest) -> Reply<'_, ListImagesResponse> {
-        done(Ok(ListImagesResponse::default()))
+        done(Ok(ListImagesResponse { images: self.state.lock().images.values().cloned().collect() }))
     }
 
     fn image_status(&self, request: ImageStatusRequest) -> Reply<'_, ImageStatusResponse> {
@@ -407,12 +454,63 @@ impl ImageService for FakeRuntime {
         done(Err(Error::not_found(format!("{name}: not found"))))
     }
 
-    fn remove_image(&self, _: RemoveImageRequest) -> Reply<'_, RemoveImageResponse> {
-        unsupported()
+    fn remove_image(&self, request: RemoveImageRequest) -> Reply<'_, RemoveImageResponse> {
+        let id = request.image.unwrap_or_default().image;
+        let mut state = self.state.lock();
+        state.journal.push(format!("remove {id}"));
+        let removed = state.images.remove(&id).map_or(0, |image| image.size);
+        if let Some(sensors) = &state.sensors {
+            sensors.disk.lock().bytes.free += removed;
+        }
+        done(Ok(RemoveImageResponse {}))
     }
 
     fn image_fs_info(&self, _: ImageFsInfoRequest) -> Reply<'_, ImageFsInfoResponse> {
         unsupported()
+    }
+}
+
+/// A machine that has what the test says; all is free until then.
+pub(crate) struct FakeSensors {
+    pub(crate) memory: Mutex<Reading>,
+    pub(crate) pods_memory: Mutex<u64>,
+    pub(crate) disk: Mutex<FileSystem>,
+    pub(crate) processes: Mutex<Reading>,
+}
+
+impl FakeSensors {
+    fn new() -> Arc<Self> {
+        let all = |whole: u64| Reading { free: whole, whole };
+        let disk = FileSystem { device: 1, bytes: all(100 << 30), inodes: all(1_000_000) };
+        Arc::new(Self {
+            memory: Mutex::new(all(8 << 30)),
+            pods_memory: Mutex::default(),
+            disk: Mutex::new(disk),
+            processes: Mutex::new(all(4_000_000)),
+        })
+    }
+
+    /// So many bytes of the disk are free.
+    pub(crate) fn free_disk(&self, bytes: u64) {
+        self.disk.lock().bytes.free = bytes;
+    }
+}
+
+impl Sensors for FakeSensors {
+    fn memory(&self) -> Option<Reading> {
+        Some(*self.memory.lock())
+    }
+
+    fn working_set(&self, _: &str) -> Option<u64> {
+        Some(*self.pods_memory.lock())
+    }
+
+    fn file_system(&self, _: &Path) -> Option<FileSystem> {
+        Some(*self.disk.lock())
+    }
+
+    fn processes(&self) -> Option<Reading> {
+        Some(*self.processes.lock())
     }
 }
 
@@ -444,12 +542,19 @@ pub(crate) struct TestNode {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) power: crate::Power,
+    pub(crate) sensors: Arc<FakeSensors>,
+    /// What the settings say beyond where things lie.
+    pub(crate) configure: fn(&mut Config),
     agent: Option<(CancellationToken, JoinHandle<()>)>,
     handle: Option<crate::Handle>,
 }
 
 impl TestNode {
     pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(configure: fn(&mut Config)) -> Self {
         let clock = ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap());
         let mut node = Self {
             cluster: FakeCluster::new(),
@@ -457,9 +562,12 @@ impl TestNode {
             clock,
             dir: tempfile::tempdir().unwrap(),
             power: crate::Power::default(),
+            sensors: FakeSensors::new(),
+            configure,
             agent: None,
             handle: None,
         };
+        node.runtime.state.lock().sensors = Some(Arc::clone(&node.sensors));
         node.start_agent().await;
         node
     }
@@ -471,14 +579,19 @@ impl TestNode {
         config.pod_logs_dir = self.dir.path().join("logs");
         config.power = self.power.clone();
         config.static_pods = Some(self.static_pods());
+        (self.configure)(&mut config);
+        let machine = crate::agent::Machine {
+            clock: Arc::clone(&self.clock) as Arc<dyn client::clock::Clock>,
+            mounts: Arc::new(NoMounts),
+            sensors: Arc::clone(&self.sensors) as Arc<dyn Sensors>,
+        };
         let kubelet = crate::agent::Kubelet::with(
             config,
             self.cluster.client("system:node:n1"),
             self.cluster.informers(),
             Arc::clone(&self.runtime) as Arc<dyn RuntimeService>,
             Arc::clone(&self.runtime) as Arc<dyn ImageService>,
-            Arc::clone(&self.clock) as Arc<dyn client::clock::Clock>,
-            Arc::new(NoMounts),
+            machine,
         );
         let kubelet = kubelet.await.unwrap();
         self.handle = Some(kubelet.handle());

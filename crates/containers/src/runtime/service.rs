@@ -259,7 +259,8 @@ impl Services {
             uid: uid.or(user.is_empty().then_some(0)).map(|value| Int64Value { value }),
             username: if uid.is_none() { user.to_owned() } else { String::new() },
             spec: Some(ImageSpec { image: image.id.clone(), ..ImageSpec::default() }),
-            pinned: false,
+            // No registry is known that would give it again.
+            pinned: !image.pulled,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `--kubelet-arg NAME=VALUE`: the kubelet's own flags, of which those are known that have a meaning here.
 
-use kubelet::{ThresholdError, Thresholds};
+use kubelet::{Policy, ThresholdError, Thresholds, statements};
 
 /// What they say; upstream's defaults for the rest.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,7 +23,7 @@ pub enum KubeletArgumentError {
 
 impl Default for KubeletSettings {
     fn default() -> Self {
-        Self { eviction_hard: Thresholds::default(), max_pods: 110 }
+        Self { eviction_hard: Policy::default().hard, max_pods: 110 }
     }
 }
 
@@ -35,7 +35,7 @@ impl KubeletSettings {
             let stated = argument.trim_start_matches("--").split_once('=');
             let (name, value) = stated.ok_or_else(|| KubeletArgumentError::Form(argument.clone()))?;
             match name {
-                "eviction-hard" => settings.eviction_hard = value.parse()?,
+                "eviction-hard" => settings.eviction_hard = Thresholds::least(&statements(value, '<')?)?,
                 "max-pods" => {
                     settings.max_pods = value.parse().map_err(|_| KubeletArgumentError::MaxPods(value.to_owned()))?;
                 }
@@ -54,9 +54,10 @@ mod tests {
     fn arguments_are_upstreams_flags() {
         let parse =
             |arguments: &[&str]| KubeletSettings::parse(&arguments.iter().map(|&it| it.into()).collect::<Vec<_>>());
+        let least = |text: &str| Thresholds::least(&statements(text, '<').unwrap()).unwrap();
         assert_eq!(parse(&[]), Ok(KubeletSettings::default()));
         let stated = parse(&["max-pods=5", "eviction-hard=nodefs.available<1%", "--max-pods=7"]).unwrap();
-        assert_eq!((stated.max_pods, stated.eviction_hard), (7, "nodefs.available<1%".parse().unwrap()));
+        assert_eq!((stated.max_pods, stated.eviction_hard), (7, least("nodefs.available<1%")));
         for wrong in ["max-pods", "max-pods=many", "eviction-hard=disk<5%", "feature-gates=A=true"] {
             let refused = parse(&[wrong]).unwrap_err().to_string();
             assert!(refused.starts_with("--kubelet-arg "), "{refused}");

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::info::{DISK, MEMORY};
 use crate::config::Config;
+use crate::eviction::Signal;
 use crate::quantity;
+
+/// The signals that are about a disk, of which a node here mostly has one.
+const DISK: [Signal; 3] = [Signal::NodefsAvailable, Signal::ImagefsAvailable, Signal::ContainerfsAvailable];
 
 /// A cgroup v1 limit at or above this is none.
 const UNLIMITED: u64 = 1 << 60;
@@ -27,12 +30,12 @@ pub(crate) struct Capacity {
 impl Capacity {
     /// Reads the machine and the cgroup.
     pub(crate) fn observe(config: &Config) -> Self {
-        let reserved = |name: &str| config.reserved.get(name).and_then(|text| quantity::parse(text)).unwrap_or(0.0);
+        let reserved = |name: &str| config.reserved(name);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let disk = rustix::fs::statvfs(&config.root_dir).or_else(|_| rustix::fs::statvfs("/"));
         let disk = disk.map_or(0, |stat| stat.f_blocks * stat.f_frsize);
         let memory = machine_memory().min(cgroup_memory(Path::new("/sys/fs/cgroup")).unwrap_or(u64::MAX));
-        let kept = &config.eviction_hard;
+        let kept = &config.eviction.hard;
         Self {
             cpu_milli: i64::try_from(cores).unwrap_or(1) * 1000,
             memory,
@@ -40,7 +43,7 @@ impl Capacity {
             pods: config.max_pods,
             reserved: (
                 quantity::milli(reserved("cpu")),
-                reserved("memory") as u64 + kept.kept(&MEMORY, memory),
+                reserved("memory") as u64 + kept.kept(&[Signal::MemoryAvailable], memory),
                 reserved("ephemeral-storage") as u64 + kept.kept(&DISK, disk),
             ),
         }

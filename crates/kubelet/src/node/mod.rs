@@ -25,7 +25,8 @@ use crate::context::Context;
 use capacity::Capacity;
 use object::Facts;
 
-/// Memory, disks and processes are looked at this often; the kernel tells of none of them by itself.
+/// The runtime's state, images and the machine's capacity are looked at this often: none of them tells of a change. What
+/// runs short is told by who looks after it.
 const LOOK: Duration = Duration::from_secs(10);
 /// While the node is not ready: a runtime does not tell when its network becomes ready.
 const LOOK_UNREADY: Duration = Duration::from_millis(200);
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
     let scope = scope_of::<Node>().with_fields(&format!("metadata.name={}", context.config.node_name));
     let informer = context.informers.informer(scope);
     let mut changes = informer.subscribe();
+    let mut pressure = context.pressure.subscribe();
     let mut keeper = Keeper {
         context: Arc::clone(&context),
         node: None,
@@ -53,6 +55,7 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
             () = token.cancelled() => return,
             () = next => {}
             () = power.until(!down) => {}
+            Ok(()) = pressure.changed() => {}
             change = changes.recv() => match change {
                 Some(Change::Applied { new, .. }) => keeper.informed(decode(&new)),
                 // Somebody deleted it: the node registers again.
@@ -194,7 +197,7 @@ impl Keeper {
         let status = runtime.service.status(StatusRequest { verbose: false }).await;
         Facts {
             info: info::observe(runtime),
-            pressure: info::pressure(&self.context.config),
+            pressure: *self.context.pressure.borrow(),
             images: images.map(|it| it.images).unwrap_or_default(),
             handlers: status.as_ref().map(|it| it.runtime_handlers.clone()).unwrap_or_default(),
             unready: unready(&status, self.context.config.power.is_down()),

@@ -12,8 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::capacity::Capacity;
-use super::info::Pressure;
 use crate::config::Config;
+use crate::eviction::Pressure;
 use crate::status::whole_seconds;
 
 /// Upstream's limits: images on the Node, and names of each.

@@ -49,4 +49,8 @@ impl Line {
     pub(super) fn stop(&self) {
         self.stopped.send_replace(true);
     }
+
+    pub(crate) fn has_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
 }

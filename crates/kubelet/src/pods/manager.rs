@@ -27,6 +27,7 @@ use super::statics::Statics;
 use super::worker::{Desired, Static, Worker};
 use crate::admission;
 use crate::context::Context;
+use crate::eviction;
 use crate::names;
 use crate::runtime::{Known, known};
 use crate::shutdown;
@@ -340,7 +341,8 @@ impl Manager {
         let node = self.node.list(None).first().and_then(|entry| decode::<Node>(entry));
         let capacity = self.context.capacity.read().allocatable();
         let up = shutdown::admit(&self.context.config.power);
-        let admitted = up.and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
+        let roomy = up.and_then(|()| eviction::plan::admit(pod, *self.context.pressure.borrow()));
+        let admitted = roomy.and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
         let verdict = admitted.err()?;
         let about = super::events::reference(pod, "");
         self.context.recorder.warning(&about, &verdict.reason, verdict.message.clone());

@@ -9,6 +9,7 @@
 //! ending     how the node ends a pod of its own accord
 //! statics    pods of files                                mirror   what the API server has of those
 //! sources    ConfigMaps and Secrets that change                 backoff  delays (pure)
+//! ending     how the node ends a pod of its own accord
 //! ```
 
 pub(crate) mod apply;

@@ -183,7 +183,7 @@ fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -
     config.static_pods = Some(layout.agent("pod-manifests"));
     config.power = options.power.clone();
     config.port = options.port;
-    config.eviction_hard = options.kubelet.eviction_hard.clone();
+    config.eviction.hard = options.kubelet.eviction_hard.clone();
     config.max_pods = options.kubelet.max_pods;
     for label in &options.labels {
         let (key, value) = label.split_once('=').ok_or_else(|| NodeError::Label(label.clone()))?;
