@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::cri::streaming::Streams;
 use api::cri::streams::{Connection, Session};
 use api::cri::{self, AttachRequest, ContainerStats, ExecRequest, ListContainerStatsRequest};
 use bytes::Bytes;
@@ -59,15 +60,6 @@ pub struct PodName {
     pub namespace: String,
     pub name: String,
     pub uid: Option<String>,
-}
-
-/// Which streams of a process are wanted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Streams {
-    pub stdin: bool,
-    pub stdout: bool,
-    pub stderr: bool,
-    pub tty: bool,
 }
 
 /// What a running agent can be asked. Cheap to clone.

@@ -40,7 +40,7 @@ mod volumes;
 pub use agent::{Kubelet, KubeletError};
 pub use config::Config;
 pub use eviction::{Policy, Signal, ThresholdError, Thresholds, statements};
-pub use handle::{Handle, HandleError, PodName, Streams};
+pub use handle::{Handle, HandleError, PodName};
 pub use images::ImagePolicy;
 pub use logs::LogOptions;
 pub use shutdown::{Grace, GraceError, Power};

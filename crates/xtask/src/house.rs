@@ -35,7 +35,7 @@ mod arrows {
     use super::root;
 
     /// The five storeys: what each crate may know of ours.
-    const ALLOWED: [(&str, &[&str]); 15] = [
+    const ALLOWED: [(&str, &[&str]); 16] = [
         ("k3rs-dev", &["k3rs", "client", "api", "containers", "network", "linux"]),
         (
             "k3rs",
@@ -47,6 +47,7 @@ mod arrows {
                 "containers",
                 "network",
                 "client",
+                "cri",
                 "api",
                 "store",
                 "linux",
@@ -55,10 +56,11 @@ mod arrows {
         ("apiserver", &["client", "store", "api"]),
         ("controllers", &["client", "api"]),
         ("scheduler", &["client", "api"]),
-        ("kubelet", &["client", "linux", "api"]),
+        ("kubelet", &["client", "cri", "linux", "api"]),
         ("containers", &["linux", "api"]),
         ("network", &["client", "linux", "api"]),
         ("client", &["api"]),
+        ("cri", &["api"]),
         ("api", &[]),
         ("store", &[]),
         ("linux", &[]),

@@ -62,6 +62,31 @@ impl Error {
     }
 }
 
+impl From<i32> for Code {
+    /// By number; one that gRPC does not have is [`Code::Unknown`].
+    fn from(number: i32) -> Self {
+        let known = [
+            Self::Cancelled,
+            Self::Unknown,
+            Self::InvalidArgument,
+            Self::DeadlineExceeded,
+            Self::NotFound,
+            Self::AlreadyExists,
+            Self::PermissionDenied,
+            Self::ResourceExhausted,
+            Self::FailedPrecondition,
+            Self::Aborted,
+            Self::OutOfRange,
+            Self::Unimplemented,
+            Self::Internal,
+            Self::Unavailable,
+            Self::DataLoss,
+            Self::Unauthenticated,
+        ];
+        known.into_iter().find(|code| *code as i32 == number).unwrap_or(Self::Unknown)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

@@ -14,23 +14,15 @@
 //! a token; the [`Authorizer`] says whose it is and what its user may do (KEP-2862 for the finer rights).
 
 mod auth;
-mod channels;
 mod figures;
 mod routes;
-mod spdy;
 #[cfg(test)]
 mod tests;
-mod upgrade;
-mod websockets;
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::cri::streaming::Tasks;
 use client::listener::{Answer, Arrivals, Limits, Pace, Paced, Place, Places};
-use http::{Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -53,17 +45,12 @@ pub fn limits() -> Limits {
     Limits { head_bytes: 64 * 1024, connections: 1024, of_one_address: 1024, ..Limits::default() }
 }
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
-/// The answer to a request that is not served.
-type Refused = Box<Response<Body>>;
-
 /// What all requests share.
 struct Shared {
     handle: Handle,
     authorizer: Arc<dyn Authorizer>,
     limits: Limits,
-    tasks: TaskTracker,
-    token: CancellationToken,
+    tasks: Tasks,
 }
 
 /// Serves until the token is cancelled. `tls` must ask clients for certificates of the cluster's CA and let those in that have none.
@@ -78,7 +65,8 @@ pub async fn serve(
     let tasks = TaskTracker::new();
     let acceptor = TlsAcceptor::from(tls);
     let (mut arrivals, places) = (Arrivals::new(listener), Places::new(&limits));
-    let shared = Arc::new(Shared { handle, authorizer, limits, tasks: tasks.clone(), token: token.clone() });
+    let streaming = Tasks { tracker: tasks.clone(), token: token.clone() };
+    let shared = Arc::new(Shared { handle, authorizer, limits, tasks: streaming });
     while let Some(room) = token.run_until_cancelled(places.room()).await {
         let Some((stream, from)) = token.run_until_cancelled(arrivals.next()).await else { break };
         let Some(place) = room.of(from.ip()) else { continue };
@@ -125,20 +113,4 @@ where
         // What has no request, or half of one, is owed nothing.
         over = pace.over() => tracing::debug!(?over, "connection closed"),
     }
-}
-
-fn text(code: StatusCode, text: impl Into<String>) -> Response<Body> {
-    reply(code, "text/plain; charset=utf-8", text.into())
-}
-
-fn refuse(code: StatusCode, why: impl Into<String>) -> Refused {
-    Box::new(text(code, why))
-}
-
-fn reply(code: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
-    let mut response = Response::new(body);
-    *response.status_mut() = code;
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
-    response
 }

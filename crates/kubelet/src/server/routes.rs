@@ -1,10 +1,11 @@
 //! Paths to answers.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use api::cri::streams::Session;
-use futures::channel::mpsc;
-use futures::future::ready;
+use ::cri::streaming::{self, Body, COMMANDS, PORTS, Ports, Refused, Streams, Upgrade, refuse, reply, text};
+use api::cri::streams::Connection;
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _, TryFutureExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
@@ -15,9 +16,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::auth::{self, Attributes, User};
-use super::upgrade::{Carrier, Offer, Upgrade};
-use super::{BODY_BYTES, Body, Refused, Shared, channels, figures, refuse, reply, spdy, text, websockets};
-use crate::handle::{HandleError, PodName, Streams};
+use super::{BODY_BYTES, Shared, figures};
+use crate::handle::{Handle, HandleError, PodName};
 use crate::logs::LogOptions;
 
 /// Answers one request.
@@ -181,14 +181,6 @@ pub(super) fn log_options(query: &Query, now: jiff::Timestamp) -> Result<LogOpti
     })
 }
 
-/// What exec and attach speak.
-const COMMANDS: Offer = Offer { websocket: &channels::PROTOCOLS, spdy: &channels::SPDY_PROTOCOLS };
-/// What port-forward speaks: SPDY, in a websocket or bare, and before that numbered channels.
-const PORTS: Offer = Offer { websocket: &[TUNNEL, "v4.channel.k8s.io"], spdy: &["portforward.k8s.io"] };
-const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-/// Ports in one websocket with numbered channels.
-const MOST_PORTS: usize = 64;
-
 async fn exec(
     shared: &Shared,
     pod: PodName,
@@ -205,10 +197,10 @@ async fn exec(
     let session = match shared.handle.exec(&pod, container, command, streams).await {
         Ok(session) => session,
         // The request was right and the container runs: that the process does not start is how it ended.
-        Err(HandleError::Runtime(why)) => ended(Err(why)),
+        Err(HandleError::Runtime(why)) => streaming::ended(Err(why)),
         Err(why) => return Err(Box::new(failed(&why))),
     };
-    Ok(command_stream(shared, upgrade, session, streams))
+    Ok(streaming::command(&shared.tasks, upgrade, session, streams))
 }
 
 async fn attach(
@@ -223,22 +215,21 @@ async fn attach(
     let mut session = shared.handle.attach(&pod, container, streams).await.map_err(|why| Box::new(failed(&why)))?;
     // How the container ended is told by its Pod; that its streams ended is no failure of attaching to them.
     session.exit = session.exit.map_ok(|_| 0).boxed();
-    Ok(command_stream(shared, upgrade, session, streams))
+    Ok(streaming::command(&shared.tasks, upgrade, session, streams))
 }
 
-/// What is left of a process that has ended, or never was.
-fn ended(exit: api::cri::Result<i32>) -> Session {
-    let (resize, _) = mpsc::channel(1);
-    Session { stdin: None, stdout: None, stderr: None, resize, exit: ready(exit).boxed() }
+/// A pod's ports, by what clients call it.
+struct PodPorts {
+    handle: Handle,
+    pod: PodName,
 }
 
-fn command_stream(shared: &Shared, upgrade: Upgrade, session: Session, streams: Streams) -> Response<Body> {
-    let protocol = upgrade.protocol;
-    match upgrade.carrier {
-        Carrier::WebSocket => {
-            upgrade.switch(shared, move |socket| websockets::serve_command(socket, session, streams, protocol))
-        }
-        Carrier::Spdy => upgrade.switch(shared, move |socket| spdy::serve_command(socket, session, streams, protocol)),
+impl Ports for PodPorts {
+    fn connect(&self, port: u16) -> BoxFuture<'_, Result<Connection, String>> {
+        let PodName { name, uid, .. } = &self.pod;
+        let uid = uid.as_deref().unwrap_or_default();
+        let words = move |why| format!("error forwarding port {port} to pod {name}, uid {uid}: {why}");
+        self.handle.port_forward(&self.pod, port).map_err(words).boxed()
     }
 }
 
@@ -246,19 +237,7 @@ fn forward(shared: &Shared, pod: PodName, query: &Query, request: Request<()>) -
     let upgrade = Upgrade::agree(request, &PORTS)?;
     let handle = shared.handle.clone();
     shared.handle.find(&pod).map_err(|why| Box::new(failed(&why)))?;
-    Ok(match (upgrade.carrier, upgrade.protocol) {
-        (Carrier::Spdy, _) => upgrade.switch(shared, move |socket| {
-            let (reading, writing) = tokio::io::split(socket);
-            spdy::serve_ports(reading, writing, handle, pod)
-        }),
-        (Carrier::WebSocket, TUNNEL) => {
-            upgrade.switch(shared, move |socket| websockets::serve_tunnel(socket, handle, pod))
-        }
-        (Carrier::WebSocket, _) => {
-            let ports = listed_ports(query)?;
-            upgrade.switch(shared, move |socket| websockets::serve_ports(socket, handle, pod, ports))
-        }
-    })
+    streaming::forward(&shared.tasks, upgrade, Arc::new(PodPorts { handle, pod }), || listed_ports(query))
 }
 
 /// The ports of numbered channels, which the request names.
@@ -266,9 +245,6 @@ fn listed_ports(query: &Query) -> Result<Vec<u16>, Refused> {
     let listed = query.all("port").chain(query.all("ports")).flat_map(|list| list.split(','));
     let ports: Result<Vec<u16>, _> = listed.map(str::parse).collect();
     match ports {
-        Ok(ports) if ports.len() > MOST_PORTS => {
-            Err(refuse(StatusCode::BAD_REQUEST, format!("at most {MOST_PORTS} ports in one connection")))
-        }
         Ok(ports) if !ports.is_empty() && !ports.contains(&0) => Ok(ports),
         _ => Err(refuse(StatusCode::BAD_REQUEST, "query parameter \"port\" must name ports between 1 and 65535")),
     }

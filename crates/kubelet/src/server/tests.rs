@@ -10,6 +10,8 @@ use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use ::cri::streaming::channels;
+
 use super::*;
 use crate::testing::TestNode;
 
@@ -41,13 +43,8 @@ impl Served {
 
     async fn start_within(limits: Limits) -> Self {
         let node = TestNode::start().await;
-        let shared = Arc::new(Shared {
-            handle: node.handle(),
-            authorizer: Arc::new(ByName),
-            limits,
-            tasks: TaskTracker::new(),
-            token: CancellationToken::new(),
-        });
+        let shared =
+            Arc::new(Shared { handle: node.handle(), authorizer: Arc::new(ByName), limits, tasks: Tasks::default() });
         Self { node, shared }
     }
 
@@ -61,7 +58,7 @@ impl Served {
             let place = Places::new(&shared.limits).room().await.of([192, 0, 2, 1].into()).unwrap();
             answer(theirs, user, place, shared).await;
         };
-        self.shared.tasks.spawn(serving);
+        self.shared.tasks.tracker.spawn(serving);
         ours
     }
 
@@ -237,10 +234,10 @@ async fn head(stream: &mut tokio::io::DuplexStream, request: &str) -> String {
 
 /// What a client hears on its streams until all are ended on which it says nothing.
 async fn heard(stream: tokio::io::DuplexStream, opened: &[(u32, &str)], said: &[(u32, &str)]) -> BTreeMap<u32, String> {
-    use super::spdy::testing::{Frame, FrameDecoder, FrameEncoder};
+    use ::cri::streaming::spdy::{Frame, FrameDecoder, FrameEncoder};
     let (reading, writing) = tokio::io::split(stream);
-    let mut sink = tokio_util::codec::FramedWrite::new(writing, FrameEncoder::new());
-    let mut source = tokio_util::codec::FramedRead::new(reading, FrameDecoder::new());
+    let mut sink = tokio_util::codec::FramedWrite::new(writing, FrameEncoder::default());
+    let mut source = tokio_util::codec::FramedRead::new(reading, FrameDecoder::default());
     for (id, headers) in opened {
         let headers = headers.split(' ').filter_map(|pair| pair.split_once('='));
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -58,7 +58,7 @@ fn in_order(mut frame: Frame) -> Frame {
 
 #[test]
 fn gos_frames_are_understood() {
-    let mut decoder = FrameDecoder::new();
+    let mut decoder = FrameDecoder::default();
     for (hex, expected) in golden() {
         let mut source = bytes(hex);
         let frame = decoder.decode(&mut source).unwrap().unwrap();
@@ -70,7 +70,7 @@ fn gos_frames_are_understood() {
 #[test]
 fn frames_may_come_in_any_pieces() {
     let all: BytesMut = golden().iter().flat_map(|(hex, _)| bytes(hex)).collect();
-    let (mut decoder, mut source, mut heard) = (FrameDecoder::new(), BytesMut::new(), Vec::new());
+    let (mut decoder, mut source, mut heard) = (FrameDecoder::default(), BytesMut::new(), Vec::new());
     for byte in all {
         source.extend_from_slice(&[byte]);
         while let Some(frame) = decoder.decode(&mut source).unwrap() {
@@ -92,7 +92,7 @@ fn frames_may_come_in_any_pieces() {
 
 #[test]
 fn what_is_not_compressed_is_written_as_go_writes_it() {
-    let mut encoder = FrameEncoder::new();
+    let mut encoder = FrameEncoder::default();
     for (hex, frame) in golden() {
         if matches!(frame, Frame::Data { .. } | Frame::Reset { .. } | Frame::Ping(_) | Frame::GoAway { .. }) {
             let mut out = BytesMut::new();
@@ -104,7 +104,7 @@ fn what_is_not_compressed_is_written_as_go_writes_it() {
 
 #[test]
 fn what_breaks_the_protocol_is_refused() {
-    let refused = |hex: &str| FrameDecoder::new().decode(&mut bytes(hex)).unwrap_err().to_string();
+    let refused = |hex: &str| FrameDecoder::default().decode(&mut bytes(hex)).unwrap_err().to_string();
     assert_eq!(refused("8002000600000004 00000007"), "SPDY: version 2 is not spoken here");
     assert_eq!(refused("80030006ffffffff"), "SPDY: a control frame of type 6 has 16777215 bytes");
     assert_eq!(refused("8003000600000002 0007"), "SPDY: a control frame of type 6 has 2 bytes");
@@ -124,8 +124,8 @@ impl Client {
         let (reading, writing) = tokio::io::split(theirs);
         let (stream, sink) = tokio::io::split(ours);
         let client = Self {
-            sink: FramedWrite::new(sink, FrameEncoder::new()),
-            stream: FramedRead::new(stream, FrameDecoder::new()),
+            sink: FramedWrite::new(sink, FrameEncoder::default()),
+            stream: FramedRead::new(stream, FrameDecoder::default()),
         };
         (client, connection::serve(reading, writing, work))
     }

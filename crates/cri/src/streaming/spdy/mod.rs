@@ -1,5 +1,5 @@
-//! SPDY/3.1 as Kubernetes speaks it: the server's side of the connections that older clients of exec and attach, and
-//! every client of port-forward, open.
+//! SPDY/3.1 as Kubernetes speaks it: the connections that older clients of exec and attach, and every client of
+//! port-forward, open to servers.
 //!
 //! ```text
 //! headers     header blocks, one zlib stream a direction with SPDY's dictionary
@@ -20,11 +20,8 @@ mod ports;
 #[cfg(test)]
 mod tests;
 
-pub(super) use commands::serve as serve_command;
-pub(super) use ports::serve as serve_ports;
-
-/// The other end, for tests.
-#[cfg(test)]
-pub(super) mod testing {
-    pub(crate) use super::frames::{Frame, FrameDecoder, FrameEncoder};
-}
+pub(crate) use commands::serve as serve_command;
+pub(crate) use connection::{Reader, Stream, Writer, dial};
+pub use frames::{Frame, FrameDecoder, FrameEncoder, SpdyError};
+pub use headers::Headers;
+pub(crate) use ports::serve as serve_ports;

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::{Body, Refused, Shared, refuse};
+use super::{Body, Refused, Tasks, refuse};
 
 /// RFC 6455's constant, hashed with the client's key.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -20,30 +20,30 @@ const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-v
 const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 
 /// What a path speaks, the better first.
-pub(super) struct Offer {
-    pub(super) websocket: &'static [&'static str],
+pub struct Offer {
+    pub(crate) websocket: &'static [&'static str],
     /// The last is for clients that name none.
-    pub(super) spdy: &'static [&'static str],
+    pub(crate) spdy: &'static [&'static str],
 }
 
 /// How the streams travel.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Carrier {
+pub(crate) enum Carrier {
     WebSocket,
     Spdy,
 }
 
 /// A switch that both sides can make.
-pub(super) struct Upgrade {
-    pub(super) carrier: Carrier,
-    pub(super) protocol: &'static str,
+pub struct Upgrade {
+    pub(crate) carrier: Carrier,
+    pub(crate) protocol: &'static str,
     headers: HeaderMap,
     upgrading: OnUpgrade,
 }
 
 impl Upgrade {
     /// Agrees on a protocol; otherwise what to answer instead.
-    pub(super) fn agree(mut request: Request<()>, offer: &Offer) -> Result<Self, Refused> {
+    pub fn agree(mut request: Request<()>, offer: &Offer) -> Result<Self, Refused> {
         let asked = request.headers().get(header::UPGRADE).map(HeaderValue::as_bytes).unwrap_or_default();
         let refused = |why: &str| Err(refuse(StatusCode::BAD_REQUEST, why));
         let (carrier, protocol, headers) = if asked.eq_ignore_ascii_case(b"websocket") {
@@ -62,16 +62,16 @@ impl Upgrade {
     }
 
     /// Switches, and does `work` on what the connection becomes.
-    pub(super) fn switch<F>(
+    pub(crate) fn switch<F>(
         self,
-        shared: &Shared,
+        tasks: &Tasks,
         work: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
     ) -> Response<Body>
     where
         F: Future<Output = ()> + Send,
     {
-        let (token, upgrading) = (shared.token.clone(), self.upgrading);
-        shared.tasks.spawn(async move {
+        let (token, upgrading) = (tasks.token.clone(), self.upgrading);
+        tasks.tracker.spawn(async move {
             let serving = async {
                 if let Ok(upgraded) = upgrading.await {
                     work(TokioIo::new(upgraded)).await;

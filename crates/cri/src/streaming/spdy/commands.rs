@@ -10,8 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::connection::{self, Connection, Reader, Writer};
-use crate::handle::Streams;
-use crate::server::channels;
+use crate::streaming::{Streams, channels};
 
 /// A client that has not opened its streams by then will not.
 const OPENING: Duration = Duration::from_secs(30);

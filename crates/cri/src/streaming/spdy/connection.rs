@@ -1,4 +1,4 @@
-//! One connection: the streams that its client opens, each with a reader and a writer of its own.
+//! One connection: the streams that its client opens, each with a reader and a writer of its own. Both ends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -42,12 +42,12 @@ pub(crate) struct Stream {
     pub(crate) writer: Writer,
 }
 
-/// What the client says on a stream.
+/// What the other end says on a stream.
 pub(crate) struct Reader {
     heard: mpsc::Receiver<Heard>,
 }
 
-/// What is said to the client on a stream.
+/// What is said to the other end on a stream.
 pub(crate) struct Writer {
     stream: u32,
     frames: mpsc::Sender<Frame>,
@@ -70,6 +70,10 @@ struct Known {
     reset: Weak<CancellationToken>,
 }
 
+/// Pings are told apart by whose they are: a server's have even numbers, a client's odd ones.
+const SERVER: u32 = 0;
+const CLIENT: u32 = 1;
+
 /// Serves a connection: `work` gets its streams. When `work` is done, what it said is delivered and the connection
 /// closed; when the client hangs up, `work` is dropped.
 pub(crate) async fn serve<W: Future<Output = ()>>(
@@ -79,9 +83,43 @@ pub(crate) async fn serve<W: Future<Output = ()>>(
 ) {
     let (opening, opened) = mpsc::channel(QUEUE);
     let (frames, queue) = mpsc::channel(QUEUE);
-    let hearing = hear(FramedRead::new(reading, FrameDecoder::new()), opening, frames.downgrade());
-    let saying = say(FramedWrite::new(writing, FrameEncoder::new()), queue);
+    let source = FramedRead::new(reading, FrameDecoder::default());
+    let hearing = hear(source, HashMap::new(), opening, frames.downgrade(), SERVER);
+    let saying = say(FramedWrite::new(writing, FrameEncoder::default()), queue, SERVER);
     let work = work(Connection { opened, _frames: frames });
+    drive(hearing, saying, work).await;
+}
+
+/// The client's end: opens streams with these headers, and no others. The future carries what they say; it ends when all
+/// their writers are dropped, or the server hangs up.
+pub(crate) fn dial(
+    reading: impl AsyncRead + Unpin,
+    writing: impl AsyncWrite + Unpin,
+    asked: Vec<Headers>,
+) -> (Vec<Stream>, impl Future<Output = ()>) {
+    let (frames, queue) = mpsc::channel(QUEUE.max(asked.len()));
+    let (mut known, mut opened) = (HashMap::new(), Vec::new());
+    for (stream, headers) in (1..).step_by(2).zip(asked) {
+        let (state, ours) = open(stream, false, headers.clone(), frames.clone());
+        // The queue is new and has room for all of them.
+        let _room = frames.try_send(Frame::Open { stream, fin: false, headers });
+        known.insert(stream, state);
+        opened.push(ours);
+    }
+    // Servers open no streams.
+    let (opening, _) = mpsc::channel(1);
+    let source = FramedRead::new(reading, FrameDecoder::default());
+    let hearing = hear(source, known, opening, frames.downgrade(), CLIENT);
+    let saying = say(FramedWrite::new(writing, FrameEncoder::default()), queue, CLIENT);
+    (opened, drive(hearing, saying, std::future::ready(())))
+}
+
+/// Both directions of a connection, until `work` is done and what it said is delivered, or the other end hangs up.
+async fn drive(
+    hearing: impl Future<Output = Result<(), SpdyError>>,
+    saying: impl Future<Output = Result<(), SpdyError>>,
+    work: impl Future<Output = ()>,
+) {
     tokio::pin!(hearing);
     let ended = tokio::select! {
         ended = &mut hearing => ended,
@@ -96,13 +134,14 @@ pub(crate) async fn serve<W: Future<Output = ()>>(
     }
 }
 
-/// Takes in frames until the client hangs up.
+/// Takes in frames until the other end hangs up.
 async fn hear<R: AsyncRead + Unpin>(
     mut source: FramedRead<R, FrameDecoder>,
+    mut streams: HashMap<u32, Known>,
     opening: mpsc::Sender<Stream>,
     frames: mpsc::WeakSender<Frame>,
+    side: u32,
 ) -> Result<(), SpdyError> {
-    let mut streams: HashMap<u32, Known> = HashMap::new();
     while let Some(frame) = source.next().await {
         match frame? {
             Frame::Open { stream, fin, headers } => {
@@ -135,8 +174,8 @@ async fn hear<R: AsyncRead + Unpin>(
                     reset.cancel();
                 }
             }
-            // Ours come back with even numbers. A client whose pipe is full knows that it is heard.
-            Frame::Ping(id) if id % 2 == 1 => {
+            // Ours come back. Who has a full pipe knows that it is heard.
+            Frame::Ping(id) if id % 2 != side => {
                 let _full = frames.upgrade().map(|frames| frames.try_send(Frame::Ping(id)));
             }
             Frame::Ping(_) | Frame::Headers { .. } | Frame::Reply { .. } | Frame::GoAway { .. } | Frame::Other(_) => {}
@@ -161,8 +200,9 @@ fn open(stream: u32, fin: bool, headers: Headers, frames: mpsc::Sender<Frame>) -
 async fn say<W: AsyncWrite + Unpin>(
     mut sink: FramedWrite<W, FrameEncoder>,
     mut queue: mpsc::Receiver<Frame>,
+    side: u32,
 ) -> Result<(), SpdyError> {
-    let mut ping = 0;
+    let mut ping = side;
     loop {
         match timeout(QUIET, queue.recv()).await {
             Ok(Some(frame)) => {
@@ -238,6 +278,11 @@ impl Writer {
     /// Says that this was everything.
     pub(crate) async fn finish(&self) {
         let _gone = self.frame(Frame::Data { stream: self.stream, fin: true, data: Bytes::new() }).await;
+    }
+
+    /// Where frames go, and which the stream is; as long as there is one of these, the connection stays open.
+    pub(crate) fn parts(&self) -> (u32, mpsc::Sender<Frame>) {
+        (self.stream, self.frames.clone())
     }
 
     /// Completes when the client has given the stream up.

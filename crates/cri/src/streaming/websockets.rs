@@ -1,6 +1,7 @@
 //! Websockets joined to processes and ports, and one that carries SPDY.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::cri::streams::{Connection, Input, Output, Session, TerminalSize};
@@ -19,8 +20,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 
 use super::channels::{self, Received};
-use super::spdy;
-use crate::handle::{Handle, PodName, Streams};
+use super::{Ports, Streams, spdy};
 
 /// No client of ours sends more in one message.
 const MOST_BYTES: usize = 1 << 20;
@@ -40,7 +40,7 @@ async fn open(transport: TokioIo<Upgraded>) -> Socket {
 }
 
 /// Joins the SPDY connection that the messages carry to ports of a pod (KEP-4006).
-pub(super) async fn serve_tunnel(transport: TokioIo<Upgraded>, handle: Handle, pod: PodName) {
+pub(crate) async fn serve_tunnel(transport: TokioIo<Upgraded>, forwarded: Arc<dyn Ports>) {
     let (sink, stream) = open(transport).await.split();
     let said = stream.filter_map(|message| async {
         match message {
@@ -51,12 +51,12 @@ pub(super) async fn serve_tunnel(transport: TokioIo<Upgraded>, handle: Handle, p
     });
     let sink = sink.sink_map_err(io::Error::other).with(|data| ready(Ok::<_, io::Error>(Message::Binary(data))));
     let writing = SinkWriter::new(CopyToBytes::new(sink));
-    spdy::serve_ports(StreamReader::new(Box::pin(said)), Box::pin(writing), handle, pod).await;
+    spdy::serve_ports(StreamReader::new(Box::pin(said)), Box::pin(writing), &*forwarded).await;
 }
 
 /// Copies until the process has ended and all its output is sent, or the client is gone; then the session is dropped,
 /// which ends what it was for.
-pub(super) async fn serve_command(
+pub(crate) async fn serve_command(
     transport: TokioIo<Upgraded>,
     session: Session,
     streams: Streams,
@@ -159,7 +159,7 @@ async fn write_all(mut sink: SplitSink<Socket, Message>, mut receiver: mpsc::Rec
 }
 
 /// Joins each port's channels to a connection inside the pod. Each channel begins with the port's number.
-pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, pod: PodName, ports: Vec<u16>) {
+pub(crate) async fn serve_ports(transport: TokioIo<Upgraded>, forwarded: Arc<dyn Ports>, ports: Vec<u16>) {
     let (sink, mut reading) = open(transport).await.split();
     let (sender, receiver) = mpsc::channel(QUEUE.max(2 * ports.len()));
     let mut inputs: Vec<Option<Input>> = Vec::new();
@@ -169,15 +169,14 @@ pub(super) async fn serve_ports(transport: TokioIo<Upgraded>, handle: Handle, po
         for channel in [data, data + 1] {
             let _full = sender.try_send(channels::write(channel, &port.to_le_bytes()));
         }
-        match handle.port_forward(&pod, *port).await {
+        match forwarded.connect(*port).await {
             Ok(Connection { input, output }) => {
                 inputs.push(Some(input));
                 let sender = sender.clone();
                 outputs.push(async move { copy_out(Some(output), data, &sender).await });
             }
-            Err(error) => {
+            Err(why) => {
                 inputs.push(None);
-                let why = format!("error forwarding port {port} to pod {}: {error}", pod.name);
                 let _gone = sender.send(channels::write(data + 1, why.as_bytes())).await;
             }
         }

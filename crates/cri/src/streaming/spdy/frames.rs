@@ -19,7 +19,7 @@ const HEAD: usize = 8;
 const MOST_CONTROL: usize = 64 << 10;
 
 /// Of a data frame that is sent, so that other streams get their turn; the format allows 24 bits.
-pub(super) const MOST_DATA: usize = 32 << 10;
+pub(crate) const MOST_DATA: usize = 32 << 10;
 
 const SYN_STREAM: u16 = 1;
 const SYN_REPLY: u16 = 2;
@@ -30,7 +30,7 @@ const HEADERS: u16 = 8;
 
 /// The peer breaks the protocol, or the connection.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SpdyError {
+pub enum SpdyError {
     #[error("SPDY: {0}")]
     Io(#[from] std::io::Error),
     #[error("SPDY: version {0} is not spoken here")]
@@ -42,7 +42,7 @@ pub(crate) enum SpdyError {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Frame {
+pub enum Frame {
     /// Opens a stream; with `fin` its opener has nothing to say on it.
     Open {
         stream: u32,
@@ -81,13 +81,13 @@ pub(crate) enum Frame {
 }
 
 /// Reads one direction of a connection.
-pub(crate) struct FrameDecoder {
+pub struct FrameDecoder {
     inflater: Inflater,
     data: Option<Piece>,
 }
 
 /// Writes one direction of a connection.
-pub(crate) struct FrameEncoder {
+pub struct FrameEncoder {
     deflater: Deflater,
 }
 
@@ -98,17 +98,19 @@ struct Piece {
     left: usize,
 }
 
-impl FrameEncoder {
-    pub(crate) fn new() -> Self {
+impl Default for FrameEncoder {
+    fn default() -> Self {
         Self { deflater: Deflater::new() }
     }
 }
 
-impl FrameDecoder {
-    pub(crate) fn new() -> Self {
+impl Default for FrameDecoder {
+    fn default() -> Self {
         Self { inflater: Inflater::new(), data: None }
     }
+}
 
+impl FrameDecoder {
     /// The next piece of a data frame: what has come of it.
     fn data(&mut self, source: &mut BytesMut) -> Option<Frame> {
         let piece = self.data.as_mut()?;

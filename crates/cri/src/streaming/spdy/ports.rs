@@ -9,7 +9,7 @@ use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::connection::{self, Connection, Reader, Stream, Writer};
-use crate::handle::{Handle, PodName};
+use crate::streaming::Ports;
 
 /// Streams that wait for their partner.
 const UNPAIRED: usize = 64;
@@ -22,16 +22,11 @@ struct Pair {
 }
 
 /// Joins each pair of streams to a connection inside the pod.
-pub(crate) async fn serve(
-    reading: impl AsyncRead + Unpin,
-    writing: impl AsyncWrite + Unpin,
-    handle: Handle,
-    pod: PodName,
-) {
-    connection::serve(reading, writing, |connection| accept(connection, handle, pod)).await;
+pub(crate) async fn serve(reading: impl AsyncRead + Unpin, writing: impl AsyncWrite + Unpin, forwarded: &dyn Ports) {
+    connection::serve(reading, writing, |connection| accept(connection, forwarded)).await;
 }
 
-async fn accept(mut connection: Connection, handle: Handle, pod: PodName) {
+async fn accept(mut connection: Connection, forwarded: &dyn Ports) {
     let mut pairs: HashMap<String, Pair> = HashMap::new();
     let mut running = FuturesUnordered::new();
     loop {
@@ -52,7 +47,7 @@ async fn accept(mut connection: Connection, handle: Handle, pod: PodName) {
         if let Pair { error: Some(_), data: Some(_) } = pair
             && let Some(Pair { error: Some(error), data: Some(data) }) = pairs.remove(&request)
         {
-            running.push(forward(&handle, &pod, error, data));
+            running.push(forward(forwarded, error, data));
         }
     }
     while running.next().await.is_some() {}
@@ -67,22 +62,21 @@ fn request_of(stream: &Stream) -> String {
     }
 }
 
-async fn forward(handle: &Handle, pod: &PodName, error: Stream, data: Stream) {
+async fn forward(forwarded: &dyn Ports, error: Stream, data: Stream) {
     let port = data.header("port").and_then(|port| port.parse::<u16>().ok()).filter(|port| *port > 0);
     let failed = match port {
         None => {
             data.writer.finish().await;
             Some(format!("port {:?} is none", data.header("port").unwrap_or_default()))
         }
-        Some(port) => match handle.port_forward(pod, port).await {
+        Some(port) => match forwarded.connect(port).await {
             Ok(connected) => {
                 join(connected, data.reader, data.writer).await;
                 None
             }
             Err(why) => {
                 data.writer.finish().await;
-                let uid = pod.uid.as_deref().unwrap_or_default();
-                Some(format!("error forwarding port {port} to pod {}, uid {uid}: {why}", pod.name))
+                Some(why)
             }
         },
     };

@@ -7,7 +7,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use super::frames::SpdyError;
 
 /// Names are in lower case; a name may have several values.
-pub(crate) type Headers = Vec<(String, String)>;
+pub type Headers = Vec<(String, String)>;
 
 /// A block that says more than this is meant to exhaust memory: streams of Kubernetes have three short headers.
 const MOST_BYTES: usize = 64 << 10;
@@ -102,17 +102,17 @@ fn dictionary() -> Vec<u8> {
 }
 
 /// Reads the blocks of one direction, in their order.
-pub(super) struct Inflater {
+pub(crate) struct Inflater {
     zlib: Decompress,
     dictionary: Vec<u8>,
 }
 
 impl Inflater {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { zlib: Decompress::new(true), dictionary: dictionary() }
     }
 
-    pub(super) fn read(&mut self, compressed: &[u8]) -> Result<Headers, SpdyError> {
+    pub(crate) fn read(&mut self, compressed: &[u8]) -> Result<Headers, SpdyError> {
         parse(&self.inflate(compressed)?)
     }
 
@@ -144,18 +144,18 @@ impl Inflater {
 }
 
 /// Writes the blocks of one direction, in their order.
-pub(super) struct Deflater {
+pub(crate) struct Deflater {
     zlib: Compress,
 }
 
 impl Deflater {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut zlib = Compress::new(Compression::fast(), true);
         zlib.set_dictionary(&dictionary()).expect("a fresh compressor takes a dictionary");
         Self { zlib }
     }
 
-    pub(super) fn write(&mut self, headers: &Headers) -> Result<Vec<u8>, SpdyError> {
+    pub(crate) fn write(&mut self, headers: &Headers) -> Result<Vec<u8>, SpdyError> {
         let mut plain = Vec::new();
         plain.put_u32(headers.len() as u32);
         for (name, value) in headers {
