@@ -215,6 +215,7 @@ fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
         kubelet: KubeletSettings::parse(&flags.kubelet_arg).map_err(|why| why.to_string())?,
         registries: read_registries(&flags.private_registry, flags.disable_default_registry_endpoint)
             .map_err(|why| why.to_string())?,
+        cri_socket: PathBuf::from(node::SOCKET),
     })
 }
 

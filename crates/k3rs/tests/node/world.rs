@@ -54,15 +54,25 @@ impl World {
         Self { server, client: Client::try_from(config).unwrap(), power, directory: directory.to_owned() }
     }
 
+    /// Where the node's containers are served by CRI.
+    pub(crate) fn cri_socket(&self) -> PathBuf {
+        self.directory.join("cri.sock")
+    }
+
     /// The payload that runs `word` under a shim of this world.
     pub(crate) fn process_of(&self, word: &str) -> i32 {
+        self.processes_of(word).next().unwrap_or_else(|| panic!("no process runs {word}"))
+    }
+
+    /// All that run it.
+    pub(crate) fn processes_of(&self, word: &str) -> impl Iterator<Item = i32> {
         let wanted = format!("/bin/payload\0{word}\0");
-        let found = processes().into_iter().find(|(pid, command)| {
+        let found = processes().into_iter().filter(move |(pid, command)| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let parent = status.lines().find_map(|it| it.strip_prefix("PPid:")).unwrap_or_default().trim();
             command.starts_with(&wanted) && command_of(parent).contains(&*self.directory.to_string_lossy())
         });
-        found.unwrap_or_else(|| panic!("no process runs {word}")).0
+        found.map(|(pid, _)| pid)
     }
 }
 
@@ -105,6 +115,7 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         kubelet: KubeletSettings::default(),
         power: kubelet::Power::default(),
         registries: containers::Registries::default(),
+        cri_socket: directory.join("cri.sock"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything here is a client of the API as `system:node:NAME`, through whatever informers it is given, so that the
 //! same code serves the server's own node and an agent's.
 
+mod cri_socket;
 pub mod images;
 mod outside;
 pub mod requirements;
@@ -24,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+pub use self::cri_socket::SOCKET;
+use self::cri_socket::{Cri, CriError};
 use self::outside::HostOutside;
 use self::sandbox_network::NodeNetwork;
 use crate::flags::KubeletSettings;
@@ -52,6 +55,8 @@ pub struct Options {
     pub power: Power,
     /// Where images are pulled from.
     pub registries: Registries,
+    /// Where the node's containers are served by CRI.
+    pub cri_socket: PathBuf,
 }
 
 /// How the node reaches the API.
@@ -77,6 +82,8 @@ pub enum NodeError {
     Taint(String),
     #[error("the kubelet's port: {0}: is another node running on this host?")]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Cri(#[from] CriError),
     #[error("watching {} for images: {source}", path.display())]
     Images { path: PathBuf, source: std::io::Error },
 }
@@ -114,6 +121,7 @@ pub async fn start(
 
     let services = Arc::new(Services(Arc::clone(&runtime)));
     let (cri, image_service): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
+    Cri::open(&options.cri_socket).await?.run(cri.clone(), image_service.clone(), tasks, stop.clone());
     let kubelet = Kubelet::new(
         kubelet_config(&options, &cluster, layout)?,
         access.kubelet.clone(),
