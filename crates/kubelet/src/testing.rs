@@ -48,6 +48,8 @@ struct State {
     /// Exit codes of commands by their first word; 0 when not said.
     exec: BTreeMap<String, i32>,
     made: u64,
+    /// Bytes of memory that each container uses.
+    used: u64,
 }
 
 pub(crate) struct FakeRuntime {
@@ -63,6 +65,11 @@ impl FakeRuntime {
     /// What was asked since the last call.
     pub(crate) fn journal(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().journal)
+    }
+
+    /// Every container uses so much memory.
+    pub(crate) fn use_memory(&self, bytes: u64) {
+        self.state.lock().used = bytes;
     }
 
     pub(crate) fn answer_exec(&self, command: &str, exit_code: i32) {
@@ -196,6 +203,10 @@ fn done<T: Send + 'static>(result: Result<T>) -> Reply<'static, T> {
     ready(result).boxed()
 }
 
+fn used(bytes: u64) -> MemoryUsage {
+    MemoryUsage { usage_bytes: Some(UInt64Value { value: bytes }), ..Default::default() }
+}
+
 fn unsupported<T: Send + 'static>() -> Reply<'static, T> {
     done(Err(Error::unimplemented("this")))
 }
@@ -275,6 +286,10 @@ impl RuntimeService for FakeRuntime {
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
+            resources: Some(ContainerResources {
+                linux: config.linux.clone().and_then(|it| it.resources),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         state.containers.insert(id.clone(), (request.pod_sandbox_id, config, status));
@@ -364,16 +379,29 @@ impl RuntimeService for FakeRuntime {
 
     fn update_container_resources(
         &self,
-        _: UpdateContainerResourcesRequest,
+        request: UpdateContainerResourcesRequest,
     ) -> Reply<'_, UpdateContainerResourcesResponse> {
-        unsupported()
+        let mut state = self.state.lock();
+        let label = state.label(&request.container_id);
+        let wanted = request.linux.clone().unwrap_or_default();
+        state.journal.push(format!("update {label} {}/{}", wanted.cpu_shares, wanted.memory_limit_in_bytes));
+        let Some((sandbox, _, status)) = state.containers.get_mut(&request.container_id) else {
+            return done(Err(Error::not_found(request.container_id)));
+        };
+        status.resources = Some(ContainerResources { linux: request.linux, ..Default::default() });
+        let sandbox = sandbox.clone();
+        state.tell(&sandbox);
+        done(Ok(UpdateContainerResourcesResponse {}))
     }
 
     fn update_pod_sandbox_resources(
         &self,
-        _: UpdatePodSandboxResourcesRequest,
+        request: UpdatePodSandboxResourcesRequest,
     ) -> Reply<'_, UpdatePodSandboxResourcesResponse> {
-        unsupported()
+        let wanted = request.resources.unwrap_or_default();
+        let text = format!("update pod {}/{}", wanted.cpu_shares, wanted.memory_limit_in_bytes);
+        self.state.lock().journal.push(text);
+        done(Ok(UpdatePodSandboxResourcesResponse {}))
     }
 
     fn reopen_container_log(&self, _: ReopenContainerLogRequest) -> Reply<'_, ReopenContainerLogResponse> {
@@ -394,7 +422,8 @@ impl RuntimeService for FakeRuntime {
     }
 
     fn container_stats(&self, _: ContainerStatsRequest) -> Reply<'_, ContainerStatsResponse> {
-        unsupported()
+        let memory = Some(used(self.state.lock().used));
+        done(Ok(ContainerStatsResponse { stats: Some(ContainerStats { memory, ..Default::default() }) }))
     }
 
     fn list_container_stats(&self, request: ListContainerStatsRequest) -> Reply<'_, ListContainerStatsResponse> {
@@ -421,7 +450,8 @@ impl RuntimeService for FakeRuntime {
     }
 
     fn pod_sandbox_stats(&self, _: PodSandboxStatsRequest) -> Reply<'_, PodSandboxStatsResponse> {
-        unsupported()
+        let linux = Some(LinuxPodSandboxStats { memory: Some(used(self.state.lock().used)), ..Default::default() });
+        done(Ok(PodSandboxStatsResponse { stats: Some(PodSandboxStats { linux, ..Default::default() }) }))
     }
 
     fn list_pod_sandbox_stats(&self, _: ListPodSandboxStatsRequest) -> Reply<'_, ListPodSandboxStatsResponse> {

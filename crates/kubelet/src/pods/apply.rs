@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use api::cri::{
-    CreateContainerRequest, DnsConfig, PodSandboxConfig, RemoveContainerRequest, RemovePodSandboxRequest,
-    RunPodSandboxRequest, StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
-    UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
+    ContainerStatsRequest, CreateContainerRequest, DnsConfig, PodSandboxConfig, PodSandboxStatsRequest,
+    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest, StopContainerRequest,
+    StopPodSandboxRequest, UpdateContainerResourcesRequest, UpdatePodSandboxResourcesRequest,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
@@ -186,6 +186,13 @@ pub(crate) async fn resize(context: &Context, pod: &Pod, sandbox: String, resize
         let request = UpdateContainerResourcesRequest { container_id: id.to_owned(), linux, ..Default::default() };
         service.update_container_resources(request).await.map(drop).map_err(failed)
     };
+    let limit = cgroups::pod_resources(&spec, None).memory_limit_in_bytes;
+    let shrinking: Vec<Shrinking<'_>> = found
+        .iter()
+        .map(|(it, wanted)| Shrinking { it, to: wanted.memory_limit_in_bytes })
+        .filter(|it| it.to != 0 && (it.it.now.memory == 0 || it.to < it.it.now.memory))
+        .collect();
+    in_use(context, &sandbox, &shrinking, limit).await.map_err(|why| Failure::new("ResizeError", why))?;
     for (it, wanted) in &found {
         update(&it.id, cgroups::narrowed(wanted, it.now)).await?;
     }
@@ -196,6 +203,51 @@ pub(crate) async fn resize(context: &Context, pod: &Pod, sandbox: String, resize
         update(&it.id, wanted).await?;
     }
     Ok(())
+}
+
+/// A container that is to have less memory than it has now.
+struct Shrinking<'a> {
+    it: &'a Resized,
+    to: i64,
+}
+
+/// Refuses to take memory away that is in use: the kernel would end processes for it. `limit` is the pod's to be.
+async fn in_use(context: &Context, sandbox: &str, shrinking: &[Shrinking<'_>], limit: i64) -> Result<(), String> {
+    if shrinking.is_empty() {
+        return Ok(());
+    }
+    let service = &context.runtime.service;
+    let mut wrong = Vec::new();
+    if limit != 0 {
+        let request = PodSandboxStatsRequest { pod_sandbox_id: sandbox.to_owned() };
+        let stats = service.pod_sandbox_stats(request).await.ok().and_then(|it| it.stats?.linux?.memory);
+        match stats.and_then(|it| it.usage_bytes) {
+            None => wrong.push("missing pod memory usage".to_owned()),
+            Some(used) if used.value >= limit.unsigned_abs() => {
+                wrong
+                    .push(format!("attempting to set pod memory limit ({limit}) below current usage ({})", used.value));
+            }
+            Some(_) => {}
+        }
+    }
+    for Shrinking { it, to } in shrinking {
+        let name = &it.container;
+        let request = ContainerStatsRequest { container_id: it.id.clone() };
+        let stats = service.container_stats(request).await.ok().and_then(|it| it.stats?.memory);
+        match stats.and_then(|it| it.usage_bytes) {
+            None => wrong.push(format!("missing container {name:?} memory usage")),
+            Some(used) if used.value >= to.unsigned_abs() => wrong.push(format!(
+                "attempting to set container {name:?} memory limit ({to}) below current usage ({})",
+                used.value
+            )),
+            Some(_) => {}
+        }
+    }
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [one] => Err(format!("cannot decrease memory limits: {one}")),
+        all => Err(format!("cannot decrease memory limits: [{}]", all.join(", "))),
+    }
 }
 
 /// Runs the postStart hook. A container whose hook fails is to be ended.

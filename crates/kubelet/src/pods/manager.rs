@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::ending::{Ending, Line};
 use super::mirror;
 use super::remains;
+use super::resize::{self, Allocation, Pending, Resize};
 use super::spec;
 use super::statics::Statics;
 use super::worker::{Desired, Static, Worker};
@@ -82,6 +83,10 @@ pub(crate) struct Manager {
     mirrors: BTreeMap<ObjectKey, Arc<Pod>>,
     /// UIDs of mirrors that are being deleted since there is nothing that they show.
     orphans: BTreeSet<String>,
+    /// UIDs of pods that ask for something else than they have.
+    unsettled: BTreeSet<String>,
+    /// All pods are known: only now can it be said what is left for one of them.
+    complete: bool,
 }
 
 /// How a worker is reached.
@@ -90,9 +95,18 @@ struct Handle {
     line: Arc<Line>,
     admitted: bool,
     key: ObjectKey,
+    resize: Arc<Mutex<Resize>>,
 }
 
 impl Handle {
+    /// The pod as the API server has it.
+    fn of_api(&self) -> Option<Arc<Pod>> {
+        match &*self.desired.borrow() {
+            Desired::Pod(pod) => Some(Arc::clone(pod)),
+            Desired::Static(_) | Desired::Gone(_) => None,
+        }
+    }
+
     /// What it is to bring about, if its pod is a static one.
     fn of_file(&self) -> Option<Static> {
         match &*self.desired.borrow() {
@@ -123,6 +137,8 @@ impl Manager {
             node_uid: None,
             mirrors: BTreeMap::new(),
             orphans: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            complete: false,
         }
     }
 
@@ -147,7 +163,11 @@ impl Manager {
                     None => node = self.node.subscribe(),
                 },
                 change = changes.recv(), if ready => match change {
-                    Some(Change::Synced) => self.end_orphans(&*informer).await,
+                    Some(Change::Synced) => {
+                        self.end_orphans(&*informer).await;
+                        self.complete = true;
+                        self.settle_resizes();
+                    }
                     Some(Change::Resync) => self.compare(&*informer),
                     Some(change) => self.take(change),
                     None => changes = informer.subscribe(),
@@ -245,13 +265,94 @@ impl Manager {
             return;
         }
         let pod = from_api(pod);
-        self.pods.known.lock().insert(uid.clone(), Arc::clone(&pod));
         if let Some(handle) = self.workers.get(&uid) {
+            let resize = handle.resize.lock().clone();
+            self.pods.known.lock().insert(uid.clone(), resize.applied(&pod));
+            let wanted = resize.is_wanted(&pod);
+            if wanted {
+                self.unsettled.insert(uid);
+            }
+            let ended = spec::has_ended(&pod);
             handle.desired.send_replace(Desired::Pod(pod));
+            if wanted || ended || resize.pending.is_some() {
+                self.settle_resizes();
+            }
             return;
         }
-        let verdict = self.admit(&pod);
-        self.start(uid, Desired::Pod(pod), verdict);
+        let earlier = Allocation::read(&self.context.config, &uid);
+        let resize = Resize { allocation: earlier.or_else(|| Some(Allocation::of(&pod))), ..Resize::default() };
+        let given = resize.applied(&pod);
+        self.pods.known.lock().insert(uid.clone(), Arc::clone(&given));
+        let verdict = self.admit(&given);
+        if verdict.is_none() {
+            self.keep_allocation(&uid, &resize);
+        }
+        if resize.is_wanted(&pod) {
+            self.unsettled.insert(uid.clone());
+        }
+        self.start(uid, Desired::Pod(pod), verdict, resize);
+        self.settle_resizes();
+    }
+
+    fn keep_allocation(&self, uid: &str, resize: &Resize) {
+        let kept = resize.allocation.as_ref().map_or(Ok(()), |it| it.write(&self.context.config, uid));
+        if let Err(error) = kept {
+            tracing::warn!(uid, %error, "what a pod has been given is not kept: a restart may give it more");
+        }
+    }
+
+    /// Looks who of those that ask for something else can have it.
+    fn settle_resizes(&mut self) {
+        if !self.complete || self.unsettled.is_empty() {
+            return;
+        }
+        let all = std::mem::take(&mut self.unsettled);
+        let mut wishes: Vec<(String, Arc<Pod>)> = Vec::new();
+        for uid in all {
+            let Some(handle) = self.workers.get(&uid) else { continue };
+            match handle.of_api().filter(|pod| handle.admitted && !spec::has_ended(pod)) {
+                Some(pod) if handle.resize.lock().is_wanted(&pod) => wishes.push((uid, pod)),
+                _ => {
+                    handle.resize.lock().pending = None;
+                    handle.line.wake().notify_one();
+                }
+            }
+        }
+        let key = |(uid, pod): &(String, Arc<Pod>)| {
+            let resize = self.workers.get(uid).map(|handle| handle.resize.lock().clone()).unwrap_or_default();
+            resize::order(pod, &resize)
+        };
+        wishes.sort_by_cached_key(key);
+        for (uid, pod) in wishes {
+            self.settle_resize(uid, &pod);
+        }
+    }
+
+    fn settle_resize(&mut self, uid: String, pod: &Arc<Pod>) {
+        let Some(handle) = self.workers.get(&uid) else { return };
+        let refused = self.refusal(pod);
+        let about = super::events::reference(pod, "");
+        let generation = pod.metadata.generation;
+        let mut resize = handle.resize.lock();
+        match refused {
+            None => {
+                *resize = Resize { allocation: Some(Allocation::of(pod)), pending: None, granted: generation };
+                self.keep_allocation(&uid, &resize);
+                let message = resize::summary("started", pod, generation, "");
+                self.context.recorder.normal(&about, "ResizeStarted", message);
+                self.pods.known.lock().insert(uid.clone(), Arc::clone(pod));
+            }
+            Some(verdict) => {
+                let told = resize.pending.as_ref().is_some_and(|before| before.generation == generation);
+                if !told {
+                    let message = resize::summary(resize::DEFERRED, pod, generation, &verdict.message);
+                    self.context.recorder.warning(&about, "ResizeDeferred", message);
+                }
+                resize.pending = Some(Pending { message: verdict.message, generation });
+                self.unsettled.insert(uid.clone());
+            }
+        }
+        handle.line.wake().notify_one();
     }
 
     /// The static pods as their files say now.
@@ -266,6 +367,8 @@ impl Manager {
             self.node_uid = uid;
             self.settle_statics();
         }
+        // It may have more to give.
+        self.settle_resizes();
     }
 
     fn mirrored(&mut self, mirror: Arc<Pod>) {
@@ -313,7 +416,7 @@ impl Manager {
             let begun = Static { pod: Arc::clone(pod), mirror, node, gone: false };
             self.pods.known.lock().insert(uid.clone(), Arc::new(begun.shown()));
             let verdict = self.admit(pod);
-            self.start(uid, Desired::Static(begun), verdict);
+            self.start(uid, Desired::Static(begun), verdict, Resize::default());
         }
         let orphans = self.mirrors.iter().filter(|(key, _)| !wanted.contains_key(key) && !held.contains(key));
         for (_, mirror) in orphans {
@@ -331,6 +434,14 @@ impl Manager {
         if begun || matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return None;
         }
+        let verdict = self.refusal(pod)?;
+        let about = super::events::reference(pod, "");
+        self.context.recorder.warning(&about, &verdict.reason, verdict.message.clone());
+        Some(verdict)
+    }
+
+    /// Why a pod cannot have what it asks for beside the others.
+    fn refusal(&self, pod: &Pod) -> Option<Verdict> {
         let others: Vec<Arc<Pod>> = self
             .pods
             .list()
@@ -343,17 +454,14 @@ impl Manager {
         let up = shutdown::admit(&self.context.config.power);
         let roomy = up.and_then(|()| eviction::plan::admit(pod, *self.context.pressure.borrow()));
         let admitted = roomy.and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
-        let verdict = admitted.err()?;
-        let about = super::events::reference(pod, "");
-        self.context.recorder.warning(&about, &verdict.reason, verdict.message.clone());
-        Some(verdict)
+        admitted.err()
     }
 
     fn is_admitted(&self, uid: &str) -> bool {
         self.workers.get(uid).is_some_and(|handle| handle.admitted)
     }
 
-    fn start(&mut self, uid: String, desired: Desired, verdict: Option<Verdict>) {
+    fn start(&mut self, uid: String, desired: Desired, verdict: Option<Verdict>, resize: Resize) {
         let admitted = verdict.is_none();
         let key = match &desired {
             Desired::Pod(pod) | Desired::Gone(pod) => spec::key(pod),
@@ -362,13 +470,21 @@ impl Manager {
         let (sender, receiver) = watch::channel(desired);
         // Of a worker that panicked it is there already, with what was asked.
         let line = Arc::clone(self.pods.lines.lock().entry(uid.clone()).or_default());
-        let worker = Worker::new(Arc::clone(&self.context), uid.clone(), receiver, Arc::clone(&line), verdict);
+        let resize = Arc::new(Mutex::new(resize));
+        let worker = Worker::new(
+            Arc::clone(&self.context),
+            uid.clone(),
+            receiver,
+            Arc::clone(&line),
+            Arc::clone(&resize),
+            verdict,
+        );
         let (name, token) = (uid.clone(), self.token.clone());
         self.running.spawn(async move {
             worker.run(token).await;
             name
         });
-        self.workers.insert(uid, Handle { desired: sender, line, admitted, key });
+        self.workers.insert(uid, Handle { desired: sender, line, admitted, key, resize });
     }
 
     fn ended(&mut self, ended: Result<String, tokio::task::JoinError>) {
@@ -379,6 +495,7 @@ impl Manager {
                 if was_static {
                     self.settle_statics();
                 }
+                self.settle_resizes();
             }
             Err(error) => {
                 tracing::error!(%error, "a pod's worker panicked");
@@ -394,7 +511,8 @@ impl Manager {
         for uid in lost {
             if let Some(handle) = self.workers.remove(&uid) {
                 let desired = handle.desired.borrow().clone();
-                self.start(uid, desired, None);
+                let resize = handle.resize.lock().clone();
+                self.start(uid, desired, None, resize);
             }
         }
     }
@@ -416,7 +534,7 @@ impl Manager {
                 continue;
             }
             tracing::info!(namespace = pod.namespace, name = pod.name, uid = pod.uid, "ending a pod that is deleted");
-            self.start(pod.uid.clone(), Desired::Gone(Arc::new(remembered(&pod))), None);
+            self.start(pod.uid.clone(), Desired::Gone(Arc::new(remembered(&pod))), None, Resize::default());
         }
     }
 

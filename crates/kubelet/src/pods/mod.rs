@@ -6,10 +6,9 @@
 //! observed   what the runtime says                              publish  what the API server is told
 //! sandbox, container, security   specs as the runtime's configurations (pure)
 //! files      mounts        hooks    postStart, preStop          images   pull policies
-//! ending     how the node ends a pod of its own accord
+//! ending     how the node ends a pod of its own accord      resize   what it has been given of the node
 //! statics    pods of files                                mirror   what the API server has of those
 //! sources    ConfigMaps and Secrets that change                 backoff  delays (pure)
-//! ending     how the node ends a pod of its own accord
 //! ```
 
 pub(crate) mod apply;
@@ -26,6 +25,7 @@ pub(crate) mod observed;
 pub(crate) mod plan;
 mod publish;
 mod remains;
+pub(crate) mod resize;
 pub(crate) mod sandbox;
 pub(crate) mod security;
 mod sources;

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use super::backoff::Backoffs;
 use super::observed::{self, Observed, State};
+use super::resize::Resize;
 use super::spec::{self, Role};
 use crate::cgroups::Limits;
 
@@ -58,6 +59,8 @@ pub(crate) struct Memory {
     pub(crate) health: BTreeMap<String, Health>,
     /// IDs of containers whose postStart hook has completed.
     pub(crate) hooked: BTreeSet<String>,
+    /// What the pod has been given of what it asks for.
+    pub(crate) resize: Resize,
 }
 
 /// What is known of the pod's volumes.

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use super::mirror::{self, Mirror, Step};
 use super::observed::{Observed, State};
 use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState};
 use super::publish::{self, Published};
+use super::resize::{self, Resize};
 use super::spec;
 use crate::context::Context;
 use crate::probes::{Prober, Tools};
@@ -94,6 +96,10 @@ pub(crate) struct Worker {
     desired: watch::Receiver<Desired>,
     wake: Arc<Notify>,
     line: Arc<Line>,
+    /// What the manager has given it.
+    resize: Arc<Mutex<Resize>>,
+    /// Whether what was given last was not in place when the status was made last.
+    resizing: Option<bool>,
     pod: Arc<Pod>,
     gone: bool,
     /// Of a static pod.
@@ -154,6 +160,7 @@ impl Worker {
         uid: String,
         desired: watch::Receiver<Desired>,
         line: Arc<Line>,
+        resize: Arc<Mutex<Resize>>,
         verdict: Option<Verdict>,
     ) -> Self {
         let tools = Tools {
@@ -190,6 +197,8 @@ impl Worker {
             prober,
             wake,
             line,
+            resize,
+            resizing: None,
             operations: JoinSet::new(),
             under_way: BTreeMap::new(),
             retry_at: None,
@@ -260,7 +269,10 @@ impl Worker {
         let pod = match &*self.desired.borrow_and_update() {
             Desired::Pod(pod) => {
                 self.gone = false;
-                self.published.newest(pod)
+                let resize = self.resize.lock().clone();
+                let pod = resize.applied(&self.published.newest(pod));
+                self.memory.resize = resize;
+                pod
             }
             Desired::Static(it) => {
                 self.gone = it.gone;
@@ -351,6 +363,29 @@ impl Worker {
                 let message = format!("Back-off restarting failed container {name} in pod {pod}");
                 self.context.recorder.warning(&super::events::reference(&self.pod, name), "BackOff", message);
             }
+        }
+    }
+
+    /// An event when a resize fails, and when it fails for another reason.
+    fn tell_resize_error(&mut self, failure: Option<&Failure>) {
+        let known = self.memory.failed.get(RESIZE).map(|failed| failed.message.as_str());
+        if let Some(failure) = failure.filter(|failure| known != Some(failure.message.as_str())) {
+            let message = resize::summary("error", &self.pod, self.memory.resize.granted, &failure.message);
+            self.context.recorder.warning(&super::events::reference(&self.pod, ""), "ResizeError", message);
+        }
+    }
+
+    /// An event when what was given is in place.
+    fn tell_resized(&mut self, status: &PodStatus) {
+        let is_resizing =
+            |status: &PodStatus| status.conditions.iter().flatten().any(|it| it.type_ == status::RESIZING);
+        // An earlier run of the agent may have begun it.
+        let before = self.resizing.unwrap_or_else(|| self.pod.status.as_ref().is_some_and(is_resizing));
+        let now = is_resizing(status);
+        self.resizing = Some(now);
+        if before && !now && status.phase.as_deref() == Some("Running") {
+            let message = resize::summary("completed", &self.pod, self.memory.resize.granted, "");
+            self.context.recorder.normal(&super::events::reference(&self.pod, ""), "ResizeCompleted", message);
         }
     }
 
@@ -508,7 +543,10 @@ impl Worker {
                 }
                 self.note(VOLUMES, result.err());
             }
-            Outcome::Resized(result) => self.note(RESIZE, result.err()),
+            Outcome::Resized(result) => {
+                self.tell_resize_error(result.as_ref().err());
+                self.note(RESIZE, result.err());
+            }
             Outcome::Ended(Err(failure)) => {
                 tracing::warn!(pod = plan::pod_text(&self.pod), reason = failure.reason, message = failure.message);
                 self.note(&plan::ending(&key), Some(failure));
@@ -589,6 +627,7 @@ impl Worker {
             return;
         }
         let status = self.status(observed, plan, stopping, now);
+        self.tell_resized(&status);
         let context = Arc::clone(&self.context);
         if let Some(patch) = self.published.patch(&self.pod, &status) {
             self.spawn(STATUS, None, async move { Outcome::Published(publish::send(&context, patch).await) });

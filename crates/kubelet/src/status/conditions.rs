@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Input;
 use crate::pods::plan::RESIZE;
+use crate::pods::resize::DEFERRED;
 use crate::pods::spec::{self, Role};
 
 /// A condition's value with its reason and message.
@@ -42,12 +43,17 @@ pub(super) fn conditions(input: &Input<'_>, spec: &PodSpec, status: &PodStatus, 
         reason: Some("TerminationByKubelet"),
         message: Some(verdict.message.clone()),
     });
-    for finding in [resizing(input, spec), disrupted].into_iter().flatten() {
-        conditions.push(finding.condition(known, generation, input.now));
+    if let Some(finding) = resizing(input, spec) {
+        // Of the generation that asked for it, also if that was granted by an earlier run of the agent.
+        let told = known.iter().find(|condition| condition.type_ == RESIZING).and_then(|it| it.observed_generation);
+        let asked = input.memory.resize.granted.or(told).or(generation);
+        conditions.push(finding.condition(known, asked, input.now));
     }
+    conditions.extend(pending(input));
+    conditions.extend(disrupted.map(|finding| finding.condition(known, generation, input.now)));
     let own = conditions.len();
     for condition in known {
-        let stale = condition.type_ == RESIZING;
+        let stale = condition.type_ == RESIZING || condition.type_ == PENDING;
         if !stale && !conditions[..own].iter().any(|mine| mine.type_ == condition.type_) {
             conditions.push(condition.clone());
         }
@@ -55,7 +61,18 @@ pub(super) fn conditions(input: &Input<'_>, spec: &PodSpec, status: &PodStatus, 
     conditions
 }
 
-const RESIZING: &str = "PodResizeInProgress";
+/// What was given to the pod is not in place yet.
+pub(crate) const RESIZING: &str = "PodResizeInProgress";
+/// The pod asks for what it cannot have now.
+const PENDING: &str = "PodResizePending";
+
+fn pending(input: &Input<'_>) -> Option<PodCondition> {
+    let pending = input.memory.resize.pending.as_ref().filter(|_| !input.stopping)?;
+    let known = input.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let (reason, message) = (Some(DEFERRED), Some(pending.message.clone()));
+    let finding = Finding { kind: PENDING, status: true, reason, message };
+    Some(finding.condition(known, pending.generation, input.now))
+}
 
 /// Some running container may not use yet what the spec says.
 fn resizing(input: &Input<'_>, spec: &PodSpec) -> Option<Finding> {

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod containers;
+pub(crate) use conditions::RESIZING;
 #[cfg(test)]
 mod tests;
 

@@ -3,4 +3,5 @@
 mod claims;
 mod lives;
 mod plans;
+mod resizes;
 mod statics;
