@@ -18,6 +18,8 @@ const FIRST_NODE: u8 = 2;
 /// clusters. Memory keeps its threshold.
 const EVICTION: &str = "--kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,\
                         imagefs.available<0%,imagefs.inodesFree<0%";
+/// Nor are images removed for it.
+const IMAGES: &str = "--kubelet-arg=image-gc-high-threshold=100";
 
 /// What only the host can tell, found out before.
 #[derive(Clone, Debug)]
@@ -126,7 +128,7 @@ fn node(spec: &ClusterSpec, facts: &Facts, role: Role, index: u32, third: u8, la
     let name = format!("k3rs-{}-{role}-{index}", spec.name);
     let address = Ipv4Addr::new(POOL[0], POOL[1], third, last);
     let (role_name, address_text) = (role.to_string(), address.to_string());
-    let command = ["/bin/k3rs", "init", &role_name, "--node-name", &name, "--node-ip", &address_text, EVICTION];
+    let command = ["/bin/k3rs", "init", &role_name, "--node-name", &name, "--node-ip", &address_text, EVICTION, IMAGES];
     NodeSpec {
         cluster: spec.name.clone(),
         role,

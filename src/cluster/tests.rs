@@ -138,13 +138,13 @@ fn a_cluster_is_laid_out() {
     expect![[r#"
         api 127.0.0.1:40001
         k3rs-web-server-0 10.89.84.2 [127.0.0.1:40001->6443/tcp 127.0.0.1:8080->80/tcp]
-          /bin/k3rs init server --node-name k3rs-web-server-0 --node-ip 10.89.84.2 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --disable=traefik
+          /bin/k3rs init server --node-name k3rs-web-server-0 --node-ip 10.89.84.2 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --kubelet-arg=image-gc-high-threshold=100 --disable=traefik
           {"K3S_TOKEN": "K10abc::server:secret"}
         k3rs-web-agent-0 10.89.84.3 []
-          /bin/k3rs init agent --node-name k3rs-web-agent-0 --node-ip 10.89.84.3 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --node-label=a=b
+          /bin/k3rs init agent --node-name k3rs-web-agent-0 --node-ip 10.89.84.3 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --kubelet-arg=image-gc-high-threshold=100 --node-label=a=b
           {"K3S_TOKEN": "K10abc::server:secret", "K3S_URL": "https://10.89.84.2:6443"}
         k3rs-web-agent-1 10.89.84.4 [127.0.0.1:40002->443/tcp]
-          /bin/k3rs init agent --node-name k3rs-web-agent-1 --node-ip 10.89.84.4 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --node-label=a=b
+          /bin/k3rs init agent --node-name k3rs-web-agent-1 --node-ip 10.89.84.4 --kubelet-arg=eviction-hard=memory.available<100Mi,nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0% --kubelet-arg=image-gc-high-threshold=100 --node-label=a=b
           {"K3S_TOKEN": "K10abc::server:secret", "K3S_URL": "https://10.89.84.2:6443"}
     "#]]
     .assert_eq(&text);

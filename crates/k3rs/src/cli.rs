@@ -15,6 +15,7 @@ use tracing_subscriber::EnvFilter;
 use crate::agent::{self, Agent, ServerUrl};
 use crate::components::node;
 use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_settings, expand, read_registries};
+use crate::layout::Layout;
 use crate::server::{Options, Server};
 use crate::tokens::Token;
 use crate::{VERSION, addresses};
@@ -201,6 +202,7 @@ fn options(flags: &ServerFlags) -> Result<Options, String> {
 
 /// What the flags mean for a node.
 fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
+    let drop_ins = Layout::new(&flags.data_dir).agent("etc/kubelet.conf.d");
     let here = || vec![addresses::default_route().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))];
     Ok(node::Options {
         name: flags.node_name.clone().unwrap_or_else(addresses::hostname).to_lowercase(),
@@ -212,7 +214,7 @@ fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
         password: PathBuf::from(NODE_PASSWORD),
         port: KUBELET_PORT,
         power: Power::default(),
-        kubelet: KubeletSettings::parse(&flags.kubelet_arg).map_err(|why| why.to_string())?,
+        kubelet: KubeletSettings::parse(&flags.kubelet_arg, &drop_ins).map_err(|why| why.to_string())?,
         registries: read_registries(&flags.private_registry, flags.disable_default_registry_endpoint)
             .map_err(|why| why.to_string())?,
         cri_socket: PathBuf::from(node::SOCKET),

@@ -1,5 +1,6 @@
 //! The agent as a whole: its parts are made, run, and ended here.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use api::cri::{ImageService, RuntimeService, VersionRequest};
@@ -18,7 +19,9 @@ use crate::context::{ApiObjects, ApiStorage, ApiTokens, Context};
 use crate::eviction;
 use crate::eviction::observe::{Machine as Sensed, Sensors};
 use crate::handle::Handle;
-use crate::images::Collector;
+use crate::images::{Collector, Pulls};
+use crate::kernel::{self, KernelError};
+use crate::logs::rotate;
 use crate::node::capacity::Capacity;
 use crate::node::{self, lease};
 use crate::pods::manager::{Manager, Pods};
@@ -32,6 +35,8 @@ use crate::volumes::mounts::{Kernel, Mounts};
 pub enum KubeletError {
     #[error("the container runtime does not answer: {0}")]
     Runtime(#[from] api::cri::Error),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     #[error("cannot make {}: {source}; give the agent a folder that it can write", path.display())]
     Folder { path: std::path::PathBuf, source: std::io::Error },
 }
@@ -59,6 +64,7 @@ impl Kubelet {
         runtime: Arc<dyn RuntimeService>,
         images: Arc<dyn ImageService>,
     ) -> Result<Self, KubeletError> {
+        kernel::check(&config, |path| std::fs::read_to_string(Path::new("/proc").join(path)).ok())?;
         let machine =
             Machine { clock: SystemClock::shared(), mounts: Arc::new(Kernel), sensors: Arc::new(Sensed::new()) };
         Self::with(config, client, informers, runtime, images, machine).await
@@ -88,6 +94,7 @@ impl Kubelet {
             config.root_dir.clone(),
         );
         let runtime = Runtime { service, images, name: version.runtime_name, version: version.runtime_version };
+        let pulls = Pulls::new(config.pulls);
         let context = Context {
             capacity: RwLock::new(Capacity::observe(&config)),
             services: Typed::<Service>::all(&*informers),
@@ -100,6 +107,7 @@ impl Kubelet {
             clock,
             tasks: TaskTracker::new(),
             sensors,
+            pulls,
             pressure: watch::Sender::default(),
         };
         Ok(Self { context: Arc::new(context), pods: Pods::default(), writer })
@@ -126,6 +134,7 @@ impl Kubelet {
         tasks.spawn(shutdown::run(Arc::clone(&context), self.pods.clone(), token.clone()));
         let images = Arc::new(Collector::new(Arc::clone(&context), self.pods.clone()));
         tasks.spawn(Arc::clone(&images).run(token.clone()));
+        tasks.spawn(rotate::run(Arc::clone(&context), token.clone()));
         tasks.spawn(eviction::run(Arc::clone(&context), self.pods.clone(), images, token.clone()));
         Manager::new(context, self.pods, token).run().await;
         tasks.close();

@@ -26,6 +26,7 @@ use crate::env::Objects;
 use crate::env::fields::Facts;
 use crate::eviction::Pressure;
 use crate::eviction::observe::Sensors;
+use crate::images::Pulls;
 use crate::node::capacity::Capacity;
 use crate::runtime::Runtime;
 use crate::volumes::claims::Storage;
@@ -43,6 +44,7 @@ pub(crate) struct Context {
     pub(crate) tasks: TaskTracker,
     pub(crate) capacity: RwLock<Capacity>,
     pub(crate) sensors: Arc<dyn Sensors>,
+    pub(crate) pulls: Pulls,
     /// What the node has too little of.
     pub(crate) pressure: watch::Sender<Pressure>,
 }

@@ -9,6 +9,7 @@
 //! logs/       what it wrote      node/     the Node, its lease and conditions
 //! admission   who is taken       cgroups   what it may use server/   the kubelet's HTTPS API
 //! eviction/   what must stay free, who goes first         images/   which are removed
+//! sysctls     what pods may set of the kernel             kernel    what the settings ask of it
 //! shutdown/   the machine goes down
 //! handle      what others may ask of a running agent, in process or through the server
 //! ```
@@ -23,6 +24,7 @@ mod env;
 mod eviction;
 mod handle;
 mod images;
+mod kernel;
 mod logs;
 mod names;
 mod node;
@@ -33,6 +35,7 @@ mod runtime;
 pub mod server;
 mod shutdown;
 mod status;
+mod sysctls;
 #[cfg(test)]
 mod testing;
 mod volumes;
@@ -41,6 +44,8 @@ pub use agent::{Kubelet, KubeletError};
 pub use config::Config;
 pub use eviction::{Policy, Signal, ThresholdError, Thresholds, statements};
 pub use handle::{Handle, HandleError, PodName};
-pub use images::ImagePolicy;
-pub use logs::LogOptions;
-pub use shutdown::{Grace, GraceError, Power};
+pub use images::{ImagePolicy, PullPolicy};
+pub use kernel::KernelError;
+pub use logs::{LogOptions, LogPolicy};
+pub use shutdown::{Grace, Power};
+pub use sysctls::check as check_sysctl;

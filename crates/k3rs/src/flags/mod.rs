@@ -141,7 +141,7 @@ pub struct NodeFlags {
     /// Register the node with this taint, KEY=VALUE:EFFECT
     #[arg(long, value_delimiter = ',', help_heading = "Node")]
     pub node_taint: Vec<String>,
-    /// Set a flag of the kubelet, NAME=VALUE: eviction-hard (what must stay free of memory and disk), max-pods
+    /// Set a flag of the kubelet, NAME=VALUE: max-pods, eviction-hard, system-reserved, config (a file of them), ...
     #[arg(long, help_heading = "Node")]
     pub kubelet_arg: Vec<String>,
     /// Read from this file where images are pulled from: mirrors, credentials, authorities

@@ -207,6 +207,14 @@ impl Thresholds {
         self.0.iter().map(|(signal, amount)| (signal.name(), amount.to_string())).collect()
     }
 
+    /// These, with those of `below` for signals that are not named.
+    pub fn over(mut self, below: Self) -> Self {
+        for (signal, amount) in below.0 {
+            self.0.entry(signal).or_insert(amount);
+        }
+        self
+    }
+
     fn get(&self, signal: Signal) -> Option<&Amount> {
         self.0.get(&signal)
     }

@@ -2,6 +2,7 @@
 //! unused for too long, and when the node is short of disk.
 
 mod plan;
+mod pulls;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,6 +18,9 @@ use crate::eviction::observe::{self, FileSystem, ImageDisk};
 use crate::pods::manager::Pods;
 use crate::pods::spec;
 use plan::{Record, Records};
+
+pub use pulls::PullPolicy;
+pub(crate) use pulls::Pulls;
 
 /// Upstream's ImageGCPeriod. A disk does not tell that it fills, nor an image that its last user has gone.
 const LOOK: Duration = Duration::from_mins(5);

@@ -5,6 +5,7 @@
 mod filter;
 mod follow;
 mod parse;
+pub(crate) mod rotate;
 pub(crate) mod tail;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 
 pub(crate) use follow::{Ends, open};
 pub(crate) use parse::parse;
+pub use rotate::LogPolicy;
 
 /// Which part of a log, and in which form.
 #[derive(Clone, Debug, Default, PartialEq)]

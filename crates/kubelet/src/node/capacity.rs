@@ -40,7 +40,10 @@ impl Capacity {
             cpu_milli: i64::try_from(cores).unwrap_or(1) * 1000,
             memory,
             disk,
-            pods: config.max_pods,
+            pods: match config.pods_per_core {
+                0 => config.max_pods,
+                each => config.max_pods.min(u32::try_from(cores).unwrap_or(1).saturating_mul(each)),
+            },
             reserved: (
                 quantity::milli(reserved("cpu")),
                 reserved("memory") as u64 + kept.kept(&[Signal::MemoryAvailable], memory),
@@ -120,6 +123,15 @@ mod tests {
         std::fs::create_dir(dir.path().join("memory")).unwrap();
         linux_write(&dir.path().join("memory/memory.limit_in_bytes"), "9223372036854771712\n");
         assert_eq!(cgroup_memory(dir.path()), Some(1 << 20));
+    }
+
+    #[test]
+    fn a_node_takes_no_more_pods_than_its_cores_may_have() {
+        let pods = |config: Config| Capacity::observe(&config).pods;
+        let cores = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+        assert_eq!(pods(Config::new("n1")), 110);
+        assert_eq!(pods(Config { pods_per_core: 3, max_pods: 3 * cores + 1, ..Config::new("n1") }), 3 * cores);
+        assert_eq!(pods(Config { pods_per_core: 3, max_pods: 1, ..Config::new("n1") }), 1);
     }
 
     fn linux_write(path: &Path, text: &str) {

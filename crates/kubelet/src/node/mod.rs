@@ -16,7 +16,7 @@ use api::object::ObjectKey;
 use client::informer::Change;
 use client::patch::Patch;
 use client::typed::{decode, resource_of, scope_of};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +25,8 @@ use crate::context::Context;
 use capacity::Capacity;
 use object::Facts;
 
-/// The runtime's state, images and the machine's capacity are looked at this often: none of them tells of a change. What
-/// runs short is told by who looks after it.
-const LOOK: Duration = Duration::from_secs(10);
 /// While the node is not ready: a runtime does not tell when its network becomes ready.
 const LOOK_UNREADY: Duration = Duration::from_millis(200);
-/// A status that stays the same is written anew this often (upstream's nodeStatusReportFrequency).
-const REPORT: SignedDuration = SignedDuration::from_mins(5);
 
 /// Registers the node and keeps its status current until the token is cancelled.
 pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
@@ -50,7 +45,9 @@ pub(crate) async fn run(context: Arc<Context>, token: CancellationToken) {
     loop {
         let down = power.is_down();
         let ready = keeper.pass().await;
-        let next = context.clock.after(if ready { LOOK } else { LOOK_UNREADY });
+        // The runtime's state, images and the machine's capacity do not tell of a change. What runs short is told by who
+        // looks after it.
+        let next = context.clock.after(if ready { context.config.status_update } else { LOOK_UNREADY });
         tokio::select! {
             () = token.cancelled() => return,
             () = next => {}
@@ -102,7 +99,8 @@ impl Keeper {
         let now = self.context.clock.now();
         let status = object::status(&self.context.config, node.status.as_ref(), &facts, now);
         let ready = facts.unready.is_none();
-        let due = now.duration_since(self.written) >= REPORT;
+        let since = Duration::try_from(now.duration_since(self.written)).unwrap_or_default();
+        let due = since >= self.context.config.status_report;
         let same = !object::differs(node.status.as_ref(), &status) || !object::differs(self.sent.as_ref(), &status);
         if !due && same {
             return ready;

@@ -16,8 +16,7 @@ use crate::config::Config;
 use crate::eviction::Pressure;
 use crate::status::whole_seconds;
 
-/// Upstream's limits: images on the Node, and names of each.
-const MOST_IMAGES: usize = 50;
+/// Upstream's limit: names of each image on the Node.
 const MOST_NAMES: usize = 5;
 
 /// What was seen of the node.
@@ -80,7 +79,7 @@ pub(super) fn status(config: &Config, old: Option<&NodeStatus>, facts: &Facts, n
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
         }),
         features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
-        images: Some(images(&facts.images)),
+        images: Some(images(&facts.images, config.status_images)),
         node_info: Some(info),
         runtime_handlers: Some(handlers(&facts.handlers)).filter(|list| !list.is_empty()),
         ..old
@@ -157,12 +156,12 @@ fn conditions(old: &NodeStatus, facts: &Facts, now: Timestamp) -> Vec<NodeCondit
 }
 
 /// The largest images, by all their names.
-fn images(all: &[Image]) -> Vec<ContainerImage> {
+fn images(all: &[Image], most: Option<usize>) -> Vec<ContainerImage> {
     let mut images: Vec<&Image> = all.iter().collect();
     images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
     images
         .into_iter()
-        .take(MOST_IMAGES)
+        .take(most.unwrap_or(usize::MAX))
         .map(|image| {
             let names: BTreeSet<&String> = image.repo_digests.iter().chain(&image.repo_tags).collect();
             ContainerImage {
@@ -218,6 +217,14 @@ mod tests {
         let ready = third.conditions.unwrap().into_iter().find(|it| it.type_ == "Ready").unwrap();
         assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("KubeletNotReady")));
         assert_eq!(ready.last_transition_time.unwrap().0, at(300));
+    }
+
+    #[test]
+    fn the_largest_images_are_named_up_to_the_number_that_is_set() {
+        let image = |id: &str, size: u64| Image { id: id.to_owned(), size, ..Image::default() };
+        let all = [image("a", 1), image("b", 3), image("c", 2)];
+        let sizes = |most: Option<usize>| images(&all, most).iter().filter_map(|it| it.size_bytes).collect::<Vec<_>>();
+        assert_eq!((sizes(Some(2)), sizes(Some(0)), sizes(None)), (vec![3, 2], vec![], vec![3, 2, 1]));
     }
 
     #[test]

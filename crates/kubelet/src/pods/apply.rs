@@ -17,6 +17,7 @@ use super::spec::{self, Role};
 use super::{container, events, files, hooks, images, sandbox, security};
 use crate::context::Context;
 use crate::env;
+use crate::logs::rotate;
 use crate::volumes::Mounted;
 use crate::{cgroups, dns};
 
@@ -163,6 +164,7 @@ async fn parts(
         image_user: image.user,
         mounts: mounts.map_err(|error| error.to_string())?,
         environment,
+        seccomp_default: context.config.seccomp_default,
         resources: cgroups::container_resources(&spec, role, container, context.capacity.read().memory_bytes()),
         target: target.and_then(|name| observed.newest(&name).map(|it| it.id.clone())),
         groups: place.mounted.groups.clone(),
@@ -321,11 +323,8 @@ pub(crate) async fn remove_sandbox(context: &Context, id: String) -> Result<(), 
 pub(crate) async fn remove_container(context: &Context, id: String, log: &str) -> Result<(), Failure> {
     let removed = context.runtime.service.remove_container(RemoveContainerRequest { container_id: id }).await;
     removed.map_err(|error| Failure::new("RemoveContainerError", error.message))?;
-    match std::fs::remove_file(log) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            tracing::warn!(log, %error, "log of a removed container not removed");
-        }
-        _ => {}
+    if let Err(error) = rotate::remove(std::path::Path::new(log)) {
+        tracing::warn!(log, %error, "log of a removed container not removed");
     }
     Ok(())
 }

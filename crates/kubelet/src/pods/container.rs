@@ -23,6 +23,8 @@ pub(crate) struct Parts {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) resources: LinuxContainerResources,
+    /// Where the spec names no profile, the runtime's own is used.
+    pub(crate) seccomp_default: bool,
     /// The container whose processes an ephemeral container is to see.
     pub(crate) target: Option<String>,
     /// Groups that the pod's volumes give to its processes.
@@ -34,7 +36,8 @@ pub(crate) fn config(pod: &Pod, container: &Container, parts: Parts) -> Containe
     let image = container.image.clone().unwrap_or_default();
     let lookup = |name: &str| parts.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let expanded = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, lookup)).collect();
-    let mut security = security::context(&spec, container, &parts.image_user, parts.target.as_deref());
+    let (target, seccomp) = (parts.target.as_deref(), parts.seccomp_default);
+    let mut security = security::context(&spec, container, &parts.image_user, target, seccomp);
     security.supplemental_groups.extend(parts.groups);
     let stop_signal = container.lifecycle.as_ref().and_then(|it| it.stop_signal.as_deref()).and_then(Signal::parse);
     ContainerConfig {

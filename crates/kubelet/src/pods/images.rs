@@ -1,5 +1,7 @@
 //! The image of a container: there already, or pulled as its policy says, with the events that tell of it.
 
+use std::time::Duration;
+
 use api::cri::{AuthConfig, Image, ImageSpec, ImageStatusRequest, PodSandboxConfig, PullImageRequest};
 use base64::Engine as _;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
@@ -68,6 +70,9 @@ async fn pull(
     about: &ObjectReference,
 ) -> Result<Ready, ImageError> {
     context.recorder.normal(about, "Pulling", format!("Pulling image \"{name}\""));
+    let asked = context.clock.elapsed();
+    let admitted = context.pulls.admits(asked);
+    let _place = context.pulls.place().await;
     let begun = context.clock.elapsed();
     let spec = ImageSpec { image: name.to_owned(), ..ImageSpec::default() };
     let mut attempts: Vec<Option<AuthConfig>> = credentials(context, pod, name).await.into_iter().map(Some).collect();
@@ -75,15 +80,24 @@ async fn pull(
         attempts.push(None);
     }
     let mut said = String::new();
+    if !admitted {
+        attempts.clear();
+        "pull QPS exceeded".clone_into(&mut said);
+    }
     for auth in attempts {
         let request = PullImageRequest { image: Some(spec.clone()), auth, sandbox_config: Some(sandbox.clone()) };
         match context.runtime.images.pull_image(request).await {
             Ok(_) => {
                 let image = present(context, name).await?.unwrap_or_default();
-                let took = context.clock.elapsed().saturating_sub(begun).as_millis();
-                let (seconds, rest, size) = (took / 1000, took % 1000, image.size);
+                let ended = context.clock.elapsed();
+                let since = |moment: Duration| ended.saturating_sub(moment).as_millis();
+                let (took, all, size) = (since(begun), since(asked), image.size);
                 let message = format!(
-                    "Successfully pulled image \"{name}\" in {seconds}.{rest:03}s ({seconds}.{rest:03}s including waiting). Image size: {size} bytes."
+                    "Successfully pulled image \"{name}\" in {}.{:03}s ({}.{:03}s including waiting). Image size: {size} bytes.",
+                    took / 1000,
+                    took % 1000,
+                    all / 1000,
+                    all % 1000
                 );
                 context.recorder.normal(about, "Pulled", message);
                 return Ok(ready(image, name));

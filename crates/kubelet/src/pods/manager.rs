@@ -33,6 +33,7 @@ use crate::names;
 use crate::runtime::{Known, known};
 use crate::shutdown;
 use crate::status::Verdict;
+use crate::sysctls;
 
 /// The pods of the node as others may ask for them.
 #[derive(Clone, Default)]
@@ -451,9 +452,10 @@ impl Manager {
             .collect();
         let node = self.node.list(None).first().and_then(|entry| decode::<Node>(entry));
         let capacity = self.context.capacity.read().allocatable();
-        let up = shutdown::admit(&self.context.config.power);
-        let roomy = up.and_then(|()| eviction::plan::admit(pod, *self.context.pressure.borrow()));
-        let admitted = roomy.and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
+        let admitted = shutdown::admit(&self.context.config.power)
+            .and_then(|()| eviction::plan::admit(pod, *self.context.pressure.borrow()))
+            .and_then(|()| sysctls::admit(pod, &self.context.config.allowed_unsafe_sysctls))
+            .and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));
         admitted.err()
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn config(pod: &Pod, attempt: u32, settings: &Config, dns: DnsConfig)
         annotations: meta.annotations.clone().unwrap_or_default(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: cgroups::pod_cgroup(&settings.cgroup_root, &spec, &uid),
-            security_context: Some(security_context(&spec)),
+            security_context: Some(security_context(&spec, settings.seccomp_default)),
             sysctls: sysctls(&spec),
             overhead: Some(overhead(&spec)),
             resources: Some(cgroups::pod_resources(&spec, settings.pod_pids_limit)),
@@ -81,7 +81,7 @@ fn port_mappings(spec: &PodSpec) -> Vec<PortMapping> {
         .collect()
 }
 
-fn security_context(spec: &PodSpec) -> LinuxSandboxSecurityContext {
+fn security_context(spec: &PodSpec, seccomp_default: bool) -> LinuxSandboxSecurityContext {
     let own = spec.security_context.clone().unwrap_or_default();
     let privileged = spec::containers(spec)
         .iter()
@@ -97,7 +97,7 @@ fn security_context(spec: &PodSpec) -> LinuxSandboxSecurityContext {
         }
         .into(),
         privileged,
-        seccomp: Some(security::seccomp(own.seccomp_profile.as_ref(), None, privileged)),
+        seccomp: Some(security::seccomp(own.seccomp_profile.as_ref(), privileged, seccomp_default)),
         ..LinuxSandboxSecurityContext::default()
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn context(
     container: &Container,
     image: &ImageUser,
     target: Option<&str>,
+    seccomp_default: bool,
 ) -> LinuxContainerSecurityContext {
     let of_pod = spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
@@ -102,7 +103,11 @@ pub(crate) fn context(
         no_new_privs: own.allow_privilege_escalation == Some(false) && !privileged,
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
-        seccomp: Some(seccomp(of_pod.seccomp_profile.as_ref(), own.seccomp_profile.as_ref(), privileged)),
+        seccomp: Some(seccomp(
+            own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()),
+            privileged,
+            seccomp_default,
+        )),
         apparmor: apparmor(own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref()), privileged),
         ..LinuxContainerSecurityContext::default()
     }
@@ -113,18 +118,14 @@ pub(crate) fn groups(of_pod: &PodSecurityContext) -> Vec<i64> {
     of_pod.fs_group.into_iter().chain(of_pod.supplemental_groups.iter().flatten().copied()).collect()
 }
 
-/// The container's profile, else the pod's, else the runtime's default (KEP-2413); a privileged container has none.
-pub(crate) fn seccomp(
-    of_pod: Option<&SeccompProfile>,
-    own: Option<&SeccompProfile>,
-    privileged: bool,
-) -> SecurityProfile {
-    if privileged {
-        return profile("Unconfined", None);
-    }
-    match own.or(of_pod) {
+/// What the spec chose, else the runtime's default where the settings have it so (KEP-2413); a privileged container has
+/// none.
+pub(crate) fn seccomp(chosen: Option<&SeccompProfile>, privileged: bool, default: bool) -> SecurityProfile {
+    match chosen {
+        _ if privileged => profile("Unconfined", None),
         Some(chosen) => profile(&chosen.type_, chosen.localhost_profile.as_deref()),
-        None => profile("RuntimeDefault", None),
+        None if default => profile("RuntimeDefault", None),
+        None => profile("Unconfined", None),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the node and its pods use, as JSON for `kubectl top`'s sources and as text for Prometheus; and the settings.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use api::cri::{ContainerStats, UInt64Value};
@@ -316,23 +317,68 @@ impl Families {
     }
 }
 
-/// The settings in the form of a KubeletConfiguration.
+/// The settings that are in force, in the form of a KubeletConfiguration.
 pub(super) fn configz(config: &Config) -> Value {
-    json!({"kubeletconfig": {
+    let time = |time: std::time::Duration| {
+        let nanoseconds = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        api::duration::Duration::from_nanos(nanoseconds).to_string()
+    };
+    let (eviction, images, pulls, logs) = (&config.eviction, config.images, config.pulls, config.logs);
+    let periods: BTreeMap<&str, String> =
+        eviction.soft_grace.iter().map(|(signal, period)| (signal.name(), time(*period))).collect();
+    let mut settings = json!({
+        "kind": "KubeletConfiguration",
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "port": config.port,
+        "readOnlyPort": 0,
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}},
         "authorization": {"mode": "Webhook"},
         "clusterDomain": config.cluster_domain,
         "clusterDNS": config.cluster_dns,
         "resolvConf": config.resolv_conf,
         "maxPods": config.max_pods,
-        "podPidsLimit": config.pod_pids_limit,
+        "podsPerCore": config.pods_per_core,
+        "podPidsLimit": config.pod_pids_limit.unwrap_or(-1),
         "systemReserved": config.system_reserved,
         "kubeReserved": config.kube_reserved,
-        "seccompDefault": true,
+        "enforceNodeAllocatable": [if eviction.enforce_pods { "pods" } else { "none" }],
+        "evictionHard": eviction.hard.texts(),
+        "evictionSoft": eviction.soft.texts(),
+        "evictionSoftGracePeriod": periods,
+        "evictionMinimumReclaim": eviction.minimum_reclaim.texts(),
+        "evictionPressureTransitionPeriod": time(eviction.transition),
+        "evictionMaxPodGracePeriod": eviction.max_pod_grace,
+        "localStorageCapacityIsolation": eviction.local_storage,
+    });
+    let others = json!({
+        "imageGCHighThresholdPercent": images.high,
+        "imageGCLowThresholdPercent": images.low,
+        "imageMinimumGCAge": time(images.least_age),
+        "imageMaximumGCAge": time(images.most_age),
+        "serializeImagePulls": pulls.serial,
+        "registryPullQPS": pulls.per_second,
+        "registryBurst": pulls.burst,
+        "containerLogMaxSize": crate::quantity::bytes(logs.size),
+        "containerLogMaxFiles": logs.files,
+        "containerLogMonitorInterval": time(logs.interval),
+        "nodeStatusUpdateFrequency": time(config.status_update),
+        "nodeStatusReportFrequency": time(config.status_report),
+        "nodeStatusMaxImages": config.status_images.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX)),
+        "seccompDefault": config.seccomp_default,
+        "protectKernelDefaults": config.protect_kernel_defaults,
+        "failSwapOn": config.fail_swap_on,
+        "allowedUnsafeSysctls": config.allowed_unsafe_sysctls,
+        "streamingConnectionIdleTimeout": time(config.streaming_idle),
+        "shutdownGracePeriod": time(config.shutdown_grace),
+        "shutdownGracePeriodCriticalPods": time(config.shutdown_grace_critical),
         "cgroupRoot": config.cgroup_root,
         "podLogsDir": config.pod_logs_dir,
-    }})
+    });
+    client::patch::merge(&mut settings, &others);
+    if let Some(most) = pulls.parallel {
+        settings["maxParallelImagePulls"] = json!(most);
+    }
+    json!({"kubeletconfig": settings})
 }
 
 #[cfg(test)]
@@ -343,6 +389,22 @@ mod tests {
     fn the_kernels_figures_are_read() {
         assert_eq!(cpu_nanoseconds("cpu  1 2 3 400 500 6 7 8 9 10\ncpu0 1\n"), 27 * 10_000_000);
         assert_eq!(memory("MemTotal: 4 kB\nMemAvailable: 1 kB\n"), (4096, 1024));
+    }
+
+    #[test]
+    fn the_settings_that_are_in_force_are_shown() {
+        let mut config = Config::new("n1");
+        config.max_pods = 7;
+        config.images.high = 91;
+        config.logs.size = 5 << 20;
+        config.status_update = std::time::Duration::from_secs(90);
+        config.pulls.parallel = Some(3);
+        let shown = configz(&config)["kubeletconfig"].clone();
+        assert_eq!(shown["evictionHard"]["memory.available"], "100Mi");
+        assert_eq!((&shown["maxPods"], &shown["imageGCHighThresholdPercent"]), (&json!(7), &json!(91)));
+        assert_eq!((&shown["containerLogMaxSize"], &shown["maxParallelImagePulls"]), (&json!("5Mi"), &json!(3)));
+        assert_eq!(shown["nodeStatusUpdateFrequency"], "1m30s");
+        assert_eq!(shown["evictionPressureTransitionPeriod"], "5m0s");
     }
 
     #[test]

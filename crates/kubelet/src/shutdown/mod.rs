@@ -22,7 +22,7 @@ use crate::pods::ending::Ending;
 use crate::pods::manager::Pods;
 use crate::status::Verdict;
 
-pub use plan::{Grace, GraceError};
+pub use plan::Grace;
 
 /// What others see, in upstream's words.
 const REASON: &str = "Terminated";
@@ -40,6 +40,13 @@ struct State {
     down: bool,
     /// Agents whose pods are still to be ended.
     nodes: usize,
+}
+
+/// They say the same.
+impl PartialEq for Power {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_down() == other.is_down()
+    }
 }
 
 impl Power {
@@ -116,8 +123,7 @@ pub(crate) async fn run(context: Arc<Context>, pods: Pods, token: CancellationTo
 
 /// One group after the other. A group of which something still runs when its time is over holds up no other.
 async fn end_all(context: &Context, pods: &Pods) {
-    let grace = &context.config.shutdown_grace;
-    for group in plan::groups(grace, pods.list()) {
+    for group in plan::groups(&context.config.shutdown(), pods.list()) {
         let seconds = group.seconds;
         let ended = futures::future::join_all(group.pods.iter().map(|pod| end(pods, pod, seconds)));
         tokio::select! {

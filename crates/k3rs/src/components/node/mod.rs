@@ -76,6 +76,8 @@ pub enum NodeError {
     Runtime(#[from] containers::OpenError),
     #[error(transparent)]
     Kubelet(#[from] kubelet::KubeletError),
+    #[error("the settings of the kubelet: {0}")]
+    Kubelets(String),
     #[error("node label {0} is not KEY=VALUE")]
     Label(String),
     #[error("node taint {0} is not KEY=VALUE:EFFECT")]
@@ -191,8 +193,7 @@ fn kubelet_config(options: &Options, cluster: &ClusterConfig, layout: &Layout) -
     config.static_pods = Some(layout.agent("pod-manifests"));
     config.power = options.power.clone();
     config.port = options.port;
-    config.eviction.hard = options.kubelet.eviction_hard.clone();
-    config.max_pods = options.kubelet.max_pods;
+    options.kubelet.apply(&mut config).map_err(NodeError::Kubelets)?;
     for label in &options.labels {
         let (key, value) = label.split_once('=').ok_or_else(|| NodeError::Label(label.clone()))?;
         config.labels.insert(key.to_owned(), value.to_owned());
