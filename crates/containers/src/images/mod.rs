@@ -17,6 +17,8 @@ pub(crate) mod formats;
 mod layers;
 pub(crate) mod names;
 pub(crate) mod registry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

@@ -556,6 +556,7 @@ async fn images_are_listed_and_removed(world: World) {
     assert_eq!(images.len(), 1);
     assert_eq!(images[0].repo_tags, [crate::world::IMAGE]);
     assert!(images[0].size > 1 << 20);
+    assert!(images[0].pinned, "what was imported cannot be pulled again");
     let image = |name: &str| Some(ImageSpec { image: name.into(), ..Default::default() });
     for name in [crate::world::IMAGE, &images[0].id, &images[0].id[7..20]] {
         let request = ImageStatusRequest { image: image(name), verbose: false };

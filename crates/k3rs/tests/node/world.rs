@@ -112,11 +112,17 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         resolv_conf,
         password: directory.join("node-password"),
         port: 10250,
-        kubelet: KubeletSettings::default(),
+        kubelet: kubelet(),
         power: kubelet::Power::default(),
         registries: containers::Registries::default(),
         cri_socket: directory.join("cri.sock"),
     }
+}
+
+/// However full the disk of the machine is that this runs on, nobody is evicted for it.
+fn kubelet() -> KubeletSettings {
+    let arguments = ["eviction-hard=memory.available<10Mi", "image-gc-high-threshold=100"].map(str::to_owned);
+    KubeletSettings::parse(&arguments, Path::new("/nowhere")).unwrap()
 }
 
 /// Moves this process, which has one thread, into a network with an uplink; what is at its other end.

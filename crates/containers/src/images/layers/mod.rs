@@ -259,4 +259,4 @@ fn set_time(file: &OwnedFd, seconds: u64) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -30,7 +30,7 @@ const DIRECTORY: tar::EntryType = tar::EntryType::Directory;
 const SYMLINK: tar::EntryType = tar::EntryType::Symlink;
 const LINK: tar::EntryType = tar::EntryType::Link;
 
-fn root() -> bool {
+pub(in crate::images) fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
     #[expect(clippy::disallowed_methods, reason = "the tests' own switch")]
     let required = std::env::var("K3RS_TEST_REQUIRE").is_ok_and(|it| it.contains("root"));
