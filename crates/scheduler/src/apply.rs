@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::plan::Placement;
-use crate::plugins::volume_binding::{Binding, SELECTED_NODE};
+use crate::plugins::volume_binding::{Binding, Chosen, SELECTED_NODE};
 use crate::snapshot::PodInfo;
 
 /// How long a claim may take to be bound (upstream's bindTimeoutSeconds).
@@ -69,7 +69,7 @@ impl Writer {
     async fn bind_claims(&self, placement: &Placement) -> Result<(), BindError> {
         for binding in &placement.volumes {
             match binding {
-                Binding::Volume { claim, volume } => self.reserve(claim, volume).await?,
+                Binding::Volume { claim, volume, chosen } => self.reserve(claim, volume, chosen).await?,
                 Binding::Provision { claim } => {
                     let chosen = json!({"metadata": {"annotations": {SELECTED_NODE: placement.node}}});
                     let resource = resource_of::<PersistentVolumeClaim>();
@@ -87,19 +87,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Gives the volume to the claim; the volume controller completes the binding.
-    async fn reserve(&self, claim: &ObjectKey, volume: &str) -> Result<(), BindError> {
+    /// Gives the volume to the claim, unless it is another than it was when it was chosen; the volume controller completes
+    /// the binding.
+    async fn reserve(&self, claim: &ObjectKey, volume: &str, chosen: &Chosen) -> Result<(), BindError> {
         let held = self.claims.get(claim).ok_or_else(|| BindError::ClaimGone(claim.clone()))?;
         let reference = json!({
             "apiVersion": "v1", "kind": PersistentVolumeClaim::KIND,
             "namespace": claim.namespace, "name": claim.name, "uid": held.uid,
         });
-        let change = json!({
-            "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}},
-            "spec": {"claimRef": reference},
-        });
+        let mut change = json!({"spec": {"claimRef": reference}});
+        if !chosen.named {
+            change["metadata"] = json!({"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}});
+        }
         let resource = resource_of::<PersistentVolume>();
-        self.requests.patch(&resource, &ObjectKey::new("", volume), &Patch::Merge(change)).await?;
+        let patch = Patch::Merge(change).guarded(&chosen.uid, &chosen.version);
+        self.requests.patch(&resource, &ObjectKey::new("", volume), &patch).await?;
         Ok(())
     }
 

@@ -28,6 +28,7 @@ use apply::{BindError, Writer};
 use observe::{Observed, Seen};
 use plan::plan;
 use plugins::preemption::Outcome;
+use plugins::volume_binding::Binding;
 use queue::{Attempt, Event};
 
 /// What a scheduler can be told.
@@ -101,6 +102,8 @@ struct Scheduler {
 struct Bound {
     attempt: Attempt,
     result: Result<(), BindError>,
+    /// What was reserved for it.
+    volumes: Vec<Binding>,
 }
 
 /// Completes when a pod's turn may have come.
@@ -132,10 +135,16 @@ impl Scheduler {
         match plan(&pod, &self.observed.snapshot, &mut choose) {
             Ok(placement) => {
                 self.observed.snapshot.assume(pod.clone(), &placement.node);
+                for binding in &placement.volumes {
+                    if let Binding::Volume { claim, volume, .. } = binding {
+                        self.observed.snapshot.reserve_volume(volume, claim);
+                    }
+                }
+                let volumes = placement.volumes.clone();
                 let writer = self.writer.clone();
                 self.bindings.spawn(async move {
                     let result = writer.bind(&pod, &placement).await;
-                    Bound { attempt, result }
+                    Bound { attempt, result, volumes }
                 });
             }
             Err(error) => {
@@ -155,8 +164,9 @@ impl Scheduler {
 
     /// A pod that could not be bound is tried again, unless it is gone or bound after all.
     async fn bound(&mut self, bound: Bound) {
-        let Bound { mut attempt, result } = bound;
+        let Bound { mut attempt, result, volumes } = bound;
         let Err(error) = result else { return };
+        self.observed.look_again(&volumes);
         let uid = attempt.pod.uid.clone();
         self.observed.snapshot.forget(&uid);
         let now = self.clock.elapsed();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::object::Entry;
+use api::object::{Entry, ObjectKey};
 use client::informer::{Change, Informer, Informers};
 use client::typed::{decode, scope_of};
 use client::view::View;
@@ -18,6 +18,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use serde::de::DeserializeOwned;
 
+use crate::plugins::volume_binding::Binding;
 use crate::queue::{Event, Queue};
 use crate::snapshot::{NodeSpec, PodInfo, Snapshot, selector};
 
@@ -117,6 +118,18 @@ impl Observed {
             }
         }
         if kind == Kind::Claims { Seen::Claims } else { Seen::Other }
+    }
+
+    /// Volumes that were reserved for a pod that was not bound are what the cluster has them to be.
+    pub(crate) fn look_again(&mut self, bindings: &[Binding]) {
+        let view = self.view(Kind::Volumes);
+        for binding in bindings {
+            if let Binding::Volume { volume, .. } = binding
+                && let Some(entry) = view.get(&ObjectKey::new("", volume.as_str()))
+            {
+                keep(&mut self.snapshot.volumes, volume.clone(), &entry);
+            }
+        }
     }
 
     fn view(&self, kind: Kind) -> Arc<View> {

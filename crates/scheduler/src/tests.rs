@@ -135,3 +135,73 @@ async fn a_more_important_pod_takes_the_place_of_another() {
     assert_eq!(harness.get("urgent")["status"]["nominatedNodeName"], "n1");
     harness.stop().await;
 }
+
+/// Claims that wait for their pods, a volume for each, and pods.
+fn put_claimed(harness: &Harness, names: &[&str]) {
+    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+    use k8s_openapi::api::storage::v1::StorageClass;
+    let class = json!({"metadata": {"name": "late"}, "provisioner": "kubernetes.io/no-provisioner",
+                       "volumeBindingMode": "WaitForFirstConsumer"});
+    harness.cluster.put(&resource_of::<StorageClass>(), class);
+    for name in names {
+        let spec =
+            json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "late", "capacity": {"storage": "1Gi"}});
+        let volume = json!({"metadata": {"name": format!("v-{name}")}, "spec": spec, "status": {"phase": "Available"}});
+        harness.cluster.put(&resource_of::<PersistentVolume>(), volume);
+        let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "late", "resources": {"requests": {"storage": "1Gi"}}});
+        let claim =
+            json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec, "status": {"phase": "Pending"}});
+        harness.cluster.put(&resource_of::<PersistentVolumeClaim>(), claim);
+    }
+    for name in names {
+        let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": name}});
+        let spec = json!({"schedulerName": "default-scheduler", "containers": [], "volumes": [volume]});
+        harness
+            .cluster
+            .put(&resource_of::<Pod>(), json!({"metadata": {"namespace": "shop", "name": name}, "spec": spec}));
+    }
+}
+
+/// Plays the volume controller: claims that volumes name are bound to them.
+fn complete(cluster: &FakeCluster) -> Vec<String> {
+    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+    let mut bound = Vec::new();
+    for volume in cluster.list(&resource_of::<PersistentVolume>()) {
+        let Some(name) = volume["spec"]["claimRef"]["name"].as_str() else { continue };
+        bound.push(name.to_owned());
+        let key = ObjectKey::new("shop", name);
+        let mut claim = cluster.get(&resource_of::<PersistentVolumeClaim>(), &key).unwrap();
+        if claim["status"]["phase"] != "Bound" {
+            assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
+            claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+            claim["spec"]["volumeName"] = volume["metadata"]["name"].clone();
+            claim["status"]["phase"] = json!("Bound");
+            cluster.put(&resource_of::<PersistentVolumeClaim>(), claim);
+        }
+    }
+    bound.sort();
+    bound
+}
+
+#[tokio::test]
+async fn pods_that_come_together_get_volumes_of_their_own() {
+    let harness = Harness::start();
+    put_claimed(&harness, &["a", "b", "c"]);
+    // The choice of the first is overtaken by somebody: it looks again.
+    let refused = client::testing::refusal(409, "Conflict", "the object has been modified");
+    harness.cluster.refuse_once("PATCH /api/v1/persistentvolumes/v-a", refused);
+    harness.node("n1", "4");
+    eventually(|| complete(&harness.cluster) == ["a", "b", "c"]).await;
+    let patches = harness
+        .cluster
+        .take_requests()
+        .into_iter()
+        .filter(|it| it.line().starts_with("PATCH /api/v1/persistentvolumes/"));
+    let patches: Vec<_> = patches.collect();
+    assert_eq!(patches.len(), 4, "each volume once, and one again");
+    for patch in patches {
+        assert!(patch.body["metadata"]["resourceVersion"].is_string(), "{}", patch.body);
+        assert_eq!(patch.body["metadata"]["annotations"]["pv.kubernetes.io/bound-by-controller"], "yes");
+    }
+    harness.stop().await;
+}

@@ -16,6 +16,8 @@ pub mod preemption;
 pub mod taints;
 pub mod topology_spread;
 pub mod volume_binding;
+pub mod volume_restrictions;
+pub mod volume_zone;
 
 use std::collections::BTreeSet;
 
@@ -33,7 +35,9 @@ pub enum Plugin {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    VolumeRestrictions,
     VolumeBinding,
+    VolumeZone,
     PodTopologySpread,
     InterPodAffinity,
 }
@@ -87,7 +91,9 @@ pub fn filters<'a>(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Result<Vec<Box<d
         Box::new(node_affinity::NodeAffinity::new(pod)),
         Box::new(node_ports::NodePorts::new(pod)),
         Box::new(node_resources::Fit::new(pod)),
+        Box::new(volume_restrictions::VolumeRestrictions::new(pod, snapshot)?),
         Box::new(volume_binding::VolumeBinding::new(pod, snapshot)?),
+        Box::new(volume_zone::VolumeZone::new(pod, snapshot)?),
         Box::new(topology_spread::Filtering::new(pod, snapshot)),
         Box::new(inter_pod_affinity::Filtering::new(pod, snapshot)),
     ])

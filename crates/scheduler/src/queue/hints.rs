@@ -28,7 +28,8 @@ pub fn helps(event: Event, plugin: Plugin) -> bool {
         Plugin::NodeAffinity => matches!(event, E::NodeAdded | E::NodeLabels),
         Plugin::NodePorts => matches!(event, E::NodeAdded | E::PodGone),
         Plugin::NodeResourcesFit => matches!(event, E::NodeAdded | E::NodeAllocatable | E::PodGone),
-        Plugin::VolumeBinding => matches!(event, E::NodeAdded | E::NodeLabels | E::Storage),
+        Plugin::VolumeRestrictions => matches!(event, E::NodeAdded | E::PodGone | E::Storage),
+        Plugin::VolumeBinding | Plugin::VolumeZone => matches!(event, E::NodeAdded | E::NodeLabels | E::Storage),
         Plugin::PodTopologySpread => {
             matches!(event, E::NodeAdded | E::NodeLabels | E::NodeTaints | E::PodPlaced | E::PodGone)
         }

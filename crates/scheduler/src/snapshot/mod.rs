@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use api::object::{Labels, ObjectKey};
 use api::selector::label::LabelSelector;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 
 pub use node::{NodeInfo, NodeSpec};
-pub use pod::{HostPort, Needs, PodInfo, Spread, Term};
+pub use pod::{Disk, HostPort, Needs, PodInfo, Spread, Term};
 pub use resources::Resources;
 
 pub(crate) use pod::selector;
@@ -101,6 +101,15 @@ impl Snapshot {
     pub fn forget(&mut self, uid: &str) {
         if self.is_assumed(uid) {
             self.remove_pod(uid);
+        }
+    }
+
+    /// The volume is the claim's until that has been seen or undone: the next pod must not get it.
+    pub fn reserve_volume(&mut self, volume: &str, claim: &ObjectKey) {
+        let uid = self.claims.get(claim).and_then(|claim| claim.metadata.uid.clone());
+        if let Some(spec) = self.volumes.get_mut(volume).and_then(|volume| volume.spec.as_mut()) {
+            let (namespace, name) = (Some(claim.namespace.clone()), Some(claim.name.clone()));
+            spec.claim_ref = Some(ObjectReference { namespace, name, uid, ..ObjectReference::default() });
         }
     }
 

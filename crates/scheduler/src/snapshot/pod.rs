@@ -48,6 +48,8 @@ pub struct Needs {
     pub spread: Vec<Spread>,
     /// Names of the PersistentVolumeClaims; `true` for those made for the pod's ephemeral volumes.
     pub claims: Vec<(String, bool)>,
+    /// Disks that the pod names itself.
+    pub disks: Vec<Disk>,
     /// The images of all containers, normalised to carry a tag or digest.
     pub images: Vec<String>,
     pub gates: Vec<String>,
@@ -62,6 +64,25 @@ pub struct HostPort {
     pub ip: String,
     pub protocol: String,
     pub port: i32,
+}
+
+/// A disk that a pod names itself, which pods on one node cannot share unless all only read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    kind: &'static str,
+    name: String,
+    /// Of Ceph's: any one in common makes two clusters the same.
+    monitors: Vec<String>,
+    read_only: bool,
+}
+
+impl Disk {
+    /// Whether pods with these two cannot be on one node.
+    pub fn excludes(&self, other: &Self) -> bool {
+        let same_cluster = self.monitors.is_empty() || self.monitors.iter().any(|one| other.monitors.contains(one));
+        let both_read = self.read_only && other.read_only;
+        self.kind == other.kind && self.name == other.name && same_cluster && !both_read
+    }
 }
 
 /// Pods near or far from which a pod is to be.
@@ -144,6 +165,7 @@ impl Needs {
             ),
             spread: spread(spec, &labels),
             claims: claims(pod, spec),
+            disks: disks(spec),
             images: images(spec),
             gates: spec.scheduling_gates.iter().flatten().map(|gate| gate.name.clone()).collect(),
             controller: controller(pod),
@@ -219,6 +241,28 @@ fn claims(pod: &Pod, spec: &PodSpec) -> Vec<(String, bool)> {
             (Some(claim), _) => Some((claim.claim_name.clone(), false)),
             (None, Some(_)) => Some((format!("{name}-{}", volume.name), true)),
             (None, None) => None,
+        })
+        .collect()
+}
+
+fn disks(spec: &PodSpec) -> Vec<Disk> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes
+        .filter_map(|volume| {
+            let (kind, name, monitors, read_only) = if let Some(it) = &volume.gce_persistent_disk {
+                ("gce", it.pd_name.clone(), Vec::new(), it.read_only)
+            } else if let Some(it) = &volume.aws_elastic_block_store {
+                // Even readers exclude each other.
+                ("aws", it.volume_id.clone(), Vec::new(), None)
+            } else if let Some(it) = &volume.iscsi {
+                ("iscsi", it.iqn.clone(), Vec::new(), it.read_only)
+            } else if let Some(it) = &volume.rbd {
+                let pool = it.pool.as_deref().unwrap_or("rbd");
+                ("rbd", format!("{pool}/{}", it.image), it.monitors.clone(), it.read_only)
+            } else {
+                return None;
+            };
+            Some(Disk { kind, name, monitors, read_only: read_only == Some(true) })
         })
         .collect()
 }
