@@ -27,7 +27,7 @@ use super::backoff::Backoffs;
 use super::ending::Line;
 use super::mirror::{self, Mirror, Step};
 use super::observed::{Observed, State};
-use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState};
+use super::plan::{self, Action, FailedStart, Intent, Memory, Plan, RESIZE, SANDBOX, VOLUMES, VolumeState, Why};
 use super::publish::{self, Published};
 use super::resize::{self, Resize};
 use super::spec;
@@ -41,6 +41,8 @@ use crate::volumes::claims::Used;
 const GONE_GRACE: i64 = 1;
 /// How long a failed pull is told as such before it is told as waiting.
 const PULL_FAILED_SHOWN: SignedDuration = SignedDuration::from_secs(5);
+/// How long it is not told that a container has ended which was ended to begin anew.
+const UNTOLD: SignedDuration = SignedDuration::from_secs(1);
 /// When the runtime or the API server fails, this much later it is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// The keys of the worker's own operations in the table of what is under way; they block no action.
@@ -111,6 +113,8 @@ pub(crate) struct Worker {
     /// When the pod began to end.
     stopping_since: Option<Timestamp>,
     memory: Memory,
+    /// The containers that were ended to begin anew as the spec says now.
+    replaced: BTreeSet<String>,
     /// Containers whose waiting after a crash has been told by an event.
     told_crashes: BTreeSet<String>,
     starts: Backoffs,
@@ -190,6 +194,7 @@ impl Worker {
             most_grace: None,
             stopping_since: None,
             memory,
+            replaced: BTreeSet::new(),
             told_crashes: BTreeSet::new(),
             starts: Backoffs::default(),
             pulls: Backoffs::default(),
@@ -452,6 +457,9 @@ impl Worker {
                 Outcome::Hooked { container, id, result }
             }),
             Action::Kill { container, id, grace, why } => {
+                if matches!(why, Why::Changed | Why::Resized) {
+                    self.replaced.insert(id.clone());
+                }
                 let by = now + SignedDuration::from_secs(grace);
                 self.spawn(&container.clone(), Some(by), async move {
                     Outcome::Ended(apply::kill(&context, &pod, &container, &id, &ip, grace, &why).await)
@@ -622,6 +630,10 @@ impl Worker {
         if self.gone || self.under_way.contains_key(STATUS) || self.under_way.contains_key(DELETE) {
             return;
         }
+        if let Some(at) = self.between_two_lives(observed, stopping, now) {
+            self.retry_at = Some(self.retry_at.map_or(at, |it| it.min(at)));
+            return;
+        }
         if let Some(at) = self.published.retry_at(now) {
             self.retry_at = Some(self.retry_at.map_or(at, |it| it.min(at)));
             return;
@@ -638,6 +650,19 @@ impl Worker {
                 self.spawn(DELETE, None, async move { Outcome::Published(publish::delete(&context, &pod).await) });
             }
         }
+    }
+
+    /// Until when nothing is told since a container that was ended to begin anew has ended and not begun. Upstream's agent
+    /// does both in one turn, and tells of what ended a second later at the earliest (`genericPlegRelistPeriod`).
+    fn between_two_lives(&mut self, observed: &Observed, stopping: bool, now: Timestamp) -> Option<Timestamp> {
+        let newest = |id: &String| {
+            let own = observed.containers.iter().find(|it| it.id == *id)?;
+            observed.newest(&own.name).filter(|it| it.id == *id)
+        };
+        self.replaced.retain(|id| newest(id).is_some());
+        let ended = self.replaced.iter().filter_map(newest).filter(|it| it.state == State::Exited);
+        let until = ended.map(|it| plan::timestamp(it.finished_at) + UNTOLD).max();
+        until.filter(|at| *at > now && !stopping)
     }
 
     fn status(&self, observed: &Observed, plan: &Plan, stopping: bool, now: Timestamp) -> PodStatus {

@@ -312,6 +312,23 @@ async fn what_volumes_tell_of_their_pod_follows_it() {
 }
 
 #[tokio::test]
+async fn a_pod_stays_ready_over_the_change_of_an_image() {
+    let node = TestNode::start().await;
+    node.create("web", json!({"containers": [container("c")]}));
+    node.until_ready("web", true).await;
+    node.advance(30);
+    let mut pod = node.pod("web").unwrap();
+    pod["spec"]["containers"][0]["image"] = json!("app:2");
+    node.cluster.put(&client::typed::resource_of::<k8s_openapi::api::core::v1::Pod>(), pod);
+    let status = |node: &TestNode| node.pod("web").unwrap()["status"].clone();
+    node.until("anew", |node| status(node)["containerStatuses"][0]["restartCount"] == 1).await;
+    let status = status(&node);
+    let ready = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap();
+    assert_eq!(ready["status"], "True");
+    assert_eq!(ready["lastTransitionTime"], status["startTime"], "nobody was told that it was not");
+}
+
+#[tokio::test]
 async fn a_missing_object_is_told_and_waited_for() {
     let node = TestNode::start().await;
     let mut wanting = container("c");
