@@ -143,7 +143,12 @@ impl Config {
     /// Who gets how long when the machine goes down.
     pub(crate) fn shutdown(&self) -> Grace {
         let usual = || Grace::of(self.shutdown_grace, self.shutdown_grace_critical);
-        self.shutdown_by_priority.clone().unwrap_or_else(usual)
+        self.shutdown_by_priority.clone().filter(|it| !it.is_empty()).unwrap_or_else(usual)
+    }
+
+    /// The machine goes down, and pods are ended before it does.
+    pub(crate) fn goes_down(&self) -> bool {
+        self.power.is_down() && !self.shutdown().is_empty()
     }
 
     pub(crate) fn pod_dir(&self, uid: &str) -> PathBuf {

@@ -581,6 +581,7 @@ pub(crate) struct TestNode {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) dir: tempfile::TempDir,
     pub(crate) power: crate::Power,
+    pub(crate) shutdown_grace: Duration,
     pub(crate) sensors: Arc<FakeSensors>,
     /// What the settings say beyond where things lie.
     pub(crate) configure: fn(&mut Config),
@@ -601,6 +602,7 @@ impl TestNode {
             clock,
             dir: tempfile::tempdir().unwrap(),
             power: crate::Power::default(),
+            shutdown_grace: Duration::from_secs(30),
             sensors: FakeSensors::new(),
             configure,
             agent: None,
@@ -617,6 +619,7 @@ impl TestNode {
         config.root_dir = self.dir.path().join("kubelet");
         config.pod_logs_dir = self.dir.path().join("logs");
         config.power = self.power.clone();
+        config.shutdown_grace = self.shutdown_grace;
         config.static_pods = Some(self.static_pods());
         (self.configure)(&mut config);
         let machine = crate::agent::Machine {

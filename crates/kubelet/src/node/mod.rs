@@ -198,7 +198,7 @@ impl Keeper {
             pressure: *self.context.pressure.borrow(),
             images: images.map(|it| it.images).unwrap_or_default(),
             handlers: status.as_ref().map(|it| it.runtime_handlers.clone()).unwrap_or_default(),
-            unready: unready(&status, self.context.config.power.is_down()),
+            unready: unready(&status, self.context.config.goes_down()),
             capacity,
         }
     }

@@ -452,7 +452,7 @@ impl Manager {
             .collect();
         let node = self.node.list(None).first().and_then(|entry| decode::<Node>(entry));
         let capacity = self.context.capacity.read().allocatable();
-        let admitted = shutdown::admit(&self.context.config.power)
+        let admitted = shutdown::admit(&self.context.config)
             .and_then(|()| eviction::plan::admit(pod, *self.context.pressure.borrow()))
             .and_then(|()| sysctls::admit(pod, &self.context.config.allowed_unsafe_sysctls))
             .and_then(|()| admission::admit(pod, &others, &capacity, node.as_ref()));

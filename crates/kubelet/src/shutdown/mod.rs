@@ -17,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::context::Context;
 use crate::pods::ending::Ending;
 use crate::pods::manager::Pods;
@@ -91,14 +92,17 @@ impl Drop for Hold {
 }
 
 /// Refuses a pod that comes while the machine goes down.
-pub(crate) fn admit(power: &Power) -> Result<(), Verdict> {
+pub(crate) fn admit(config: &Config) -> Result<(), Verdict> {
     let (reason, message) = NOT_ADMITTED;
-    if power.is_down() { Err(Verdict::new(reason, message)) } else { Ok(()) }
+    if config.goes_down() { Err(Verdict::new(reason, message)) } else { Ok(()) }
 }
 
 /// Ends the pods whenever the machine goes down, until the token is cancelled.
 pub(crate) async fn run(context: Arc<Context>, pods: Pods, token: CancellationToken) {
-    let power = context.config.power.clone();
+    let (power, grace) = (context.config.power.clone(), context.config.shutdown());
+    if grace.is_empty() {
+        return;
+    }
     let about = node(&context.config.node_name);
     let work = async {
         loop {
@@ -107,7 +111,7 @@ pub(crate) async fn run(context: Arc<Context>, pods: Pods, token: CancellationTo
             tracing::info!("the machine goes down, ending pods");
             context.recorder.normal(&about, EVENT, "Shutdown manager detected shutdown event");
             tokio::select! {
-                () = end_all(&context, &pods) => {
+                () = end_all(&context, &grace, &pods) => {
                     tracing::info!("no pod holds up the machine any more");
                     drop(hold);
                     power.until(false).await;
@@ -122,8 +126,8 @@ pub(crate) async fn run(context: Arc<Context>, pods: Pods, token: CancellationTo
 }
 
 /// One group after the other. A group of which something still runs when its time is over holds up no other.
-async fn end_all(context: &Context, pods: &Pods) {
-    for group in plan::groups(&context.config.shutdown(), pods.list()) {
+async fn end_all(context: &Context, grace: &Grace, pods: &Pods) {
+    for group in plan::groups(grace, pods.list()) {
         let seconds = group.seconds;
         let ended = futures::future::join_all(group.pods.iter().map(|pod| end(pods, pod, seconds)));
         tokio::select! {

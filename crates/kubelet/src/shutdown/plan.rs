@@ -12,7 +12,7 @@ use crate::pods::spec;
 const CRITICAL: i32 = 2_000_000_000;
 
 /// The seconds that pods get when the machine goes down, by the least priority of those that they are for. Without an
-/// entry nobody is waited for.
+/// entry no pod is ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grace(BTreeMap<i32, i64>);
 
@@ -27,6 +27,10 @@ impl Grace {
                 [(0, seconds(whole.saturating_sub(critical))), (CRITICAL, seconds(critical))].into_iter().collect()
             }
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

@@ -113,6 +113,23 @@ async fn a_pod_that_does_not_end_in_its_time_holds_up_no_others() {
 }
 
 #[tokio::test]
+async fn without_a_grace_period_pods_go_on_and_hold_up_nothing() {
+    let mut node = TestNode::start().await;
+    node.stop_agent().await;
+    node.shutdown_grace = std::time::Duration::ZERO;
+    node.start_agent().await;
+    node.create("app", spec("app", 0));
+    node.until_ready("app", true).await;
+    node.runtime.journal();
+    node.power.goes_down();
+    tokio::time::timeout(std::time::Duration::from_secs(10), node.power.let_go()).await.unwrap();
+    node.create("late", spec("app", 0));
+    node.until_ready("late", true).await;
+    assert_eq!(node.runtime.journal(), ["run late", "start late/c#0"]);
+    assert_eq!(node.unready(), None);
+}
+
+#[tokio::test]
 async fn a_static_pod_that_went_down_with_the_machine_begins_with_it_again() {
     let mut node = TestNode::start().await;
     let container = json!({"name": "c", "image": "app", "imagePullPolicy": "IfNotPresent"});
