@@ -286,10 +286,7 @@ impl RuntimeService for FakeRuntime {
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
-            resources: Some(ContainerResources {
-                linux: config.linux.clone().and_then(|it| it.resources),
-                ..Default::default()
-            }),
+            resources: Some(ContainerResources { linux: config.linux.clone().and_then(|it| it.resources) }),
             ..Default::default()
         };
         state.containers.insert(id.clone(), (request.pod_sandbox_id, config, status));
@@ -390,7 +387,7 @@ impl RuntimeService for FakeRuntime {
         let Some((sandbox, _, status)) = state.containers.get_mut(&request.container_id) else {
             return done(Err(Error::not_found(request.container_id)));
         };
-        status.resources = Some(ContainerResources { linux: request.linux, ..Default::default() });
+        status.resources = Some(ContainerResources { linux: request.linux });
         let sandbox = sandbox.clone();
         state.tell(&sandbox);
         done(Ok(UpdateContainerResourcesResponse {}))
