@@ -13,7 +13,7 @@ use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::{self, Agent, ServerUrl};
-use crate::components::node;
+use crate::components::node::{self, external::Endpoints};
 use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_settings, expand, read_registries};
 use crate::layout::Layout;
 use crate::server::{Options, Server};
@@ -218,7 +218,23 @@ fn node_options(flags: &NodeFlags) -> Result<node::Options, String> {
         registries: read_registries(&flags.private_registry, flags.disable_default_registry_endpoint)
             .map_err(|why| why.to_string())?,
         cri_socket: PathBuf::from(node::SOCKET),
+        external: external(flags)?,
     })
+}
+
+/// The runtime that flags name instead of the node's own.
+fn external(flags: &NodeFlags) -> Result<Option<Endpoints>, String> {
+    let socket = |endpoint: &Option<String>| {
+        let stated = endpoint.as_deref().filter(|it| !it.is_empty());
+        stated.map(cri::remote::socket_of).transpose().map_err(|why| why.to_string())
+    };
+    match (socket(&flags.container_runtime_endpoint)?, socket(&flags.image_service_endpoint)?) {
+        (Some(runtime), images) => Ok(Some(Endpoints { runtime, images })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err("--image-service-endpoint is for another container runtime: name it with \
+                                --container-runtime-endpoint, or leave both out"
+            .to_owned()),
+    }
 }
 
 /// What the flags mean for an agent.

@@ -153,16 +153,13 @@ fn gone() -> Error {
     Error::new(Code::Unavailable, "the runtime's stream broke off")
 }
 
+/// What a process says. Servers in Go end their streams by hanging up: whether all was heard, the outcome tells.
 fn output(stream: Stream) -> Output {
     let Stream { reader, writer, .. } = stream;
     // The connection is open as long as somebody may write, and this is read.
-    stream::unfold(Some((reader, writer)), |ends| async move {
-        let (mut reader, writer) = ends?;
-        match reader.next().await {
-            Ok(Some(data)) => Some((Ok(data), Some((reader, writer)))),
-            Ok(None) => None,
-            Err(_) => Some((Err(gone()), None)),
-        }
+    stream::unfold((reader, writer), |(mut reader, writer)| async move {
+        let data = reader.next().await.ok().flatten()?;
+        Some((Ok(data), (reader, writer)))
     })
     .boxed()
 }
@@ -179,16 +176,20 @@ fn heard(reader: Reader) -> Output {
     .boxed()
 }
 
-/// All that is said on a stream which says little.
+/// All that is said on a stream which says little, until it ends or the server hangs up.
 async fn words(mut reader: Reader) -> Result<Vec<u8>> {
     let mut said = Vec::new();
-    while let Some(data) = reader.next().await.map_err(|_| gone())? {
-        said.extend_from_slice(&data);
+    loop {
+        match reader.next().await {
+            Ok(Some(data)) => said.extend_from_slice(&data),
+            Ok(None) => return Ok(said),
+            Err(_) if said.is_empty() => return Err(gone()),
+            Err(_) => return Ok(said),
+        }
         if said.len() > MOST_OUTCOME {
             return Err(Error::internal("the runtime says more than there is to say"));
         }
     }
-    Ok(said)
 }
 
 async fn exit(stream: Stream) -> Result<i32> {
@@ -257,7 +258,50 @@ impl Sink<Bytes> for Said {
 
 #[cfg(test)]
 mod tests {
+    use futures::SinkExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio_util::codec::{FramedRead, FramedWrite};
+
     use super::*;
+    use crate::streaming::spdy::{FrameDecoder, FrameEncoder};
+
+    /// A server that says `outcome` of a process, if anything, and hangs up as Go's do.
+    async fn hang_up(outcome: Option<&'static str>) -> Result<i32> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}/exec/t", listener.local_addr().unwrap());
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let switch = b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: SPDY/3.1\r\n\r\n";
+            stream.write_all(switch).await.unwrap();
+            let (reading, writing) = stream.split();
+            let mut source = FramedRead::new(reading, FrameDecoder::default());
+            let mut sink = FramedWrite::new(writing, FrameEncoder::default());
+            for _ in 0..2 {
+                let Frame::Open { stream, .. } = source.next().await.unwrap().unwrap() else { panic!("no stream") };
+                sink.send(Frame::Reply { stream, fin: false, headers: Vec::new() }).await.unwrap();
+            }
+            if let Some(outcome) = outcome {
+                sink.send(Frame::Data { stream: 1, fin: false, data: outcome.into() }).await.unwrap();
+            }
+        };
+        let tasks = TaskTracker::new();
+        let streams = Streams { stdout: true, ..Streams::default() };
+        let (session, ()) = tokio::join!(command(&url, streams, &tasks), serving);
+        let session = session.unwrap();
+        assert_eq!(session.stdout.unwrap().count().await, 0);
+        session.exit.await
+    }
+
+    #[tokio::test]
+    async fn servers_may_hang_up_instead_of_ending_streams_but_not_without_a_word() {
+        assert_eq!(hang_up(Some("{\"status\":\"Success\"}")).await, Ok(0));
+        assert_eq!(hang_up(None).await.unwrap_err().code, Code::Unavailable);
+    }
 
     #[test]
     fn urls_lead_to_addresses_of_this_node() {

@@ -150,6 +150,12 @@ pub struct NodeFlags {
     /// Ask no registry itself that has mirrors
     #[arg(long, action = ArgAction::SetTrue, help_heading = "Node")]
     pub disable_default_registry_endpoint: bool,
+    /// Leave containers to the runtime at this socket, such as unix:///run/containerd/containerd.sock
+    #[arg(long, help_heading = "Node")]
+    pub container_runtime_endpoint: Option<String>,
+    /// Ask for images at this socket, where it is another than the runtime's
+    #[arg(long, help_heading = "Node")]
+    pub image_service_endpoint: Option<String>,
     /// The node's addresses; that of the default route if not given
     #[arg(long, short = 'i', value_delimiter = ',', help_heading = "Networking")]
     pub node_ip: Vec<IpAddr>,
@@ -186,6 +192,11 @@ fn octal(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_flags_of_a_command_are_called_alike() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
 
     #[test]
     fn ranges_and_modes_are_checked() {

@@ -7,6 +7,7 @@
 //! statics   a pod of a file, and the machine's end
 //! claims    data that outlives its pods
 //! joining   an agent, and whom the server lets in
+//! external  another runtime in place of the node's own
 //! world     the network, the image, the server, the ledger
 //! payload   the program in the image: this binary under another name
 //! exchange  a DNS query and a TCP reply, asked from pods and from the node alike
@@ -21,6 +22,7 @@
 
 mod claims;
 mod exchange;
+mod external;
 mod joining;
 mod payload;
 mod pulling;
@@ -77,6 +79,10 @@ fn run() -> i32 {
         let joined = joining::an_agent_joins_and_works(directory.path());
         tokio::time::timeout(DEADLINE, joined).await.expect("the case took too long");
         println!("test an_agent_joins_and_works ... ok");
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let left = external::a_node_leaves_its_containers_to_another_runtime(directory.path());
+        tokio::time::timeout(DEADLINE, left).await.expect("the case took too long");
+        println!("test a_node_leaves_its_containers_to_another_runtime ... ok");
     });
     drop(outside);
     0

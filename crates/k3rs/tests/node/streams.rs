@@ -29,7 +29,7 @@ pub(crate) async fn reach_the_pod(world: &World, pods: &Api<Pod>) {
 }
 
 /// A process hears that its input ends, and its output is there to the last byte.
-async fn input_comes_back_whole_and_the_exit_code_after_it(pods: &Api<Pod>) {
+pub(crate) async fn input_comes_back_whole_and_the_exit_code_after_it(pods: &Api<Pod>) {
     let streams = AttachParams::default().stdin(true).stdout(true).stderr(false);
     let mut process = pods.exec("web", ["/bin/payload", "copy"], &streams).await.unwrap();
     let (mut stdin, mut stdout) = (process.stdin().unwrap(), process.stdout().unwrap());

@@ -116,6 +116,7 @@ pub(crate) fn node_options(directory: &Path, ip: IpAddr) -> node::Options {
         power: kubelet::Power::default(),
         registries: containers::Registries::default(),
         cri_socket: directory.join("cri.sock"),
+        external: None,
     }
 }
 

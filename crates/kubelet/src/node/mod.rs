@@ -208,7 +208,10 @@ impl Keeper {
 fn unready(status: &cri::Result<cri::StatusResponse>, down: bool) -> Option<String> {
     let conditions = match status {
         Ok(status) => status.status.clone().unwrap_or_default().conditions,
-        Err(error) => return Some(format!("container runtime is down: {error}")),
+        Err(error) => {
+            tracing::warn!(%error, "the container runtime does not tell its status");
+            return Some("container runtime is down".to_owned());
+        }
     };
     let problems: Vec<String> = [("RuntimeReady", "runtime"), ("NetworkReady", "runtime network")]
         .into_iter()

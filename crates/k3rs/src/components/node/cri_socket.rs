@@ -25,7 +25,9 @@ const CONNECTIONS: usize = 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CriError {
-    #[error("another container runtime answers at {0}: stop it")]
+    #[error(
+        "another container runtime answers at {0}: stop it, or leave the node to it with --container-runtime-endpoint"
+    )]
     InUse(PathBuf),
     #[error("{0} is no socket: move it away")]
     Foreign(PathBuf),

@@ -4,6 +4,7 @@
 //! same code serves the server's own node and an agent's.
 
 mod cri_socket;
+pub mod external;
 pub mod images;
 mod outside;
 pub mod requirements;
@@ -25,14 +26,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-pub use self::cri_socket::SOCKET;
 use self::cri_socket::{Cri, CriError};
+use self::external::Endpoints;
 use self::outside::HostOutside;
 use self::sandbox_network::NodeNetwork;
 use crate::flags::KubeletSettings;
 use crate::layout::Layout;
 use crate::listen::{self, ListenError};
 use crate::supervisor::ClusterConfig;
+
+pub use self::cri_socket::SOCKET;
 
 /// The first word by which this binary becomes a pod's shim.
 pub const SHIM: &str = "containerd-shim";
@@ -57,6 +60,8 @@ pub struct Options {
     pub registries: Registries,
     /// Where the node's containers are served by CRI.
     pub cri_socket: PathBuf,
+    /// The runtime to use instead of the node's own.
+    pub external: Option<Endpoints>,
 }
 
 /// How the node reaches the API.
@@ -105,6 +110,29 @@ pub async fn start(
         node_ip: options.ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
     let network = NodeNetwork::new(&*access.informers, &options.name, overlay.clone());
+    run_network(&options, &cluster, overlay, &access.informers, tasks, &stop);
+    let config = kubelet_config(&options, &cluster, layout)?;
+    match options.external.clone() {
+        None => run_own(options, config, access, network, layout, tasks, stop).await,
+        Some(endpoints) => {
+            let agent = layout.root().join("agent");
+            tasks.spawn(external::configure(network, agent, stop.clone()));
+            tasks.spawn(run_external(endpoints, config, access, tasks.clone(), stop));
+            Ok(())
+        }
+    }
+}
+
+/// The node's containers are run by this process's own runtime.
+async fn run_own(
+    options: Options,
+    config: kubelet::Config,
+    access: Access,
+    network: Arc<NodeNetwork>,
+    layout: &Layout,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<(), NodeError> {
     tasks.spawn(network.clone().await_ranges(stop.clone()));
     let runtime = Runtime::open(containers::Config {
         root: layout.agent("containers"),
@@ -113,7 +141,7 @@ pub async fn start(
         cgroup_parent: "/".to_owned(),
         network,
         shim: ShimProgram { path: PathBuf::from("/proc/self/exe"), arguments: vec![OsString::from(SHIM)] },
-        remote: Some(Remote { registries: Arc::new(options.registries.clone()), outside: Arc::new(HostOutside) }),
+        remote: Some(Remote { registries: Arc::new(options.registries), outside: Arc::new(HostOutside) }),
     })
     .await?;
     let folder = layout.agent("images");
@@ -122,28 +150,51 @@ pub async fn start(
     archives.run(&options.name, access.kubelet.clone(), tasks, stop.clone());
 
     let services = Arc::new(Services(Arc::clone(&runtime)));
-    let (cri, image_service): (Arc<dyn RuntimeService>, Arc<dyn ImageService>) = (services.clone(), services);
-    Cri::open(&options.cri_socket).await?.run(cri.clone(), image_service.clone(), tasks, stop.clone());
-    let kubelet = Kubelet::new(
-        kubelet_config(&options, &cluster, layout)?,
-        access.kubelet.clone(),
-        access.informers.clone(),
-        cri,
-        image_service,
-    )
-    .await?;
-    let listener = listen::on((Ipv4Addr::UNSPECIFIED, options.port).into()).await?;
-    let authorizer = Arc::new(Delegated::new(access.kubelet.clone()));
-    let limits = kubelet::server::limits();
-    tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, limits, stop.clone()));
-    let agent = kubelet.run(stop.clone());
+    Cri::open(&options.cri_socket).await?.run(services.clone(), services.clone(), tasks, stop.clone());
+    let agent = agent(config, access, services.clone(), services, tasks, stop).await?;
     tasks.spawn(async move {
         agent.await;
         runtime.close().await;
     });
-    run_network(&options, &cluster, overlay, &access.informers, tasks, &stop);
-    info!(node = options.name, "node started");
     Ok(())
+}
+
+/// They are run by another runtime, which is waited for; meanwhile there is no such node.
+async fn run_external(
+    endpoints: Endpoints,
+    config: kubelet::Config,
+    access: Access,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let remote = cri::remote::Remote::new(endpoints.runtime, endpoints.images, tasks.clone());
+    if external::answering(&remote, &stop).await.is_none() {
+        return;
+    }
+    let remote = Arc::new(remote);
+    match agent(config, access, remote.clone(), remote, &tasks, stop).await {
+        Ok(agent) => agent.await,
+        Err(why) => error!(%why, "the node did not start"),
+    }
+}
+
+/// The node agent over a runtime, with its own listener; the future is its run.
+async fn agent(
+    config: kubelet::Config,
+    access: Access,
+    runtime: Arc<dyn RuntimeService>,
+    images: Arc<dyn ImageService>,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = ()> + use<>, NodeError> {
+    let (node, port) = (config.node_name.clone(), config.port);
+    let kubelet = Kubelet::new(config, access.kubelet.clone(), access.informers, runtime, images).await?;
+    let listener = listen::on((Ipv4Addr::UNSPECIFIED, port).into()).await?;
+    let authorizer = Arc::new(Delegated::new(access.kubelet));
+    let limits = kubelet::server::limits();
+    tasks.spawn(kubelet::server::serve(listener, access.tls, kubelet.handle(), authorizer, limits, stop.clone()));
+    info!(node, "node started");
+    Ok(kubelet.run(stop))
 }
 
 fn run_network(

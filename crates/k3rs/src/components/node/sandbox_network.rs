@@ -30,24 +30,34 @@ impl NodeNetwork {
 
     /// Opens the pod network as soon as the Node says which addresses its pods may have.
     pub(super) async fn await_ranges(self: Arc<Self>, stop: CancellationToken) {
+        let Some(ranges) = self.awaited_ranges(&stop).await else { return };
+        match self.open(ranges) {
+            Ok(network) => drop(self.pods.set(network)),
+            Err(why) => error!(why, "pods have no network"),
+        }
+    }
+
+    /// The addresses that the node's pods may have, as soon as the Node says them.
+    pub(super) async fn awaited_ranges(&self, stop: &CancellationToken) -> Option<Vec<IpNet>> {
         let mut changes = self.nodes.subscribe();
         loop {
             let ranges = self.ranges();
             if !ranges.is_empty() {
-                match self.open(ranges) {
-                    Ok(network) => drop(self.pods.set(network)),
-                    Err(why) => error!(why, "pods have no network"),
-                }
-                return;
+                return Some(ranges);
             }
             let change = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return None,
                 change = changes.recv() => change,
             };
             if let None | Some(Change::Deleted(_)) = change {
-                return;
+                return None;
             }
         }
+    }
+
+    /// What a packet between pods of two nodes may have.
+    pub(super) fn mtu(&self) -> Result<u32, String> {
+        overlay::mtu(&self.overlay).map_err(|why| why.to_string())
     }
 
     fn ranges(&self) -> Vec<IpNet> {
@@ -58,7 +68,7 @@ impl NodeNetwork {
     }
 
     fn open(&self, pod_cidrs: Vec<IpNet>) -> Result<PodNetwork, String> {
-        let mtu = overlay::mtu(&self.overlay).map_err(|why| why.to_string())?;
+        let mtu = self.mtu()?;
         PodNetwork::open(pods::Config { pod_cidrs, mtu }).map_err(|why| why.to_string())
     }
 
