@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Some(runtime::native::host::NAME) => runtime::native::host::main(rest),
         Some(runtime::native::enter::NAME) => runtime::native::enter::main(rest),
         Some("k3rs") => k3rs(&arguments, rest),
+        Some("crictl") => k3rs::cli::main(arguments.clone()),
         _ if rest.first().is_some_and(|it| it == "k3rs") => k3rs(rest, &rest[1..]),
         _ => commands::main(&arguments),
     };

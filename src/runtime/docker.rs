@@ -193,7 +193,7 @@ impl DockerRuntime {
         let start = StartExecOptions { tty: exec.terminal, ..StartExecOptions::default() };
         let started = self.engine.start_exec(&id, Some(start)).await.map_err(failed)?;
         if let StartExecResults::Attached { output, input } = started {
-            let _raw = exec.terminal.then(super::native::terminal::Raw::enter).transpose().during(what)?;
+            let _raw = exec.terminal.then(k3rs::terminal::Raw::enter).transpose().during(what)?;
             let resized = async {
                 match exec.terminal {
                     true => self.follow_size(&id).await,

@@ -18,7 +18,7 @@ use crate::flags::{Cli, Command, KubeletSettings, NodeFlags, ServerFlags, api_se
 use crate::layout::Layout;
 use crate::server::{Options, Server};
 use crate::tokens::Token;
-use crate::{VERSION, addresses};
+use crate::{VERSION, addresses, crictl};
 
 /// What the libraries have no name for.
 const SIGPWR: i32 = rustix::process::Signal::POWER.as_raw();
@@ -31,6 +31,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
     if let Some(code) = early(&args) {
         return code;
     }
+    let args = called(args);
     #[expect(clippy::disallowed_methods, reason = "the flags table's own variable, needed before clap reads it")]
     let config_env = std::env::var_os("K3S_CONFIG_FILE");
     let args = match expand(args, config_env) {
@@ -50,7 +51,18 @@ pub fn main(args: Vec<OsString>) -> i32 {
         None => version(),
         Some(Command::Server(flags)) => server(&flags),
         Some(Command::Agent(flags)) => agent(&flags.node),
+        Some(Command::Crictl(args)) => crictl::main(*args),
     }
+}
+
+/// By another name, which a link gave it, this is the command of that name.
+fn called(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().and_then(|it| Path::new(it).file_name()).unwrap_or_default();
+    if name == "crictl" {
+        args[0] = OsString::from("k3rs");
+        args.insert(1, OsString::from("crictl"));
+    }
+    args
 }
 
 /// What this binary is when it is not a command: a pod's shim. Called before there is a second thread; `None` goes on.

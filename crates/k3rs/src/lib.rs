@@ -14,6 +14,8 @@
 //! kubeconfig    the administrator's way in
 //! server        an API server and everything that works for it
 //! components    what works for it
+//! crictl        the node's containers, asked for by hand
+//! terminal      the user's, while another program has it
 //! ```
 
 mod addresses;
@@ -21,6 +23,7 @@ pub mod agent;
 pub mod certificates;
 pub mod cli;
 pub mod components;
+pub mod crictl;
 pub mod flags;
 pub mod kubeconfig;
 pub mod layout;
@@ -29,6 +32,7 @@ mod node_password;
 pub mod server;
 mod serving;
 pub mod supervisor;
+pub mod terminal;
 pub mod tls;
 pub mod tokens;
 pub mod tunnel;

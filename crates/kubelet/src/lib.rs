@@ -25,7 +25,7 @@ mod eviction;
 mod handle;
 mod images;
 mod kernel;
-mod logs;
+pub mod logs;
 mod names;
 mod node;
 mod pods;

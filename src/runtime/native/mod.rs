@@ -30,7 +30,6 @@ pub(crate) mod host;
 mod identity;
 mod inside;
 mod ports;
-pub(crate) mod terminal;
 
 use std::fs;
 use std::io::{self, Read as _};

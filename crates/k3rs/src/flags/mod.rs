@@ -44,6 +44,8 @@ pub enum Command {
     /// Run a node that belongs to a server
     #[command(args_override_self = true)]
     Agent(Box<AgentFlags>),
+    /// Look at the node's containers
+    Crictl(Box<crate::crictl::Args>),
 }
 
 /// Flags of `k3rs server`.

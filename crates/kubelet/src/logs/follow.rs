@@ -23,10 +23,10 @@ const LONGEST_LINE: usize = 1 << 20;
 const CHANGES: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CREATE).union(WatchFlags::MOVED_TO);
 
 /// Completes when the container has ended; what it wrote before that is in the file then.
-pub(crate) type Ends = BoxFuture<'static, ()>;
+pub type Ends = BoxFuture<'static, ()>;
 
 /// Opens a log file as `options` say. Errors later in the stream end it.
-pub(crate) fn open(path: &Path, options: LogOptions, ends: Ends) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+pub fn open(path: &Path, options: LogOptions, ends: Ends) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
     let mut file = open_file(path)?;
     let at = match options.tail_lines {
         Some(lines) => tail::offset(&mut file, lines)?,

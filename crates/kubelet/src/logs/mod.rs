@@ -12,7 +12,7 @@ mod tests;
 
 use jiff::Timestamp;
 
-pub(crate) use follow::{Ends, open};
+pub use follow::{Ends, open};
 pub(crate) use parse::parse;
 pub use rotate::LogPolicy;
 

@@ -5,12 +5,12 @@ use std::io;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// Raw until dropped.
-pub(crate) struct Raw {
+pub struct Raw {
     before: Termios,
 }
 
 impl Raw {
-    pub(crate) fn enter() -> io::Result<Self> {
+    pub fn enter() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
