@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::cri::streaming::Streams;
@@ -23,6 +23,7 @@ use crate::pods::manager::Pods;
 use crate::pods::observed::{Container, Observed, State};
 use crate::pods::spec;
 use crate::runtime::{Runtime, known};
+use crate::volumes::claims::claim_of;
 
 /// Why something cannot be had; the words are upstream's.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +175,16 @@ impl Handle {
             by_pod.remove(&uid).map(|stats| (pod, stats))
         };
         Ok(pods.filter_map(with).collect())
+    }
+
+    /// A pod's volumes that are claimed and can be measured: its name for each, the claim's, and where it is.
+    pub(crate) fn claimed_volumes(&self, pod: &Pod) -> Vec<(String, String, PathBuf)> {
+        let mut paths = self.context.volumes.measured(pod.metadata.uid.as_deref().unwrap_or_default());
+        let spec = spec::spec(pod);
+        let volumes = spec.volumes.iter().flatten();
+        volumes
+            .filter_map(|volume| Some((volume.name.clone(), claim_of(pod, volume)?, paths.remove(&volume.name)?)))
+            .collect()
     }
 
     pub(crate) fn find(&self, pod: &PodName) -> Result<Arc<Pod>, HandleError> {

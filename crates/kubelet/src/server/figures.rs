@@ -1,7 +1,8 @@
 //! What the node and its pods use, as JSON for `kubectl top`'s sources and as text for Prometheus; and the settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::path::Path;
 
 use api::cri::{ContainerStats, UInt64Value};
 use k8s_openapi::api::core::v1::Pod;
@@ -108,13 +109,18 @@ pub(super) async fn summary(handle: &Handle) -> Result<Value, HandleError> {
             let each = containers
                 .iter()
                 .map(|it| json!({"name": it.name, "startTime": start(pod), "cpu": it.cpu(), "memory": it.memory()}));
-            json!({
+            let mut figures = json!({
                 "podRef": {"name": name, "namespace": namespace, "uid": uid},
                 "startTime": start(pod),
                 "containers": each.collect::<Vec<_>>(),
                 "cpu": all.cpu(),
                 "memory": all.memory(),
-            })
+            });
+            let volumes = volumes(handle, pod);
+            if !volumes.is_empty() {
+                figures["volume"] = Value::Array(volumes);
+            }
+            figures
         })
         .collect();
     let node = node_use();
@@ -123,14 +129,26 @@ pub(super) async fn summary(handle: &Handle) -> Result<Value, HandleError> {
             "nodeName": handle.config().node_name,
             "cpu": node.cpu(),
             "memory": node.memory(),
-            "fs": disk(handle.config()),
+            "fs": file_system(&handle.config().root_dir),
         },
         "pods": pods,
     }))
 }
 
-fn disk(config: &Config) -> Value {
-    let Ok(stat) = rustix::fs::statvfs(&config.root_dir) else { return json!({}) };
+/// The claimed volumes of a pod.
+fn volumes(handle: &Handle, pod: &Pod) -> Vec<Value> {
+    let [_, namespace, _] = identity(pod);
+    let each = handle.claimed_volumes(pod).into_iter().map(|(name, claim, path)| {
+        let mut figures = file_system(&path);
+        figures["name"] = json!(name);
+        figures["pvcRef"] = json!({"name": claim, "namespace": namespace});
+        figures
+    });
+    each.collect()
+}
+
+fn file_system(path: &Path) -> Value {
+    let Ok(stat) = rustix::fs::statvfs(path) else { return json!({}) };
     json!({
         "time": jiff::Timestamp::now().to_string(),
         "capacityBytes": stat.f_blocks * stat.f_frsize,
@@ -254,6 +272,20 @@ pub(super) fn own(handle: &Handle) -> String {
     };
     families.add("kubelet_running_pods", "", running("Running"), 0);
     families.add("kubelet_desired_pods", "{static=\"\"}", pods.len() as f64, 0);
+    let mut told = BTreeSet::new();
+    for volume in pods.iter().flat_map(|pod| volumes(handle, pod)) {
+        let text = |field: &str| volume["pvcRef"][field].as_str().unwrap_or_default().to_owned();
+        let labels = format!("{{namespace=\"{}\",persistentvolumeclaim=\"{}\"}}", text("namespace"), text("name"));
+        // Pods may share one.
+        if !told.insert(labels.clone()) {
+            continue;
+        }
+        for (family, field) in OF_VOLUMES {
+            if let Some(value) = volume[field].as_f64() {
+                families.add(family, &labels, value, 0);
+            }
+        }
+    }
     families.add("kubelet_node_name", &format!("{{node=\"{}\"}}", handle.config().node_name), 1.0, 0);
     families.text()
 }
@@ -268,8 +300,18 @@ struct Families {
     samples: Vec<(usize, String)>,
 }
 
+/// The figures of claimed volumes, and what the summary calls them.
+const OF_VOLUMES: [(&str, &str); 6] = [
+    ("kubelet_volume_stats_capacity_bytes", "capacityBytes"),
+    ("kubelet_volume_stats_available_bytes", "availableBytes"),
+    ("kubelet_volume_stats_used_bytes", "usedBytes"),
+    ("kubelet_volume_stats_inodes", "inodes"),
+    ("kubelet_volume_stats_inodes_free", "inodesFree"),
+    ("kubelet_volume_stats_inodes_used", "inodesUsed"),
+];
+
 /// Name, type, help (with upstream's stability level).
-const FAMILIES: [(&str, &str, &str); 16] = [
+const FAMILIES: [(&str, &str, &str); 22] = [
     (
         "container_cpu_usage_seconds_total",
         "counter",
@@ -289,6 +331,12 @@ const FAMILIES: [(&str, &str, &str); 16] = [
     ("resource_scrape_error", "gauge", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise"),
     ("kubelet_running_pods", "gauge", "[ALPHA] Number of pods that run"),
     ("kubelet_desired_pods", "gauge", "[ALPHA] Number of pods that the node is to run"),
+    ("kubelet_volume_stats_capacity_bytes", "gauge", "[ALPHA] Capacity in bytes of the volume"),
+    ("kubelet_volume_stats_available_bytes", "gauge", "[ALPHA] Number of available bytes in the volume"),
+    ("kubelet_volume_stats_used_bytes", "gauge", "[ALPHA] Number of used bytes in the volume"),
+    ("kubelet_volume_stats_inodes", "gauge", "[ALPHA] Maximum number of inodes in the volume"),
+    ("kubelet_volume_stats_inodes_free", "gauge", "[ALPHA] Number of free inodes in the volume"),
+    ("kubelet_volume_stats_inodes_used", "gauge", "[ALPHA] Number of used inodes in the volume"),
     ("kubelet_node_name", "gauge", "[ALPHA] The node's name; the value is always 1"),
 ];
 

@@ -147,6 +147,44 @@ async fn logs_are_of_the_container_that_was_meant() {
     assert_eq!(pods["items"][0]["metadata"]["name"], "web");
 }
 
+#[tokio::test]
+async fn claimed_volumes_are_measured_once_each() {
+    use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+    let served = Served::start().await;
+    let node = &served.node;
+    for (name, source) in
+        [("disk", json!({"local": {"path": node.dir.path()}})), ("folder", json!({"hostPath": {"path": "/"}}))]
+    {
+        let mut spec = source;
+        spec["claimRef"] = json!({"namespace": "shop", "name": name, "uid": name});
+        let volume = json!({"metadata": {"name": format!("pv-{name}")}, "spec": spec});
+        node.cluster.put(&client::typed::resource_of::<PersistentVolume>(), volume);
+        let claim = json!({"metadata": {"namespace": "shop", "name": name, "uid": name},
+                           "spec": {"volumeName": format!("pv-{name}")}, "status": {"phase": "Bound"}});
+        node.cluster.put(&client::typed::resource_of::<PersistentVolumeClaim>(), claim);
+    }
+    let claimed = |name: &str| json!({"name": format!("my-{name}"), "persistentVolumeClaim": {"claimName": name}});
+    let mounts = json!([{"name": "my-disk", "mountPath": "/disk"}, {"name": "my-folder", "mountPath": "/folder"}]);
+    for pod in ["one", "two"] {
+        let container = json!({"name": "c", "image": "app", "volumeMounts": mounts});
+        node.create(pod, json!({"containers": [container], "volumes": [claimed("disk"), claimed("folder")]}));
+        node.until_ready(pod, true).await;
+    }
+    let told = served.get("admin", "/metrics").await.1;
+    let figures: Vec<&str> = told.lines().filter(|line| line.starts_with("kubelet_volume_stats")).collect();
+    assert_eq!(figures.len(), 6, "a hostPath is the node's own, and the claim is one: {figures:#?}");
+    let of_claim = "{namespace=\"shop\",persistentvolumeclaim=\"disk\"} ";
+    assert!(figures.iter().all(|line| line.contains(of_claim)), "{figures:#?}");
+    let summary: Value = serde_json::from_str(&served.get("admin", "/stats/summary").await.1).unwrap();
+    let volumes = &summary["pods"][0]["volume"];
+    assert_eq!(volumes.as_array().map(Vec::len), Some(1), "{volumes}");
+    assert_eq!(
+        (&volumes[0]["name"], &volumes[0]["pvcRef"]),
+        (&json!("my-disk"), &json!({"name": "disk", "namespace": "shop"}))
+    );
+    assert!(volumes[0]["capacityBytes"].as_u64() > Some(0), "{volumes}");
+}
+
 /// A process that says what it hears, in capitals, and ends with 3 when it hears no more.
 fn shouting() -> Session {
     let (input, heard) = futures::channel::mpsc::channel::<bytes::Bytes>(4);

@@ -51,6 +51,15 @@ impl Used {
     }
 }
 
+/// The claim that a pod's volume names, or that is made for it.
+pub(crate) fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
+    match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(source), _) => Some(source.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name)),
+        (None, None) => None,
+    }
+}
+
 /// The volume of the cluster that a pod's volume stands for; `None` where it stands for itself.
 pub(super) async fn resolve(
     storage: &dyn Storage,
@@ -58,17 +67,13 @@ pub(super) async fn resolve(
     volume: &Volume,
     used: &Used,
 ) -> Result<Option<Claimed>, String> {
-    let (name, read_only, generic) = match (&volume.persistent_volume_claim, &volume.ephemeral) {
-        (Some(source), _) => (source.claim_name.clone(), source.read_only == Some(true), false),
-        (None, Some(_)) => {
-            (format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name), false, true)
-        }
-        (None, None) => return Ok(None),
-    };
+    let Some(name) = claim_of(pod, volume) else { return Ok(None) };
+    let stated = volume.persistent_volume_claim.as_ref();
+    let read_only = stated.is_some_and(|source| source.read_only == Some(true));
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let failed = |why: String| format!("error processing PVC {namespace}/{name}: {why}");
     let claim = bound_claim(storage, namespace, &name).await.map_err(failed)?;
-    if generic {
+    if stated.is_none() {
         made_for(pod, &claim)?;
     }
     let found = volume_of(storage, &claim).await.map_err(failed)?;

@@ -388,6 +388,12 @@ impl Volumes {
         blocking(move || linux::paths::remove_tree(&dir).map_err(VolumeError::io("cannot remove", &dir))).await
     }
 
+    /// Where a pod's claimed volumes are whose file systems can be measured, by the pod's names for them. A hostPath's is the
+    /// node's own.
+    pub(crate) fn measured(&self, uid: &str) -> BTreeMap<String, PathBuf> {
+        self.held.mounted(uid, &self.pod_dir(uid))
+    }
+
     fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root.join("pods").join(uid)
     }

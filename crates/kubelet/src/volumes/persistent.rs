@@ -73,6 +73,16 @@ impl Held {
         }
     }
 
+    /// Where the pod's volumes of the cluster are that are mounted for it, by its own names for them.
+    pub(super) fn mounted(&self, uid: &str, below: &Path) -> BTreeMap<String, PathBuf> {
+        let held = self.0.lock();
+        let ready = held.iter().filter(|((pod, _), _)| pod == uid).filter_map(|((_, name), it)| {
+            let Source::Path { path, .. } = &it.ready.as_ref()?.source else { return None };
+            path.starts_with(below).then(|| (name.clone(), path.clone()))
+        });
+        ready.collect()
+    }
+
     pub(super) fn forget(&self, uid: &str) {
         self.0.lock().retain(|(pod, _), _| pod != uid);
     }
