@@ -150,10 +150,13 @@ impl Collector {
                 continue;
             }
             match self.remove(&id, &record).await {
-                Ok(()) => freed = self.space(true).await.map_or(0, |disk| disk.bytes.free.saturating_sub(before)),
+                // Who wants all that there is need not be told when it is enough.
+                Ok(()) if wanted == u64::MAX => {}
+                Ok(()) => freed = self.freed(before).await,
                 Err(why) => errors.push(why),
             }
         }
+        freed = freed.max(self.freed(before).await);
         if errors.is_empty() {
             return Ok(freed);
         }
@@ -161,6 +164,10 @@ impl Collector {
         Err(format!(
             "wanted to free {wanted} bytes, but freed {freed} bytes space with errors in image deletion: [{errors}]"
         ))
+    }
+
+    async fn freed(&self, before: u64) -> u64 {
+        self.space(true).await.map_or(0, |disk| disk.bytes.free.saturating_sub(before))
     }
 
     async fn remove(&self, id: &str, record: &Record) -> Result<(), String> {
@@ -192,8 +199,9 @@ impl Collector {
         }
         for image in named {
             let image = Some(ImageSpec { image, ..ImageSpec::default() });
+            // A name that the runtime cannot read is that of no image.
             let answer = runtime.images.image_status(ImageStatusRequest { image, verbose: false }).await;
-            in_use.extend(answer.map_err(|error| error.message)?.image.map(|image| image.id));
+            in_use.extend(answer.ok().and_then(|it| it.image).map(|image| image.id));
         }
         in_use.remove("");
         Ok(in_use)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::table::{Kind, Setting, TABLE, time};
+use super::table::{Kind, Setting, all, time};
 use super::{KubeletArgumentError, heed, nearest};
 
 const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
@@ -97,19 +97,20 @@ fn fields(
 ) -> Result<(), KubeletArgumentError> {
     for (name, value) in document.as_object().into_iter().flatten() {
         let field = format!("{above}{name}");
-        if let Some(setting) = TABLE.iter().find(|it| it.field == field) {
+        let known = || all().filter(|it| !it.field.starts_with("--"));
+        if let Some(setting) = known().find(|it| it.field == field) {
             if !is_unsaid(setting, value) {
                 take(setting, value)?;
             }
             continue;
         }
         let below = format!("{field}.");
-        if value.is_object() && TABLE.iter().any(|it| it.field.starts_with(&below)) {
+        if value.is_object() && known().any(|it| it.field.starts_with(&below)) {
             fields(value, &below, path, take)?;
             continue;
         }
-        let known = TABLE.iter().map(|it| it.field);
-        return Err(KubeletArgumentError::Field { path: path.to_owned(), nearest: nearest(&field, known), field });
+        let nearest = nearest(&field, known().map(|it| it.field));
+        return Err(KubeletArgumentError::Field { path: path.to_owned(), nearest, field });
     }
     Ok(())
 }

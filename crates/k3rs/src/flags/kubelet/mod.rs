@@ -2,7 +2,8 @@
 //! drop-ins in `D/agent/etc/kubelet.conf.d`.
 //!
 //! ```text
-//! table   every setting: flag, field of the file, form, default, what it means here
+//! table   every setting that means something: flag, field of the file, form, default, what it sets
+//! others  those of which only what holds may be said, or of which nothing comes
 //! files   KubeletConfigurations, read and put together
 //! gates   feature gates: what 1.36 has by default is what there is
 //! ```
@@ -11,6 +12,7 @@
 
 mod files;
 mod gates;
+mod others;
 mod table;
 
 use std::collections::BTreeMap;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use self::table::{Meaning, Setting, TABLE};
+use self::table::{Meaning, Setting, all};
 
 /// What is said, by the fields of a KubeletConfiguration. Nothing is upstream's defaults, or ours where they are safer.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -99,7 +101,7 @@ impl KubeletSettings {
 
     /// Sets what is said.
     pub fn apply(&self, config: &mut kubelet::Config) -> Result<(), String> {
-        for setting in TABLE {
+        for setting in all() {
             if let (Some(value), Meaning::Sets(set)) = (self.values.get(setting.field), &setting.meaning) {
                 set(config, value)?;
             }
@@ -109,10 +111,10 @@ impl KubeletSettings {
 }
 
 fn flag(name: &str) -> Result<&'static Setting, KubeletArgumentError> {
-    let found = TABLE.iter().find(|it| it.flags().any(|flag| flag == name));
+    let found = all().find(|it| it.flags().any(|flag| flag == name));
     found.ok_or_else(|| KubeletArgumentError::Unknown {
         name: name.to_owned(),
-        nearest: nearest(name, TABLE.iter().flat_map(Setting::flags)),
+        nearest: nearest(name, all().flat_map(Setting::flags)),
     })
 }
 

@@ -1,5 +1,5 @@
-//! Every setting of a kubelet: its flag, its field in a KubeletConfiguration, its form, what holds where nothing is said,
-//! and what it means here.
+//! The settings of a kubelet that mean something here: of each its flag, its field in a KubeletConfiguration, its form,
+//! what holds where nothing is said, and what it sets. The others stand beside this, in the same form.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use kubelet::{Config, Policy, Thresholds, statements};
 use serde_json::{Value, json};
 
 use super::gates;
+use super::others::OTHERS;
 
 /// How a setting is written, as a flag and in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +52,21 @@ impl Setting {
     }
 }
 
-const fn row(flag: &'static str, field: &'static str, kind: Kind, usual: &'static str, meaning: Meaning) -> Setting {
+pub(super) const fn row(
+    flag: &'static str,
+    field: &'static str,
+    kind: Kind,
+    usual: &'static str,
+    meaning: Meaning,
+) -> Setting {
     Setting { flag, field, kind, usual, meaning }
 }
 
 use Kind::{Any, List, Map, Number, Switch, Text, Time};
-use Meaning::{Nothing, Only, Sets};
+use Meaning::Sets;
 
-/// Sorted by field.
-pub(super) const TABLE: &[Setting] = &[
-    row("address", "address", Text, "0.0.0.0", Only("its port is reached by servers, with certificates alone")),
+/// Those that mean something, by field.
+const SETTINGS: &[Setting] = &[
     row(
         "allowed-unsafe-sysctls",
         "allowedUnsafeSysctls",
@@ -71,52 +77,6 @@ pub(super) const TABLE: &[Setting] = &[
             config.allowed_unsafe_sysctls.iter().try_for_each(|pattern| kubelet::check_sysctl(pattern))
         }),
     ),
-    row(
-        "anonymous-auth",
-        "authentication.anonymous.enabled",
-        Switch,
-        "false",
-        Only("who is not known is not answered"),
-    ),
-    row(
-        "authentication-token-webhook-cache-ttl",
-        "authentication.webhook.cacheTTL",
-        Time,
-        "2m0s",
-        Nothing("the server decides for how long an answer holds"),
-    ),
-    row(
-        "authentication-token-webhook",
-        "authentication.webhook.enabled",
-        Switch,
-        "true",
-        Only("tokens are reviewed by the server"),
-    ),
-    row(
-        "client-ca-file",
-        "authentication.x509.clientCAFile",
-        Text,
-        "",
-        Only("clients are known by the cluster's authority"),
-    ),
-    row("authorization-mode", "authorization.mode", Text, "Webhook", Only("the server decides who may")),
-    row(
-        "authorization-webhook-cache-authorized-ttl",
-        "authorization.webhook.cacheAuthorizedTTL",
-        Time,
-        "5m0s",
-        Nothing("the server decides for how long an answer holds"),
-    ),
-    row(
-        "authorization-webhook-cache-unauthorized-ttl",
-        "authorization.webhook.cacheUnauthorizedTTL",
-        Time,
-        "30s",
-        Nothing("the server decides for how long an answer holds"),
-    ),
-    row("cgroup-driver", "cgroupDriver", Text, "cgroupfs", Only("cgroups are made directly")),
-    row("cgroup-root", "cgroupRoot", Text, "/", Only("pods are below /kubepods")),
-    row("cgroups-per-qos", "cgroupsPerQOS", Switch, "true", Only("each class of pods has a cgroup")),
     row(
         "cluster-dns",
         "clusterDNS",
@@ -138,7 +98,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("", "configMapAndSecretChangeDetectionStrategy", Text, "Watch", Nothing("changes are watched for")),
     row(
         "container-log-max-files",
         "containerLogMaxFiles",
@@ -160,7 +119,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("", "containerLogMaxWorkers", Number, "1", Nothing("logs are rotated one after the other")),
     row(
         "",
         "containerLogMonitorInterval",
@@ -171,53 +129,6 @@ pub(super) const TABLE: &[Setting] = &[
             if config.logs.interval < Duration::from_secs(3) { Err("it is at least 3s".to_owned()) } else { Ok(()) }
         }),
     ),
-    row("container-runtime-endpoint", "containerRuntimeEndpoint", Text, "", Only("the container runtime is built in")),
-    row("contention-profiling", "enableContentionProfiling", Switch, "false", Nothing("there is no profiling")),
-    row(
-        "kube-api-content-type",
-        "contentType",
-        Text,
-        "application/vnd.kubernetes.protobuf",
-        Nothing("it is the agent's own business"),
-    ),
-    row("cpu-cfs-quota", "cpuCFSQuota", Switch, "true", Only("limits of CPU are kept")),
-    row("cpu-cfs-quota-period", "cpuCFSQuotaPeriod", Time, "100ms", Only("the period is the kernel's")),
-    row("cpu-manager-policy", "cpuManagerPolicy", Text, "none", Only("no container has cores of its own")),
-    row(
-        "cpu-manager-policy-options",
-        "cpuManagerPolicyOptions",
-        Map('='),
-        "",
-        Only("no container has cores of its own"),
-    ),
-    row(
-        "cpu-manager-reconcile-period",
-        "cpuManagerReconcilePeriod",
-        Time,
-        "10s",
-        Nothing("no container has cores of its own"),
-    ),
-    row("", "crashLoopBackOff", Any, "", Only("containers are restarted after 5 minutes at the latest")),
-    row("", "draManagerReconcilePeriod", Time, "1m0s", Nothing("claims are acted upon when they change")),
-    row(
-        "enable-controller-attach-detach",
-        "enableControllerAttachDetach",
-        Switch,
-        "true",
-        Only("the controller attaches volumes"),
-    ),
-    row(
-        "enable-debugging-handlers",
-        "enableDebuggingHandlers",
-        Switch,
-        "true",
-        Only("logs and exec are there for who may"),
-    ),
-    row("", "enableDebugFlagsHandler", Switch, "false", Nothing("there is no such handler")),
-    row("", "enableProfilingHandler", Switch, "false", Nothing("there is no profiling")),
-    row("enable-server", "enableServer", Switch, "true", Only("without its API there are no logs and no exec")),
-    row("", "enableSystemLogHandler", Switch, "false", Nothing("the host's logs are not shown")),
-    row("", "enableSystemLogQuery", Switch, "false", Only("the host's logs are not shown")),
     row(
         "enforce-node-allocatable",
         "enforceNodeAllocatable",
@@ -237,8 +148,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("event-burst", "eventBurst", Number, "100", Nothing("events are limited by what they are about")),
-    row("event-qps", "eventRecordQPS", Number, "50", Nothing("events are limited by what they are about")),
     row(
         "eviction-hard",
         "evictionHard",
@@ -301,7 +210,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("fail-cgroupv1", "failCgroupV1", Switch, "false", Only("both versions of cgroups are known")),
     row(
         "fail-swap-on",
         "failSwapOn",
@@ -325,23 +233,6 @@ pub(super) const TABLE: &[Setting] = &[
             })
         }),
     ),
-    row("file-check-frequency", "fileCheckFrequency", Time, "20s", Nothing("a change of a static pod's file is told")),
-    row(
-        "hairpin-mode",
-        "hairpinMode",
-        Text,
-        "promiscuous-bridge",
-        Nothing("pods reach themselves through their Services"),
-    ),
-    row(
-        "healthz-bind-address",
-        "healthzBindAddress",
-        Text,
-        "127.0.0.1",
-        Nothing("health is served by the kubelet's own port"),
-    ),
-    row("healthz-port", "healthzPort", Number, "10248", Nothing("health is served by the kubelet's own port")),
-    row("http-check-frequency", "httpCheckFrequency", Time, "20s", Nothing("static pods come from files")),
     row(
         "image-gc-high-threshold",
         "imageGCHighThresholdPercent",
@@ -383,26 +274,6 @@ pub(super) const TABLE: &[Setting] = &[
         }),
     ),
     row(
-        "",
-        "imagePullCredentialsVerificationPolicy",
-        Text,
-        "NeverVerifyPreloadedImages",
-        Only("who may have an image that was pulled is asked of its registry"),
-    ),
-    row("image-service-endpoint", "imageServiceEndpoint", Text, "", Only("the container runtime is built in")),
-    row("", "iptablesDropBit", Number, "15", Nothing("there are no iptables")),
-    row("", "iptablesMasqueradeBit", Number, "14", Nothing("there are no iptables")),
-    row(
-        "kernel-memcg-notification",
-        "kernelMemcgNotification",
-        Switch,
-        "false",
-        Nothing("memory is looked at every 10 seconds"),
-    ),
-    row("kube-api-burst", "kubeAPIBurst", Number, "100", Nothing("the server decides who is served first")),
-    row("kube-api-qps", "kubeAPIQPS", Number, "50", Nothing("the server decides who is served first")),
-    row("kubelet-cgroups", "kubeletCgroups", Text, "", Only("the agent stays in the cgroup that it was started in")),
-    row(
         "kube-reserved",
         "kubeReserved",
         Map('='),
@@ -412,7 +283,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("kube-reserved-cgroup", "kubeReservedCgroup", Text, "", Only("other programs' cgroups are left alone")),
     row(
         "local-storage-capacity-isolation",
         "localStorageCapacityIsolation",
@@ -423,9 +293,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("", "logging", Any, "", Nothing("the agent logs as its program does")),
-    row("make-iptables-util-chains", "makeIPTablesUtilChains", Switch, "true", Nothing("there are no iptables")),
-    row("max-open-files", "maxOpenFiles", Number, "1000000", Nothing("the limit is what the host allows")),
     row(
         "max-parallel-image-pulls",
         "maxParallelImagePulls",
@@ -447,12 +314,7 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("memory-manager-policy", "memoryManagerPolicy", Text, "None", Only("no container has memory of its own")),
-    row("", "memoryReservationPolicy", Text, "None", Only("it is off in 1.36 by default")),
-    row("", "memorySwap", Any, "", Only("pods have no swap")),
-    row("", "memoryThrottlingFactor", Any, "", Nothing("it is off in 1.36 by default")),
     row("", "mergeDefaultEvictionSettings", Switch, "false", Sets(merge_defaults)),
-    row("", "nodeLeaseDurationSeconds", Number, "40", Only("controllers take a node for lost after 40 seconds")),
     row(
         "node-status-max-images",
         "nodeStatusMaxImages",
@@ -486,8 +348,6 @@ pub(super) const TABLE: &[Setting] = &[
             if config.status_update < Duration::from_secs(1) { Err("it is at least 1s".to_owned()) } else { Ok(()) }
         }),
     ),
-    row("oom-score-adj", "oomScoreAdj", Number, "-999", Nothing("the agent has what its host gives")),
-    row("pod-cidr", "podCIDR", Text, "", Only("the server gives the node its addresses")),
     row(
         "pod-max-pids pod-pids-limit",
         "podPidsLimit",
@@ -499,7 +359,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("", "podLogsDir", Text, "/var/log/pods", Only("logs are in the data directory, agent/pod-logs")),
     row(
         "pods-per-core",
         "podsPerCore",
@@ -509,14 +368,6 @@ pub(super) const TABLE: &[Setting] = &[
             config.pods_per_core = number(value)?;
             Ok(())
         }),
-    ),
-    row("port", "port", Number, "10250", Only("servers look for it there")),
-    row(
-        "",
-        "preloadedImagesVerificationAllowlist",
-        List,
-        "",
-        Only("who may have an image that was pulled is asked of its registry"),
     ),
     row(
         "protect-kernel-defaults",
@@ -538,10 +389,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("qos-reserved", "qosReserved", Map('='), "", Only("it is off in 1.36 by default")),
-    row("read-only-port", "readOnlyPort", Number, "0", Only("who is not known is not answered")),
-    row("register-node", "registerNode", Switch, "true", Only("a node makes itself known")),
-    row("register-with-taints", "registerWithTaints", Any, "", Only("say them with --node-taint")),
     row(
         "registry-burst",
         "registryBurst",
@@ -563,14 +410,6 @@ pub(super) const TABLE: &[Setting] = &[
         }),
     ),
     row(
-        "reserved-cpus",
-        "reservedSystemCPUs",
-        Text,
-        "",
-        Only("no container has cores of its own: say how much with system-reserved"),
-    ),
-    row("reserved-memory", "reservedMemory", Any, "", Only("no container has memory of its own")),
-    row(
         "resolv-conf",
         "resolvConf",
         Text,
@@ -580,9 +419,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("rotate-certificates", "rotateCertificates", Switch, "true", Nothing("certificates are renewed always")),
-    row("runonce", "runOnce", Switch, "false", Only("an agent runs until it is stopped")),
-    row("runtime-request-timeout", "runtimeRequestTimeout", Time, "2m0s", Nothing("the container runtime is built in")),
     row(
         "seccomp-default",
         "seccompDefault",
@@ -603,14 +439,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row(
-        "rotate-server-certificates",
-        "serverTLSBootstrap",
-        Switch,
-        "false",
-        Only("the server signs the node's certificate when it joins"),
-    ),
-    row("", "showHiddenMetricsForVersion", Text, "", Nothing("no metric is hidden")),
     row(
         "",
         "shutdownGracePeriod",
@@ -642,16 +470,6 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("", "singleProcessOOMKill", Switch, "", Only("the kernel ends a container as a whole where it can")),
-    row(
-        "pod-manifest-path",
-        "staticPodPath",
-        Text,
-        "",
-        Only("static pods are in the data directory, agent/pod-manifests"),
-    ),
-    row("manifest-url", "staticPodURL", Text, "", Only("static pods come from files")),
-    row("manifest-url-header", "staticPodURLHeader", Any, "", Only("static pods come from files")),
     row(
         "streaming-connection-idle-timeout",
         "streamingConnectionIdleTimeout",
@@ -662,8 +480,6 @@ pub(super) const TABLE: &[Setting] = &[
             if config.streaming_idle.is_zero() { Err("a stream that nobody uses ends".to_owned()) } else { Ok(()) }
         }),
     ),
-    row("sync-frequency", "syncFrequency", Time, "1m0s", Nothing("pods are looked at when something happens")),
-    row("system-cgroups", "systemCgroups", Text, "", Only("other programs' cgroups are left alone")),
     row(
         "system-reserved",
         "systemReserved",
@@ -674,46 +490,12 @@ pub(super) const TABLE: &[Setting] = &[
             Ok(())
         }),
     ),
-    row("system-reserved-cgroup", "systemReservedCgroup", Text, "", Only("other programs' cgroups are left alone")),
-    row("tls-cert-file", "tlsCertFile", Text, "", Only("the server signs the node's certificate when it joins")),
-    row("tls-cipher-suites", "tlsCipherSuites", List, "", Only("all that are offered are sound")),
-    row("", "tlsCurvePreferences", Any, "", Only("all that are offered are sound")),
-    row("tls-min-version", "tlsMinVersion", Text, "VersionTLS12", Only("TLS 1.2 and 1.3 are spoken")),
-    row(
-        "tls-private-key-file",
-        "tlsPrivateKeyFile",
-        Text,
-        "",
-        Only("the server signs the node's certificate when it joins"),
-    ),
-    row("topology-manager-policy", "topologyManagerPolicy", Text, "none", Only("no container has cores of its own")),
-    row(
-        "topology-manager-policy-options",
-        "topologyManagerPolicyOptions",
-        Map('='),
-        "",
-        Only("no container has cores of its own"),
-    ),
-    row(
-        "topology-manager-scope",
-        "topologyManagerScope",
-        Text,
-        "container",
-        Nothing("no container has cores of its own"),
-    ),
-    row("", "tracing", Any, "", Only("no traces are sent")),
-    row("", "userNamespaces", Any, "", Only("each pod has 65536 users of its own")),
-    row("v", "v", Number, "0", Nothing("say --debug")),
-    row("vmodule", "vmodule", Text, "", Nothing("say --debug")),
-    row("volume-plugin-dir", "volumePluginDir", Text, "", Only("volumes come by CSI, not by programs in a folder")),
-    row(
-        "volume-stats-agg-period",
-        "volumeStatsAggPeriod",
-        Time,
-        "1m0s",
-        Nothing("volumes are measured when somebody asks"),
-    ),
 ];
+
+/// All that may be said.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    SETTINGS.iter().chain(OTHERS)
+}
 
 impl Kind {
     /// From a flag.
@@ -846,7 +628,7 @@ mod tests {
 
     #[test]
     fn the_table_and_the_settings_of_a_node_agree_on_what_holds_where_nothing_is_said() {
-        for setting in TABLE {
+        for setting in all() {
             let Meaning::Sets(set) = &setting.meaning else { continue };
             // What holds without them is not one of their values.
             if matches!(setting.field, "maxParallelImagePulls" | "featureGates" | "shutdownGracePeriodByPodPriority") {
@@ -862,15 +644,14 @@ mod tests {
 
     #[test]
     fn each_name_stands_once_and_each_default_can_be_said() {
-        let mut names: Vec<&str> =
-            TABLE.iter().map(|it| it.field).chain(TABLE.iter().flat_map(Setting::flags)).collect();
-        let all = names.len();
+        let mut names: Vec<&str> = all().map(|it| it.field).chain(all().flat_map(Setting::flags)).collect();
+        let said = names.len();
         names.sort_unstable();
         names.dedup();
         // `port`, `v` and the like are both a flag and a field.
-        let twice = TABLE.iter().filter(|it| it.flags().any(|flag| flag == it.field)).count();
-        assert_eq!(names.len(), all - twice);
-        for setting in TABLE.iter().filter(|it| it.kind != Any && !it.usual.is_empty()) {
+        let twice = all().filter(|it| it.flags().any(|flag| flag == it.field)).count();
+        assert_eq!(names.len(), said - twice);
+        for setting in all().filter(|it| it.kind != Kind::Any && !it.usual.is_empty()) {
             assert!(setting.kind.parse(setting.usual).is_ok(), "{}", setting.field);
         }
     }

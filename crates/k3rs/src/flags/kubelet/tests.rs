@@ -114,6 +114,10 @@ fn what_cannot_be_had_or_meant_is_refused_by_its_name() {
             &["feature-gates=WatchLists=true"],
             "--kubelet-arg feature-gates: 1.36 has no feature gate WatchLists: did you mean WatchList?",
         ),
+        (
+            &["node-labels=a=b"],
+            "--kubelet-arg node-labels: {\"a\":\"b\"} is not to be had here, only nothing: say them with --node-label",
+        ),
         (&["container-log-max-files=1"], "--kubelet-arg container-log-max-files: there are at least 2 files"),
     ] {
         let refused = parse(arguments).unwrap_err();
@@ -184,6 +188,7 @@ fn a_file_that_is_wrong_is_named_with_what_is_wrong_in_it() {
         parse(&[&format!("config={}", file.display())]).unwrap_err().replace(&file.display().to_string(), "FILE")
     };
     assert_eq!(refused("maxPod: 5\n"), "FILE: maxPod: a KubeletConfiguration has no such field: did you mean maxPods?");
+    assert_eq!(refused("--v: 5\n"), "FILE: --v: a KubeletConfiguration has no such field");
     assert_eq!(
         refused("authentication: {anonymous: {enable: true}}\n"),
         "FILE: authentication.anonymous.enable: a KubeletConfiguration has no such field: did you mean \
