@@ -11,6 +11,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
@@ -27,6 +28,8 @@ use crate::user::{Runtime, User, has};
 const IMAGE: &str = "example.com/box:1";
 /// Kills of a run of the whole test suite; `cargo xtask faults` asks for more.
 const KILLS: usize = 8;
+/// A node starts its agent again after ten seconds at most, and is believed to be lost after fifty.
+const HEARD_OF_EVERY: usize = 3;
 /// Pods that come and go.
 const SLOTS: usize = 6;
 /// Pods that nobody touches.
@@ -100,6 +103,10 @@ impl Storm {
             bystanders.insert(pod.name_any(), self.facts(&pod.name_any()).await);
         }
         for round in 0..kills {
+            // Who is not heard of for long loses its pods, and rightly.
+            if round % HEARD_OF_EVERY == 0 {
+                self.node_is_heard_of().await;
+            }
             self.someone_comes_or_goes(round).await;
             self.someone_comes_or_goes(round + kills).await;
             // Any instant may be the one: there is nothing to wait for.
@@ -124,6 +131,13 @@ impl Storm {
         let (more, less) = (after.difference(&before), before.difference(&after));
         let changed: Vec<String> = more.map(|it| format!("+{it}")).chain(less.map(|it| format!("-{it}"))).collect();
         assert!(changed.is_empty(), "seed {}: the node is not as it was:\n{}", self.dice.seed, changed.join("\n"));
+    }
+
+    async fn node_is_heard_of(&self) {
+        let leases: Api<Lease> = Api::namespaced(self.pods.clone().into_client(), "kube-node-lease");
+        let renewed = |it: &Lease| json!(it.spec.as_ref().and_then(|it| it.renew_time.clone()));
+        let before = renewed(&leases.get(&self.node.name).await.unwrap());
+        until(&leases, &self.node.name, "heard of", |it| renewed(it) != before).await;
     }
 
     /// A pod is made where there is place, or ended.
