@@ -154,10 +154,13 @@ async fn mounts_appear_as_asked_for(world: World) {
     config.mounts = vec![Mount { host_path: format!("/proc/self/fd/{number}"), ..mount("/sub", false) }];
     config.args = vec!["list".into(), "/sub".into()];
     assert_eq!(world.run(&sandbox, config.clone()).await.1, "stdout F new there\n");
-    config.mounts = vec![Mount { host_path: "/does/not/exist".into(), ..mount("/sub", false) }];
+    let path = |it: &str| host.join(it).to_str().unwrap().to_owned();
+    config.mounts = vec![Mount { host_path: path("made/for/it"), ..mount("/sub", false) }];
+    assert_eq!(world.run(&sandbox, config.clone()).await, (0, "stdout F \n".to_owned()));
+    config.mounts = vec![Mount { host_path: path("there/below/a/file"), ..mount("/sub", false) }];
     let container = world.create(&sandbox, config.clone()).await;
     let error = world.services.start_container(StartContainerRequest { container_id: container }).await.unwrap_err();
-    assert!(error.message.contains("/does/not/exist"), "{error}");
+    assert!(error.message.contains("there/below/a/file"), "{error}");
     config.mounts = vec![Mount {
         container_path: "/image".into(),
         image: Some(ImageSpec { image: crate::world::IMAGE.into(), ..Default::default() }),

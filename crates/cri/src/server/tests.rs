@@ -329,7 +329,8 @@ async fn a_url_switches_once_as_gos_clients_want_it() {
 #[tokio::test]
 async fn a_process_whose_session_is_dropped_hears_no_more() {
     let world = World::start(Fake::default()).await;
-    let session = world.remote.exec(exec("c", "sh")).await.unwrap();
+    let request = ExecRequest { tty: true, ..exec("c", "sh") };
+    let session = world.remote.exec(request).await.unwrap();
     let mut sizes = world.fake.sizes.lock().take().unwrap();
     drop(session);
     // The runtime's own session is dropped, and with it what tells of sizes.

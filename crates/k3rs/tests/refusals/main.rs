@@ -213,9 +213,12 @@ fn arguments_for_the_kubelet_that_mean_nothing_are_refused() {
     check(
         &data,
         &["--kubelet-arg", "feature-gates=A=true"],
-        expect![
-            "k3rs: --kubelet-arg feature-gates: there is no such setting here: known are eviction-hard and max-pods"
-        ],
+        expect!["k3rs: --kubelet-arg feature-gates: 1.36 has no feature gate A"],
+    );
+    check(
+        &data,
+        &["--kubelet-arg", "max-pod=5"],
+        expect!["k3rs: --kubelet-arg max-pod: there is no such setting of the kubelet: did you mean max-pods?"],
     );
     check(
         &data,
