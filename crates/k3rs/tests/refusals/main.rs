@@ -224,7 +224,7 @@ fn arguments_for_the_kubelet_that_mean_nothing_are_refused() {
         &data,
         &["--kubelet-arg=eviction-hard=nodefs.available<lots"],
         expect![
-            "k3rs: --kubelet-arg eviction-hard: nodefs.available<lots: the amount is a quantity above 0, such as 100Mi, or a share from 0% to 100%"
+            "k3rs: --kubelet-arg eviction-hard: nodefs.available: lots: the amount is a quantity above 0, such as 100Mi, or a share from 0% to 100%"
         ],
     );
     assert!(!data.exists(), "something was made");
