@@ -41,8 +41,8 @@ const DIARIES: &str = "var/lib/diaries";
 const LIFE: &str = r#"
     exec 9>>/diaries/$POD_UID
     flock -n 9 || { echo twice >>/diaries/$POD_UID; exit 9; }
-    echo start >&9
     trap 'sleep 0.5; echo done >&9; exit 0' TERM
+    echo start >&9
     touch /tmp/alive
     while :; do sleep 60 9>&- & wait $!; done
 "#;
