@@ -57,7 +57,7 @@ impl Node {
         }
         let mut node = Self { server, daemons: Vec::new(), directory: place };
         node.write_configuration()?;
-        node.run(programs)?;
+        node.run(programs).await?;
         node.import(payload)?;
         node.ready().await?;
         Ok(node)
@@ -156,7 +156,7 @@ impl Node {
         self.write("kubelet.json", &kubelet.to_string())
     }
 
-    fn run(&mut self, programs: &Path) -> Result<()> {
+    async fn run(&mut self, programs: &Path) -> Result<()> {
         let kubeconfig = format!("--kubeconfig={}", self.path("kubeconfig"));
         let mut containerd = command(CONTAINERD);
         containerd.arg("--config").arg(self.path("containerd.toml"));
@@ -171,8 +171,7 @@ impl Node {
         let deadline = Instant::now() + PATIENCE;
         while !socket.exists() {
             ensure!(Instant::now() < deadline, "containerd does not listen: {}", self.last_words("containerd"));
-            #[expect(clippy::disallowed_methods, reason = "a foreign program tells nobody when it listens")]
-            std::thread::sleep(LOOK_AGAIN);
+            tokio::time::sleep_until(Instant::now() + LOOK_AGAIN).await;
         }
         let mut kubelet = command(programs.join("kubelet"));
         kubelet
